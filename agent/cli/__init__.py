@@ -1,0 +1,1 @@
+"""The command line: asks the agent's unix socket and prints the answer."""

@@ -1,0 +1,1 @@
+"""What should be: pure functions from the picture to the plan of this node."""

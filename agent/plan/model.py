@@ -1,0 +1,73 @@
+"""The plan of one node, as a value: what the drivers are handed and what status explains.
+
+The mappings of a `NodePlan` may be live views of the planner's state: readers read them between two passes and neither
+keep nor change them. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from agent.model import FibKey, FibRoute, Key, PodRoutes, Problem
+from bgp.model import Address, Peer, Prefix, Route, RouteKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who this node is in BGP."""
+
+    node: str
+    instance: str
+    """Name of the BGPInstance in force, empty for the defaults."""
+    asn: int
+    router_id: IPv4Address
+    router_id_source: str
+    """Where it comes from, for people: `InternalIP`, `hash of fd00::1`."""
+    addresses: tuple[Address, ...]
+    """At most one per family, the first InternalIP of each: the next hop of what we announce."""
+    pod_cidrs: tuple[Prefix, ...]
+    """Own pod CIDRs that are valid and uncontested."""
+    pod_routes: PodRoutes
+
+
+@dataclass(frozen=True, slots=True)
+class Origination:
+    """A prefix this node announces of its own, and the objects it does so for."""
+
+    prefix: Prefix
+    sources: tuple[str, ...]
+    """Sorted, for people: `Node worker-1`, `Service default/web (ClusterIP)`."""
+    to_mesh: bool
+    to_external: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlan:
+    identity: Identity | None = None
+    """None: our own Node is unknown or has no address; then nothing is wanted."""
+    peers: Mapping[Address, Peer] = field(default_factory=dict)
+    originated: Mapping[Prefix, Origination] = field(default_factory=dict)
+    routes: Mapping[RouteKey, Route] = field(default_factory=dict)
+    refused_out: Mapping[RouteKey, str] = field(default_factory=dict)
+    """Routes of ours that may not go to a peer, with the reason word of `bgp.check.refusal`."""
+    fib: Mapping[FibKey, FibRoute] = field(default_factory=dict)
+    refused_in: Mapping[RouteKey, str] = field(default_factory=dict)
+    """Paths heard (peer, prefix) that are not admitted, with the reason word of `agent.plan.imports`."""
+    not_advertised: Mapping[tuple[Key, str], str] = field(default_factory=dict)
+    """(Service, address or address class) → reason word why it is not announced from here."""
+    problems: frozenset[Problem] = frozenset()
+    secrets: frozenset[str] = frozenset()
+    """Names of the Secrets that peers of this node need."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanDelta:
+    """What differs from the plan before: keys to look up in the new plan (absent there: removed)."""
+
+    peers: bool = False
+    routes: frozenset[RouteKey] = frozenset()
+    fib: frozenset[FibKey] = frozenset()
+    problems: bool = False
+    secrets: bool = False

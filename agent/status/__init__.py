@@ -1,0 +1,1 @@
+"""Being seen: one value that answers every question, and the places it is read from."""

@@ -1,0 +1,265 @@
+"""The nouns of BGP that every room shares: families, peers, routes, paths, and what happens on a session.
+
+Values only, all frozen. Addresses and prefixes are `ipaddress` objects from the parser to the wire; a prefix never has
+host bits. Nothing here knows ExaBGP's language (`bgp.exatext`), Kubernetes or the kernel.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final, NamedTuple, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Prefix: TypeAlias = IPv4Network | IPv6Network
+
+BGP_PORT: Final = 179
+DEFAULT_HOLD_SECONDS: Final = 90
+DEFAULT_RESTART_SECONDS: Final = 120
+DEFAULT_LOCAL_PREF: Final = 100
+"""What a path without LOCAL_PREF counts as (every common implementation; RFC 4271 leaves it to policy)."""
+
+
+class Family(enum.StrEnum):
+    """Address family of unicast routes: (AFI 1, SAFI 1) and (AFI 2, SAFI 1)."""
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+    @classmethod
+    def of(cls, thing: Address | Prefix) -> Family:
+        return cls.IPV4 if thing.version == 4 else cls.IPV6
+
+
+class Origin(enum.IntEnum):
+    """ORIGIN, RFC 4271 5.1.1; the lower is preferred."""
+
+    IGP = 0
+    EGP = 1
+    INCOMPLETE = 2
+
+
+class Community(NamedTuple):
+    """RFC 1997: two 16-bit halves."""
+
+    asn: int
+    value: int
+
+
+class LargeCommunity(NamedTuple):
+    """RFC 8092: three 32-bit fields."""
+
+    admin: int
+    data1: int
+    data2: int
+
+
+AsPath: TypeAlias = tuple[int | frozenset[int], ...]
+"""AS_SEQUENCE as numbers in order, each AS_SET as one frozenset (it counts as one hop, RFC 4271 9.1.2.2 a)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """Path attributes as they stand on the wire of one session (RFC 4271 5.1, RFC 4456, RFC 8092)."""
+
+    origin: Origin = Origin.IGP
+    as_path: AsPath = ()
+    local_pref: int | None = None
+    med: int | None = None
+    communities: frozenset[Community] = frozenset()
+    large_communities: frozenset[LargeCommunity] = frozenset()
+    originator_id: IPv4Address | None = None
+    cluster_list: tuple[IPv4Address, ...] = ()
+
+
+class Password:
+    """A TCP-MD5 key (RFC 2385) that does not print itself: `reveal` is for the one place that writes the 0600 file."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Password(…)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Password) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """One session wanted. Its identity is `address`: there is one session per remote address."""
+
+    address: Address
+    name: str
+    """Who it is for people: `node/worker-2`, `BGPPeer/tor-a`."""
+    local_address: Address
+    local_asn: int
+    peer_asn: int
+    router_id: IPv4Address
+    families: frozenset[Family]
+    passive: bool = False
+    """True: we listen and never dial."""
+    port: int = BGP_PORT
+    """TCP port dialed; not used when passive."""
+    hold_seconds: int = DEFAULT_HOLD_SECONDS
+    restart_seconds: int = DEFAULT_RESTART_SECONDS
+    """Restart time of our graceful restart capability (RFC 4724 3), 1–4095."""
+    password: Password | None = None
+    mesh: bool = False
+    """True: another node of the cluster."""
+
+    @property
+    def internal(self) -> bool:
+        """IBGP (RFC 4271 1.1)."""
+        return self.local_asn == self.peer_asn
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route as it is announced on one session: the attributes go out verbatim, nothing is added later."""
+
+    prefix: Prefix
+    next_hop: Address
+    attributes: Attributes = field(default_factory=Attributes)
+
+
+class RouteKey(NamedTuple):
+    """One place of the Adj-RIBs-Out: what the peer at `peer` is told about `prefix`."""
+
+    peer: Address
+    prefix: Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerPlan:
+    """All that ExaBGP should be and say. The mappings may be live views of the planner: read, never kept or changed."""
+
+    peers: Mapping[Address, Peer]
+    routes: Mapping[RouteKey, Route]
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What a peer said about some prefixes: one value shared by every prefix of the same UPDATE."""
+
+    peer: Address
+    next_hop: Address
+    attributes: Attributes
+
+
+# What the speaker reports: everything that comes in from peers, in the order it came.
+
+
+@dataclass(frozen=True, slots=True)
+class PathsHeard:
+    """UPDATE (or several joined): withdrawals are meant first, then announcements."""
+
+    peer: Address
+    withdrawn: tuple[Prefix, ...] = ()
+    announced: tuple[tuple[Path, tuple[Prefix, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfRib:
+    """RFC 4724 2: the peer has sent all it had of this family when the session came up."""
+
+    peer: Address
+    family: Family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUp:
+    """Session established; what was heard before is void (unless graceful restart says otherwise)."""
+
+    peer: Address
+    router_id: IPv4Address | None
+    peer_asn: int
+    hold_seconds: int
+    families: frozenset[Family]
+    """Negotiated: both sides have it."""
+    restart_seconds: int | None = None
+    """The peer's graceful restart time, None when it has no such capability."""
+    restarting: bool = False
+    """The peer's R bit."""
+    forwarding_kept: frozenset[Family] = frozenset()
+    """The peer's F bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDown:
+    """An established session ended, or (when it was not up) an attempt failed."""
+
+    peer: Address
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerLost:
+    """ExaBGP is gone, and every session with it."""
+
+    reason: str
+
+
+BgpEvent: TypeAlias = PathsHeard | EndOfRib | SessionUp | SessionDown | SpeakerLost
+
+
+class SessionState(enum.StrEnum):
+    """RFC 4271 8.2.2."""
+
+    IDLE = "Idle"
+    CONNECT = "Connect"
+    ACTIVE = "Active"
+    OPEN_SENT = "OpenSent"
+    OPEN_CONFIRM = "OpenConfirm"
+    ESTABLISHED = "Established"
+
+
+class Direction(enum.StrEnum):
+    """Who ended it: a NOTIFICATION we sent or received, or the transport (`local`: no NOTIFICATION was seen)."""
+
+    SENT = "sent"
+    RECEIVED = "received"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionError:
+    """The last reason a session ended or did not come up.
+
+    `code` and `subcode` are those of RFC 4271 4.5, and 0 when no NOTIFICATION was seen.
+    """
+
+    direction: Direction
+    code: int
+    subcode: int
+    text: str
+    at: float
+    """Monotonic seconds."""
+    count: int = 1
+    """How often in a row the same error came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerState:
+    """What is known of one configured session now."""
+
+    state: SessionState = SessionState.IDLE
+    since: float = 0.0
+    """Monotonic seconds of the last change between established and not; 0: never established."""
+    up: SessionUp | None = None
+    """What was negotiated, while established."""
+    flaps: int = 0
+    """How often an established session was lost."""
+    last_error: SessionError | None = None
+    synced: frozenset[Family] = frozenset()
+    """Families whose End-of-RIB has come on this session."""
