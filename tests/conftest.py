@@ -1,0 +1,66 @@
+"""What every test run shares: the count by kind at the end, and `--require-all`: a skipped test is a failure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+KINDS = ("cluster", "live", "unit")
+OUTCOMES = ("passed", "failed", "error", "skipped")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-all",
+        action="store_true",
+        help="fail when a test is skipped, or when one of the kinds unit, live and cluster ran no test",
+    )
+
+
+def kind_of(keywords: object) -> str:
+    return next((kind for kind in KINDS[:2] if kind in keywords), "unit")  # type: ignore[operator]
+
+
+class CountByKind:
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            outcome = report.outcome if report.when == "call" or report.skipped else "error"
+            self.counts[kind_of(report.keywords), outcome] += 1
+
+    def ran(self, kind: str) -> int:
+        return sum(self.counts[kind, outcome] for outcome in OUTCOMES if outcome != "skipped")
+
+    def skipped(self) -> int:
+        return sum(self.counts[kind, "skipped"] for kind in KINDS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(CountByKind(), "count-by-kind")
+
+
+def counter_of(config: pytest.Config) -> CountByKind:
+    counter = config.pluginmanager.get_plugin("count-by-kind")
+    assert isinstance(counter, CountByKind)
+    return counter
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    counter = counter_of(session.config)
+    if not session.config.getoption("--require-all") or session.exitstatus != pytest.ExitCode.OK:
+        return
+    if counter.skipped() or not all(counter.ran(kind) for kind in KINDS):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    counter = counter_of(config)
+    terminalreporter.section("tests by kind")
+    for kind in reversed(KINDS):
+        told = ", ".join(f"{counter.counts[kind, outcome]} {outcome}" for outcome in OUTCOMES)
+        terminalreporter.line(f"{kind:8} {told}")
+    if config.getoption("--require-all") and counter.skipped():
+        terminalreporter.line(f"--require-all: {counter.skipped()} skipped, so this run has failed", red=True)
