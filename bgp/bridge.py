@@ -1,0 +1,228 @@
+"""The bridge, which ExaBGP runs as its API process: copies lines between ExaBGP's pipes and the agent's socket.
+
+    python bridge.py RUN_DIR/speaker.sock
+
+Standard library only, no imports of ours: it must start in a blink and outlive every agent. It refuses to act on its
+own: no command comes from here.
+
+ExaBGP blocks its whole reactor when nobody reads what it writes (5.0.15), so ExaBGP is read always, agent or not. While
+the agent is away UPDATEs are dropped and counted, and of each peer is kept what a new agent must know: the lines of the
+session that is up, and the families whose End-of-RIB an agent has already sent on it. An agent that does not keep up
+(SPOOL_MAX) is cut off and finds the same on its return.
+
+First line to an agent, a JSON object:
+  instance  identity of this ExaBGP: another one has an empty table and no session
+  bridge    identity of this bridge: another one has forgotten what came before it
+  dropped   lines lost since the last agent was connected
+  pending   answers still to come to commands of the agent before: they are not the new one's
+  peers     address → {"lines": [OPEN sent, OPEN received, up], "told": [families with End-of-RIB sent]}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import socket
+import sys
+import time
+from typing import Final
+
+SPOOL_MAX: Final = 64 * 1024 * 1024
+"""Bytes kept for an agent that reads slowly: a full table of about two million prefixes."""
+COMMANDS_MAX: Final = 1024 * 1024
+"""Bytes of commands kept while ExaBGP does not read."""
+READ_BYTES: Final = 256 * 1024
+RECONNECT_SECONDS: Final = 0.2
+HEAD_BYTES: Final = 400
+"""The type of an event stands in front of this, behind the host name (at most 64 bytes)."""
+PEERS_MAX: Final = 10_000
+
+_TYPE: Final = re.compile(rb'"type": "(\w+)"')
+_END_OF_RIB: Final = re.compile(rb"^neighbor (\S+) .*announce eor (ipv4|ipv6) ")
+
+
+class Memory:
+    """What is kept of each session that is up; lines of one being opened wait in `opening`."""
+
+    def __init__(self) -> None:
+        self.up: dict[str, list[str]] = {}
+        self.told: dict[str, list[str]] = {}
+        self.opening: dict[str, list[str]] = {}
+
+    def heard(self, kind: bytes, line: bytes) -> None:
+        if kind not in (b"open", b"state"):
+            return
+        try:
+            event = json.loads(line)
+            said = event["neighbor"]
+            peer = said["address"]["peer"]
+        except (ValueError, KeyError, TypeError):
+            return  # the agent counts what it cannot read; nothing of it is worth keeping here
+        if kind == b"open":
+            if len(self.opening) < PEERS_MAX:
+                self.opening.setdefault(peer, []).append(line.decode(errors="replace"))
+                del self.opening[peer][:-2]
+        elif said.get("state") == "up":
+            self.up[peer] = [*self.opening.pop(peer, []), line.decode(errors="replace")]
+            self.told[peer] = []
+        else:
+            for kept in (self.up, self.told, self.opening):
+                kept.pop(peer, None)
+
+    def commanded(self, line: bytes) -> None:
+        if (found := _END_OF_RIB.match(line)) and (peer := found[1].decode()) in self.told:
+            self.told[peer].append(found[2].decode())
+
+    def peers(self) -> dict[str, dict[str, list[str]]]:
+        return {peer: {"lines": lines, "told": self.told.get(peer, [])} for peer, lines in self.up.items()}
+
+
+class Bridge:
+    def __init__(self, path: str, instance: str) -> None:
+        self._path = path
+        self._instance = instance
+        self._identity = f"{os.getpid()}:{time.time_ns()}"
+        self._memory = Memory()
+        self._agent: socket.socket | None = None
+        self._heard = bytearray()  # of ExaBGP, the end of it an unfinished line
+        self._spool = bytearray()  # for the agent
+        self._said = bytearray()  # of the agent, unfinished line
+        self._commands = bytearray()  # for ExaBGP, whole lines but for what of the first is in `begun`
+        self._begun = b""  # what ExaBGP has of the command that is half written
+        self._dropped = 0
+        self._pending = 0
+        self._try_at = 0.0
+
+    def run(self) -> None:
+        """Ends when ExaBGP closes its end."""
+        os.set_blocking(0, False)
+        os.set_blocking(1, False)
+        while True:
+            self._connect()
+            ready = self._wait()
+            if 0 in ready and not self._read_exabgp():
+                return
+            if 1 in ready:
+                self._write_exabgp()
+            if self._agent is not None and (events := ready.get(self._agent.fileno())):
+                self._serve(self._agent, events)
+
+    def _wait(self) -> dict[int, int]:
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        if self._commands:
+            poll.register(1, select.POLLOUT)
+        if self._agent is None:
+            return dict(poll.poll(RECONNECT_SECONDS * 1000))
+        reading = select.POLLIN if len(self._commands) < COMMANDS_MAX else 0
+        poll.register(self._agent, reading | (select.POLLOUT if self._spool else 0))
+        return dict(poll.poll())
+
+    def _connect(self) -> None:
+        if self._agent is not None or time.monotonic() < self._try_at:
+            return
+        self._try_at = time.monotonic() + RECONNECT_SECONDS
+        agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            agent.connect(self._path)
+        except OSError:  # nobody there yet, or nobody accepting: again in a moment, for ever
+            agent.close()
+            return
+        self._agent = agent
+        hello = {
+            "instance": self._instance,
+            "bridge": self._identity,
+            "dropped": self._dropped,
+            "pending": self._pending + bool(self._begun),
+            "peers": self._memory.peers(),
+        }
+        self._spool += json.dumps(hello).encode() + b"\n"
+        self._dropped = 0
+
+    def _disconnect(self) -> None:
+        if self._agent is None:
+            return
+        self._agent.close()
+        self._agent = None
+        self._dropped += self._spool.count(b"\n")
+        self._spool.clear()
+        self._said.clear()
+        # Commands not yet begun were never given; the one half written must be finished.
+        del self._commands[self._commands.find(b"\n") + 1 if self._begun else 0 :]
+
+    def _read_exabgp(self) -> bool:
+        try:
+            data = os.read(0, READ_BYTES)
+        except BlockingIOError:
+            return True
+        if not data:
+            return False
+        self._heard += data
+        end = self._heard.rfind(b"\n") + 1
+        whole = bytes(self._heard[:end])
+        del self._heard[:end]
+        for line in whole.splitlines(keepends=True):
+            self._line(line)
+        if len(self._spool) > SPOOL_MAX:
+            self._disconnect()
+        return True
+
+    def _line(self, line: bytes) -> None:
+        kind = found[1] if (found := _TYPE.search(line, 0, HEAD_BYTES)) and line[:1] == b"{" else b""
+        if kind not in (b"", b"update"):
+            self._memory.heard(kind, line.rstrip())
+        if line in (b"done\n", b"error\n"):
+            self._pending = max(0, self._pending - 1)
+        if self._agent is not None:
+            self._spool += line
+        elif kind in (b"update", b"refresh"):
+            self._dropped += 1
+
+    def _serve(self, agent: socket.socket, events: int) -> None:
+        try:
+            if self._spool and events & select.POLLOUT:
+                del self._spool[: agent.send(self._spool[:READ_BYTES])]
+            if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+                self._read(agent)
+        except BlockingIOError:
+            return
+        except OSError:  # the agent has gone; what it missed is counted
+            self._disconnect()
+
+    def _read(self, agent: socket.socket) -> None:
+        data = agent.recv(READ_BYTES)
+        if not data:
+            self._disconnect()
+            return
+        self._said += data
+        end = self._said.rfind(b"\n") + 1
+        self._commands += self._said[:end]
+        del self._said[:end]
+        self._write_exabgp()
+
+    def _write_exabgp(self) -> None:
+        if not self._commands:
+            return
+        try:
+            written = os.write(1, self._commands[:READ_BYTES])
+        except BlockingIOError:
+            return
+        lines = (self._begun + self._commands[:written]).split(b"\n")
+        del self._commands[:written]
+        self._begun = lines.pop()
+        for line in lines:
+            self._memory.commanded(line)
+        self._pending += len(lines)
+
+
+def instance_of(pid: int) -> str:
+    """Identity of a process that survives the reuse of its number: its start time in ticks since boot."""
+    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib would double the time to start
+        started = file.read().rpartition(b")")[2].split()[19]
+    return f"{pid}:{started.decode()}"
+
+
+if __name__ == "__main__":
+    Bridge(sys.argv[1], instance_of(os.getppid())).run()

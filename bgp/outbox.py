@@ -1,0 +1,384 @@
+"""Adj-RIB-Out as wanted and told: which command ExaBGP should get next, and what it may hold by now.
+
+Two sides of one diff: `want` changes what should be told, answers change what is told, and `next_command` closes the
+difference. It refuses to read or write anything, to speak ExaBGP's language (`bgp.exatext`), to know the time, or to
+judge whether a route is legal on a session (`bgp.check`).
+
+What it relies on (ExaBGP 5.0.15): announces and withdraws are answered in the order sent; an announce replaces the
+route of the same prefix; a withdraw of an unknown prefix is accepted but goes out as an UPDATE each time; the table of
+a peer survives its session and the API process, but not ExaBGP itself; a command answered `error` changed nothing.
+
+Invariants:
+- `held` has a key from before its announce is handed out until its withdraw was answered: `may_hold` never says no too
+  early. A value of None means that nobody knows what ExaBGP holds: settled by telling again.
+- A key has at most one command in flight; what is wanted meanwhile is looked at when the answer is there.
+- A key is dirty exactly when its peer is there, wanted and held differ, it is not in flight and not waiting to be
+  tried again. `next_command` costs the same whatever the size of the table.
+- End-of-RIB of a session is handed out only while no key of that peer is dirty or in flight: all that is wanted has
+  been answered. A refused route does not hold it back: it was answered too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from bgp.check import Reason
+from bgp.model import Address, Family, Prefix, Route, RouteKey
+from bgp.retry import Failing, Retries
+
+WINDOW: Final = 64
+"""Commands in flight at most: more would fill the pipe between the bridge and ExaBGP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    peer: Address
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    peer: Address
+    prefix: Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class SendEndOfRib:
+    """RFC 4724 2: the marker that closes the first batch of a session."""
+
+    peer: Address
+    family: Family
+
+
+Command: TypeAlias = Announce | Withdraw | SendEndOfRib
+
+
+@dataclass(slots=True)
+class _Table:
+    """Both sides of one peer."""
+
+    present: bool = False
+    """ExaBGP has this peer."""
+    wanted: dict[Prefix, Route] = field(default_factory=dict)
+    held: dict[Prefix, Route | None] = field(default_factory=dict)
+    unsettled: int = 0
+    """Keys dirty or in flight."""
+    told: Counter[Family] = field(default_factory=Counter)
+    """How many prefixes are held for sure."""
+    owed: set[Family] = field(default_factory=set)
+    """End-of-RIB markers to be sent on the session that is up."""
+
+    def differs(self, prefix: Prefix) -> bool:
+        route = self.wanted.get(prefix)
+        return prefix in self.held if route is None else self.held.get(prefix) != route
+
+
+@dataclass(slots=True, eq=False)
+class _Sent:
+    command: Command
+    before: Mapping[Prefix, Route | None] = field(default_factory=dict)
+    """What was held of the prefix before: what is still held if the command is refused."""
+    void: bool = False
+    """The answer says nothing any more: its peer or session has been replaced meanwhile."""
+
+
+class Outbox:
+    """Not safe for use from several threads; every method is cheap but those that name a whole peer."""
+
+    def __init__(self) -> None:
+        self._tables: dict[Address, _Table] = {}
+        self._dirty: dict[RouteKey, None] = {}
+        self._sent: deque[_Sent] = deque()
+        self._busy: dict[RouteKey, _Sent] = {}
+        self._end_of_rib_ready: dict[Address, None] = {}
+        self._retries: Retries[RouteKey] = Retries()
+        self._marker_retries: Retries[SendEndOfRib] = Retries()
+        self._holders: dict[Prefix, int] = {}
+
+    # What is wanted, and what happens to peers, sessions and ExaBGP.
+
+    def want(self, key: RouteKey, route: Route | None) -> None:
+        """Change the wanted side of one key; None: nothing shall be told. Telling the same again changes nothing."""
+        table = self._tables.setdefault(key.peer, _Table())
+        if table.wanted.get(key.prefix) != route:
+            if route is None:
+                del table.wanted[key.prefix]
+            else:
+                table.wanted[key.prefix] = route
+            self._retries.forget(key)
+            self._judge(key, table)
+        self._drop_if_empty(key.peer, table)
+
+    def peer_added(self, peer: Address) -> None:
+        """ExaBGP has this peer since its last reload, with an empty table."""
+        table = self._tables.setdefault(peer, _Table())
+        self._empty(peer, table)
+        table.present = True
+        for sent in self._sent:
+            # Sent before: it may have gone to the table that was, or to the one that is.
+            if not isinstance(sent.command, SendEndOfRib) and sent.command.peer == peer:
+                sent.void = True
+                self._hold(table, _key(sent.command).prefix, None)
+        self._judge_all(peer, table)
+
+    def peer_removed(self, peer: Address) -> None:
+        """ExaBGP has forgotten this peer and its table; what is wanted for it stays wanted."""
+        table = self._tables.get(peer)
+        if table is None:
+            return
+        self.session_down(peer)
+        self._empty(peer, table)
+        table.present = False
+        for sent in self._sent:
+            sent.void = sent.void or sent.command.peer == peer
+        self._judge_all(peer, table)
+        self._drop_if_empty(peer, table)
+
+    def session_up(self, peer: Address, families: Iterable[Family]) -> None:
+        """Owe End-of-RIB of each family, once all wanted has been answered. ExaBGP resends its table itself."""
+        self.session_down(peer)
+        table = self._tables.setdefault(peer, _Table())
+        table.owed.update(families)
+        self._weigh_end_of_rib(peer, table)
+        self._drop_if_empty(peer, table)
+
+    def session_down(self, peer: Address) -> None:
+        """Nothing is owed to a session that is gone. The table stays in ExaBGP."""
+        for sent in self._sent:
+            if isinstance(sent.command, SendEndOfRib) and sent.command.peer == peer:
+                sent.void = True
+        for family in Family:
+            self._marker_retries.forget(SendEndOfRib(peer, family))
+        if table := self._tables.get(peer):
+            table.owed.clear()
+            self._weigh_end_of_rib(peer, table)
+            self._drop_if_empty(peer, table)
+
+    def restarted(self) -> None:
+        """ExaBGP started anew with the peers it had: nothing is told, nothing in flight, no session up."""
+        self._sent.clear()
+        self._busy.clear()
+        self._dirty.clear()
+        self._retries.clear()
+        self._marker_retries.clear()
+        for peer, table in list(self._tables.items()):
+            table.unsettled = 0
+            table.owed.clear()
+            self._empty(peer, table)
+            self._judge_all(peer, table)
+            self._drop_if_empty(peer, table)
+
+    def disconnected(self) -> None:
+        """The bridge is gone: commands in flight may or may not have been carried out, and no answer will come.
+
+        Do not ask for commands before the bridge is back.
+        """
+        while self._sent:
+            sent = self._sent.popleft()
+            if isinstance(sent.command, SendEndOfRib):
+                if not sent.void:
+                    self._owe(sent.command)
+            else:
+                self._no_longer_busy(_key(sent.command))
+
+    def read_back(self, told: Mapping[RouteKey, Route], peers: Iterable[Address]) -> int:
+        """Take what ExaBGP really holds for `peers`; how many entries differed from what was believed.
+
+        Peers not known before are from now on (the agent restarted, ExaBGP did not); they and entries that were unknown
+        do not count. Entries of other peers, and keys in flight, are not looked at.
+        """
+        actual: dict[Address, dict[Prefix, Route]] = {peer: {} for peer in peers}
+        for key, route in told.items():
+            if key.peer in actual:
+                actual[key.peer][key.prefix] = route
+        return sum(self._correct(peer, routes) for peer, routes in actual.items())
+
+    def _correct(self, peer: Address, actual: Mapping[Prefix, Route]) -> int:
+        table = self._tables.setdefault(peer, _Table())
+        believed = dict(table.held)
+        differed = 0
+        for prefix in believed.keys() | actual.keys():
+            if RouteKey(peer, prefix) in self._busy:
+                continue
+            route = actual.get(prefix)
+            known = prefix not in believed or believed[prefix] is not None
+            differed += table.present and known and believed.get(prefix) != route
+            if route is None:
+                self._release(table, prefix)
+            else:
+                self._hold(table, prefix, route)
+        table.present = True
+        self._judge_all(peer, table)
+        return differed
+
+    # Commands and answers.
+
+    def next_command(self, now: float) -> Command | None:
+        """Hand out one command, in flight from now on. None: nothing to do, window full, or only retries wait."""
+        for key in self._retries.take_due(now):
+            self._judge(key, self._tables[key.peer])
+        for marker in self._marker_retries.take_due(now):
+            self._owe(marker)
+        if len(self._sent) >= WINDOW:
+            return None
+        if self._end_of_rib_ready:
+            return self._take_end_of_rib()
+        if not self._dirty:
+            return None
+        key = next(iter(self._dirty))
+        del self._dirty[key]
+        table = self._tables[key.peer]
+        route = table.wanted.get(key.prefix)
+        command = Withdraw(key.peer, key.prefix) if route is None else Announce(key.peer, route)
+        before = {key.prefix: table.held[key.prefix]} if key.prefix in table.held else {}
+        sent = _Sent(command, before)
+        self._hold(table, key.prefix, None)
+        self._sent.append(sent)
+        self._busy[key] = sent
+        return command
+
+    def _take_end_of_rib(self) -> SendEndOfRib:
+        peer = next(iter(self._end_of_rib_ready))
+        table = self._tables[peer]
+        command = SendEndOfRib(peer, min(table.owed))
+        table.owed.discard(command.family)
+        self._weigh_end_of_rib(peer, table)
+        self._sent.append(_Sent(command))
+        return command
+
+    def answered(self, ok: bool, now: float) -> None:
+        """The answer to the oldest command in flight. Raises ValueError when there is none."""
+        if not self._sent:
+            raise ValueError("an answer came while nothing was in flight")
+        sent = self._sent.popleft()
+        if isinstance(sent.command, SendEndOfRib):
+            if not ok and not sent.void:
+                self._marker_retries.fail(sent.command, Reason.SPEAKER_REFUSED, now)
+            return
+        key = _key(sent.command)
+        table = self._tables[key.peer]
+        if not sent.void:
+            if ok and isinstance(sent.command, Announce):
+                self._hold(table, key.prefix, sent.command.route)
+            elif not ok and key.prefix in sent.before:
+                self._hold(table, key.prefix, sent.before[key.prefix])
+            else:
+                self._release(table, key.prefix)
+            still_wanted = sent.command == _command(key, table)
+            if ok:
+                self._retries.forget(key)
+            elif still_wanted:
+                self._retries.fail(key, Reason.SPEAKER_REFUSED, now)
+        self._no_longer_busy(key)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._sent)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is in flight and nothing can be sent now; what is failing waits for its time (`next_retry_at`)."""
+        return not (self._sent or self._dirty or self._end_of_rib_ready)
+
+    @property
+    def failing(self) -> Mapping[RouteKey, Failing]:
+        """A live view."""
+        return self._retries.failing
+
+    @property
+    def next_retry_at(self) -> float | None:
+        times = [at for at in (self._retries.next_at, self._marker_retries.next_at) if at is not None]
+        return min(times, default=None)
+
+    def may_hold(self, prefix: Prefix) -> bool:
+        """Some peer is, or may be, told of it: its kernel route must stay."""
+        return prefix in self._holders
+
+    def is_told(self, key: RouteKey) -> bool:
+        """What is wanted of this key is what ExaBGP surely holds."""
+        table = self._tables.get(key.peer)
+        return table is not None and key.prefix in table.wanted and not table.differs(key.prefix)
+
+    def told_count(self, peer: Address, family: Family) -> int:
+        """How many prefixes ExaBGP surely holds for the peer; costs nothing."""
+        table = self._tables.get(peer)
+        return 0 if table is None else table.told[family]
+
+    # One place for each kind of change.
+
+    def _judge(self, key: RouteKey, table: _Table) -> None:
+        """Make the key dirty or clean; call after any change of wanted, held, present, in flight or waiting."""
+        was_dirty = key in self._dirty
+        differs = table.present and table.differs(key.prefix)
+        dirty = differs and key not in self._busy and not self._retries.waits(key)
+        if dirty and not was_dirty:
+            self._dirty[key] = None
+        elif was_dirty and not dirty:
+            del self._dirty[key]
+        table.unsettled += dirty - was_dirty
+        if not differs and key not in self._busy:
+            self._retries.forget(key)
+        self._weigh_end_of_rib(key.peer, table)
+
+    def _judge_all(self, peer: Address, table: _Table) -> None:
+        for prefix in table.wanted.keys() | table.held.keys():
+            self._judge(RouteKey(peer, prefix), table)
+        self._weigh_end_of_rib(peer, table)
+
+    def _no_longer_busy(self, key: RouteKey) -> None:
+        table = self._tables[key.peer]
+        del self._busy[key]
+        table.unsettled -= 1
+        self._judge(key, table)
+        self._drop_if_empty(key.peer, table)
+
+    def _weigh_end_of_rib(self, peer: Address, table: _Table) -> None:
+        if table.owed and table.present and not table.unsettled:
+            self._end_of_rib_ready[peer] = None
+        else:
+            self._end_of_rib_ready.pop(peer, None)
+
+    def _owe(self, command: SendEndOfRib) -> None:
+        table = self._tables.setdefault(command.peer, _Table())
+        table.owed.add(command.family)
+        self._weigh_end_of_rib(command.peer, table)
+
+    def _hold(self, table: _Table, prefix: Prefix, route: Route | None) -> None:
+        if prefix not in table.held:
+            self._holders[prefix] = self._holders.get(prefix, 0) + 1
+        table.told[Family.of(prefix)] += (route is not None) - (table.held.get(prefix) is not None)
+        table.held[prefix] = route
+
+    def _release(self, table: _Table, prefix: Prefix) -> None:
+        if prefix not in table.held:
+            return
+        table.told[Family.of(prefix)] -= table.held.pop(prefix) is not None
+        self._holders[prefix] -= 1
+        if not self._holders[prefix]:
+            del self._holders[prefix]
+
+    def _empty(self, peer: Address, table: _Table) -> None:
+        """ExaBGP's table of the peer is gone; keys are to be judged afterwards."""
+        for prefix in table.wanted.keys() | table.held.keys():
+            key = RouteKey(peer, prefix)
+            self._release(table, prefix)
+            self._retries.forget(key)
+            if key in self._dirty:
+                del self._dirty[key]
+                table.unsettled -= 1
+
+    def _drop_if_empty(self, peer: Address, table: _Table) -> None:
+        if not (table.present or table.wanted or table.unsettled or table.owed):
+            self._tables.pop(peer, None)
+
+
+def _key(command: Announce | Withdraw) -> RouteKey:
+    return RouteKey(command.peer, command.prefix if isinstance(command, Withdraw) else command.route.prefix)
+
+
+def _command(key: RouteKey, table: _Table) -> Command:
+    route = table.wanted.get(key.prefix)
+    return Withdraw(key.peer, key.prefix) if route is None else Announce(key.peer, route)

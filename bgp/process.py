@@ -1,0 +1,293 @@
+"""ExaBGP as a process: started through the launcher, watched, started again; and the file it is configured by.
+
+It refuses to know peers and routes (the text of the configuration is handed in) and to talk to ExaBGP (`bgp.link`).
+
+What it relies on (ExaBGP 5.0.15): SIGTERM closes sessions without NOTIFICATION, so that peers that know graceful
+restart keep our routes. A port that cannot be bound ends ExaBGP when it starts, and is only logged on a reload. After a
+reload that does not parse every later one fails too, so nothing is put in place before `validate` has passed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import bgp
+from bgp.exaconfig import configuration
+from bgp.launcher import EXIT_UNUSABLE
+
+SOCKET: Final = "speaker.sock"
+CONFIGURATION: Final = "exabgp.conf"
+TROUBLE: Final = "speaker.trouble"
+"""What keeps ExaBGP from running, for an agent that is not its parent; absent: nothing."""
+
+RESTART_FIRST_SECONDS: Final = 1.0
+RESTART_MAX_SECONDS: Final = 30.0
+STEADY_SECONDS: Final = 60.0
+"""ExaBGP that ran for so long starts its backoff anew when it ends."""
+STOP_SECONDS: Final = 1.5
+"""What SIGTERM gets before SIGKILL: the agent ends within 2 s."""
+VALIDATE_SECONDS: Final = 30.0
+SETTLED_SECONDS: Final = 3.0
+"""What cannot start (no port, no configuration) has ended by then."""
+LAST_WORDS_SECONDS: Final = 1.0
+CANNOT_LISTEN: Final = "cannotListen"
+LOG_LINE_MAX: Final = 64 * 1024
+LOG_REPEAT_SECONDS: Final = 60.0
+LOG_KINDS_MAX: Final = 256
+
+_PACKAGE: Final = Path(bgp.__file__).resolve().parent
+_CANNOT_BIND: Final = re.compile(r"can not bind to (\S+) \((.*)\)")
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Why ExaBGP is not there or not listening, with the reason word, and what to do."""
+
+    reason: str
+    message: str
+    fix: str
+
+
+def bridge_command(run_dir: Path) -> list[str]:
+    """`-I -S`: no site packages and no environment, which halves the time to start."""
+    return [sys.executable, "-I", "-S", str(_PACKAGE / "bridge.py"), str(run_dir / SOCKET)]
+
+
+def empty_configuration(run_dir: Path) -> str:
+    return configuration([], bridge=bridge_command(run_dir))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Atomically, mode 0600."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+async def put_configuration(run_dir: Path, text: str) -> str | None:
+    """Put the text in place if ExaBGP would take it; otherwise why not, and the file stays as it was."""
+    candidate = run_dir / f"{CONFIGURATION}.new"
+    write_private(candidate, text)
+    process = await asyncio.create_subprocess_exec(
+        *_launcher(["--validate", str(candidate)]),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(),
+    )
+    try:
+        _, said = await asyncio.wait_for(process.communicate(), VALIDATE_SECONDS)
+    except TimeoutError:
+        said = f"error: no answer of `validate` within {VALIDATE_SECONDS:g} s".encode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode == 0:
+        candidate.replace(run_dir / CONFIGURATION)
+        return None
+    candidate.unlink(missing_ok=True)
+    return _complaint(said.decode(errors="replace"))
+
+
+def _complaint(said: str) -> str:
+    """The lines that say what is wrong: never the one that quotes the file, which may hold a password."""
+    lines = [line.strip() for line in said.splitlines()]
+    kept = [line for line in lines if line and "md5" not in line and not line.startswith(("advice", "line "))]
+    return " ".join(kept)[-500:] or "ExaBGP gave no reason"
+
+
+class ExaProcess:
+    """Keeps one ExaBGP running. `on_end` is told each end, `on_trouble` each change of what is wrong."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        die_with_parent: bool,
+        on_end: Callable[[str], None],
+        on_trouble: Callable[[Trouble | None], None],
+    ) -> None:
+        self._command = _launcher([*(["--die-with-parent"] if die_with_parent else []), str(run_dir / CONFIGURATION)])
+        self._on_end = on_end
+        self._on_trouble = on_trouble
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._trouble: Trouble | None = None
+        self._logged: dict[str, float] = {}
+        self.starts = 0
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep(), name="exabgp")
+
+    async def stop(self) -> None:
+        """SIGTERM: sessions end without NOTIFICATION."""
+        if self._task is None:
+            return
+        process, self._process = self._process, None
+        self._task.cancel()
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+
+    async def _keep(self) -> None:
+        delay = RESTART_FIRST_SECONDS
+        while True:
+            started_at = time.monotonic()
+            reason = await self._run()
+            if time.monotonic() - started_at > STEADY_SECONDS:
+                delay = RESTART_FIRST_SECONDS
+            self._on_end(reason)
+            await asyncio.sleep(delay)
+            delay = min(RESTART_MAX_SECONDS, delay * 2)
+
+    async def _run(self) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(),
+            limit=LOG_LINE_MAX,
+        )
+        self._process = process
+        self.starts += 1
+        steady = asyncio.get_running_loop().call_later(SETTLED_SECONDS, self._settled)
+        watch = asyncio.create_task(self._watch(process.stderr)) if process.stderr is not None else None
+        try:
+            code = await process.wait()
+            if watch is not None:  # the last words; a bridge that hangs must not keep us waiting for them
+                await asyncio.wait([watch], timeout=LAST_WORDS_SECONDS)
+        finally:
+            steady.cancel()
+            if watch is not None:
+                watch.cancel()
+        reason = f"ExaBGP ended with {f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'}"
+        if code and self._trouble is None:
+            self._say(Trouble("speakerDown", reason, "Read its log; it is started again."))
+        elif code == EXIT_UNUSABLE and self._trouble is not None:
+            return self._trouble.message
+        return reason
+
+    async def _watch(self, log: asyncio.StreamReader) -> None:
+        """ExaBGP's log goes on to our stderr; each line but once a minute, numbers apart: it repeats itself a lot."""
+        while True:
+            try:
+                line = (await log.readline()).decode(errors="replace")
+            except ValueError:  # longer than LOG_LINE_MAX; the reader has dropped it
+                continue
+            if not line:
+                return
+            self._understand(line)
+            if not line.startswith("advice") and self._is_news(re.sub(r"\d+", "0", line)):
+                sys.stderr.write(f"exabgp: {line}")
+                sys.stderr.flush()
+
+    def _is_news(self, kind: str) -> bool:
+        now = time.monotonic()
+        if now - self._logged.get(kind, float("-inf")) < LOG_REPEAT_SECONDS:
+            return False
+        if len(self._logged) >= LOG_KINDS_MAX:
+            self._logged.clear()
+        self._logged[kind] = now
+        return True
+
+    def _understand(self, line: str) -> None:
+        if found := _CANNOT_BIND.search(line):
+            fix = "Stop the other BGP daemon on this node, or give it other addresses: `ss -ltnp` shows who listens."
+            if "in use" not in found[2]:
+                fix = "Give the node this address, or correct the node's InternalIP."
+            self._say(Trouble(CANNOT_LISTEN, f"cannot listen on {found[1]}: {found[2]}", fix))
+        elif line.startswith("bgpilot: "):
+            message, _, fix = line.removeprefix("bgpilot: ").strip().partition(": ")
+            self._say(Trouble("exabgpUnusable", message, fix))
+
+    def _settled(self) -> None:
+        """It runs: whatever kept it from starting is over. A socket lost on a reload is another matter."""
+        if self._trouble is not None and self._trouble.reason != CANNOT_LISTEN:
+            self._say(None)
+
+    def _say(self, trouble: Trouble | None) -> None:
+        self._trouble = trouble
+        self._on_trouble(trouble)
+
+
+def prepare(run_dir: Path, *, keep: bool) -> None:
+    """Make the run directory and a configuration without peers in it, or keep the one that is there."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if not (keep and (run_dir / CONFIGURATION).exists()):
+        write_private(run_dir / CONFIGURATION, empty_configuration(run_dir))
+
+
+async def run_external(run_dir: Path) -> None:
+    """`bgpilot speaker`: ExaBGP beside an agent that comes and goes. Returns on SIGTERM or SIGINT.
+
+    Starts with the configuration that an agent left in the run directory, or with one without peers.
+    """
+    prepare(run_dir, keep=True)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    tell_trouble(run_dir, None)
+    process = ExaProcess(
+        run_dir,
+        die_with_parent=True,
+        on_end=lambda reason: print(f"exabgp: {reason}", file=sys.stderr),  # noqa: T201 - its log
+        on_trouble=lambda trouble: tell_trouble(run_dir, trouble),
+    )
+    process.start()
+    await ended.wait()
+    await process.stop()
+
+
+def tell_trouble(run_dir: Path, trouble: Trouble | None) -> None:
+    if trouble is None:
+        (run_dir / TROUBLE).unlink(missing_ok=True)
+    else:
+        write_private(run_dir / TROUBLE, msgspec.json.encode(trouble).decode())
+
+
+def read_trouble(run_dir: Path) -> Trouble | None:
+    """What `run_external` has told last."""
+    try:
+        return msgspec.json.decode((run_dir / TROUBLE).read_bytes(), type=Trouble)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _launcher(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "bgp.launcher", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    """With the folder of our packages on the path, wherever the agent was started from."""
+    path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path}

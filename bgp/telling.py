@@ -1,0 +1,204 @@
+"""What ExaBGP is told, on the wire of its API: pipelined routes, and the commands that need it to be quiet.
+
+Joins the outbox (which command is next) with the link (lines and answers). It refuses to know where peers and routes
+come from, to write configuration, and to decide when to reload or to look at the table (`bgp.speaker`).
+
+Invariants:
+- Routes go out only while `open`: between a read-back after the link came and the loss of the link.
+- An exclusive command (reload, table, refresh) is sent only when no announce or withdraw is unanswered, and none is
+  sent before its own answer.
+- `words` has the peers that ExaBGP has, and the outbox has the same ones present; both change only with a reload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from bgp import exatext
+from bgp.exatext import NotUnderstoodError, TableEntry
+from bgp.link import CommandRefusedError, Link
+from bgp.model import Address, Family, Prefix, Route, RouteKey
+from bgp.outbox import Outbox
+from bgp.retry import Failing
+
+FORGET_SECONDS: Final = 5.0
+"""How long peers that are to go may take to be told so."""
+
+
+class Telling:
+    def __init__(self, link: Link, *, clock: Callable[[], float], changed: Callable[[], None]) -> None:
+        """`changed` is called when all has been told, or something was refused."""
+        self._link = link
+        self._clock = clock
+        self._changed = changed
+        self.outbox = Outbox()
+        self._words: dict[Address, str] = {}
+        self._quiet = False
+        self._quiet_now = asyncio.Event()
+        self._idle_now = asyncio.Event()
+        self._retry: asyncio.TimerHandle | None = None
+        self.open = False
+        self.corrected = 0
+        """Entries of the table that were not what ExaBGP had been told, since start."""
+        self.unreadable = 0
+        """Lines of the table that could not be read, since start."""
+
+    @property
+    def idle(self) -> bool:
+        return self.outbox.idle
+
+    @property
+    def failing(self) -> Mapping[RouteKey, Failing]:
+        return self.outbox.failing
+
+    @property
+    def peers(self) -> AbstractSet[Address]:
+        """What ExaBGP has."""
+        return self._words.keys()
+
+    def may_hold(self, prefix: Prefix) -> bool:
+        return self.outbox.may_hold(prefix)
+
+    def want(self, key: RouteKey, route: Route | None) -> None:
+        """Takes effect with the next `pump`."""
+        self.outbox.want(key, route)
+
+    def pump(self) -> None:
+        """Send what is due. Also called when the time of a retry has come."""
+        if not self.open or self._quiet or not self._link.connected:
+            return
+        lines: list[str] = []
+        while (command := self.outbox.next_command(self._clock())) is not None:
+            lines.append(exatext.command_line(command, self._words[command.peer]))
+        if lines:
+            self._link.send(lines)
+        self._look()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if (at := self.outbox.next_retry_at) is not None:
+            self._retry = asyncio.get_running_loop().call_later(max(0.0, at - self._clock()), self.pump)
+
+    def answered(self, ok: bool) -> None:
+        self.outbox.answered(ok, self._clock())
+        self.pump()
+        self._look()
+        if self.outbox.idle or not ok:
+            self._changed()
+
+    def _look(self) -> None:
+        for event, happened in ((self._quiet_now, not self.outbox.in_flight), (self._idle_now, self.outbox.idle)):
+            if happened:
+                event.set()
+            else:
+                event.clear()
+
+    # Sessions, and the end of things.
+
+    def session_up(self, peer: Address, families: Iterable[Family]) -> None:
+        """End-of-RIB of these families is owed; ExaBGP sends its table of the peer by itself."""
+        self.outbox.session_up(peer, families)
+        self.pump()
+
+    def session_down(self, peer: Address) -> None:
+        self.outbox.session_down(peer)
+
+    def link_lost(self) -> None:
+        self.open = False
+        self.outbox.disconnected()
+        self._look()
+
+    def restarted(self) -> None:
+        """ExaBGP is another than before: it has no table, and which peers it has will be seen after a reload."""
+        self.outbox.restarted()
+        for peer in self._words:
+            self.outbox.peer_removed(peer)
+        self._words.clear()
+        self._look()
+
+    def stop(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+
+    # Exclusive commands. All raise LinkLostError when the bridge goes away meanwhile.
+
+    async def read_back(self, meanwhile: Callable[[Mapping[RouteKey, Route]], None]) -> None:
+        """Compare the table with what it should be; `meanwhile` may change what is wanted before differences count."""
+        async with self._alone():
+            lines = await self._link.ask(exatext.SHOW_TABLE)
+            told: dict[RouteKey, Route] = {}
+            for line in lines:
+                if (entry := self._entry(line)) is not None:
+                    told[entry.key] = entry.route
+                    self._words.setdefault(entry.key.peer, entry.session)
+            meanwhile(told)
+            self.corrected += self.outbox.read_back(told, list(self._words))
+            self.open = True
+
+    def _entry(self, line: str) -> TableEntry | None:
+        try:
+            return exatext.read_table_line(line)
+        except NotUnderstoodError:
+            self.unreadable += 1
+            return None
+
+    async def forget(self) -> None:
+        """Wait until all that is withdrawn has left for the peers, FORGET_SECONDS at most.
+
+        `done` says that a withdrawal is in the table; it is written to the peer in the next turns of the reactor.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FORGET_SECONDS):
+                self.pump()
+                await self._idle_now.wait()
+        async with self._alone():
+            for _ in range(TURNS):
+                await self._link.ask(exatext.NOTHING)
+
+    async def reload(self, words: Mapping[Address, str]) -> None:
+        """ExaBGP reads its file; `words` are the peers in it. Raises CommandRefusedError."""
+        async with self._alone():
+            await self._link.ask(exatext.RELOAD)
+            # What is read from here on is read with the new configuration in force.
+            before = dict(self._words)
+            self._words = dict(words)
+            for peer, session in before.items():
+                if words.get(peer) != session:
+                    self.outbox.peer_removed(peer)
+            for peer, session in words.items():
+                if before.get(peer) != session:
+                    self.outbox.peer_added(peer)
+
+    async def refresh(self, wanted: Iterable[tuple[Address, Family]]) -> None:
+        """Ask peers to send all they have again. A refusal means that the session has gone: nothing to ask."""
+        async with self._alone():
+            for peer, family in wanted:
+                if peer in self._words:
+                    with contextlib.suppress(CommandRefusedError):
+                        await self._link.ask(exatext.ask_refresh(self._words[peer], family))
+
+    async def restart_session(self, peer: Address) -> None:
+        async with self._alone():
+            if peer in self._words:
+                with contextlib.suppress(CommandRefusedError):
+                    await self._link.ask(exatext.restart_session(self._words[peer]))
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        self._quiet = True
+        try:
+            self._look()
+            await self._quiet_now.wait()
+            yield
+        finally:
+            self._quiet = False
+            self.pump()
+
+
+TURNS: Final = 40
+"""A turn of ExaBGP's reactor writes UPDATES_PER_TURN messages to each peer: enough for 1,000 withdrawals of IPv6, which
+take one message each, and for any number of IPv4, which share messages."""
