@@ -1,0 +1,77 @@
+"""All watches of one agent: one per kind over the whole cluster, and one per Secret that is needed right now.
+
+It refuses to read Secrets that nobody named, so that the agent's role needs to name no others either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from agent.cluster.health import Limits
+from agent.cluster.reflector import Reflector, Transport
+from agent.model import ALWAYS_WATCHED, ClusterChange, Gone, Key, Kind
+
+
+class Cluster:
+    """`put` is called from the event loop with every change; it must not block.
+
+    A reflector that raises has met a bug of ours: `failed` completes with its exception, for the owner to raise.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        put: Callable[[ClusterChange], None],
+        namespace: str,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        """`namespace` is the agent's own: the only one whose Secrets are read."""
+        self._transport = transport
+        self._put = put
+        self._namespace = namespace
+        self._limits = limits
+        self._kinds: dict[Kind, asyncio.Task[None]] = {}
+        self._secrets: dict[Key, asyncio.Task[None]] = {}
+        self._failed: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        self._failed = asyncio.get_running_loop().create_future()
+        for kind in sorted(ALWAYS_WATCHED):
+            self._kinds[kind] = self._run(kind, None)
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        """Never completes while all is well. Exists once started."""
+        assert self._failed is not None, "start() comes first"  # noqa: S101  # our own bug
+        return self._failed
+
+    def watch_secrets(self, names: frozenset[str]) -> None:
+        """Watch these Secrets of the agent's namespace from now on, and no others."""
+        wanted = {Key(Kind.SECRET, self._namespace, name) for name in names}
+        for key in self._secrets.keys() - wanted:
+            self._secrets.pop(key).cancel()
+            self._put(Gone(key))
+        for key in sorted(wanted - self._secrets.keys()):
+            self._secrets[key] = self._run(Kind.SECRET, key)
+
+    async def stop(self) -> None:
+        tasks = [*self._kinds.values(), *self._secrets.values()]
+        self._kinds.clear()
+        self._secrets.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # all are cancelled; one that raised has said so before
+
+    def _run(self, kind: Kind, only: Key | None) -> asyncio.Task[None]:
+        reflector = Reflector(kind, self._transport, self._put, only=only, limits=self._limits)
+        task = asyncio.create_task(reflector.run(), name=f"watch {only or kind}")
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)

@@ -1,0 +1,245 @@
+"""Bytes of one cluster object → its record, or a Problem that names object, field, value and fix.
+
+`read_object` is the door for every kind. An object is decoded straight into the few fields that matter (msgspec skips
+the rest), so that 5,000 Nodes of 13 kB each cost 0.2 s and no garbage worth speaking of.
+
+It refuses to raise on any input: an object that cannot be read is a Problem of that object alone. It refuses to judge
+what needs a second object to see (two nodes with one pod CIDR): that is the planner's.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+
+from agent.cluster import shapes
+from agent.cluster.fields import Field, FieldError, core_address, core_prefix, quoted
+from agent.cluster.resources import read_advertisement, read_instance, read_peer
+from agent.model import (
+    EndpointSlice,
+    Key,
+    Kind,
+    Node,
+    Problem,
+    Record,
+    Secret,
+    Service,
+    ServiceCidr,
+    TrafficPolicy,
+)
+from bgp.model import Address, Password
+
+_Thing = TypeVar("_Thing")
+
+MALFORMED: Final = "malformedObject"
+"""Reason word: the object exists and cannot be read."""
+SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
+UNNAMED: Final = "(unnamed)"
+"""Stands for the name of an object that has none to read."""
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec 0.22 raises on bytes that are not the JSON wanted: the third when it is nested some thousand deep."""
+
+_FIX: Final = "Mend the object"
+_AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+
+
+class Parsed(NamedTuple):
+    key: Key
+    revision: str
+    """Its resourceVersion; empty when even that cannot be read."""
+    outcome: Record | Problem
+
+
+def read_object(kind: Kind, body: bytes | msgspec.Raw) -> Parsed:
+    """One object of `kind`, as it stands in a list or in an event of a watch."""
+    try:
+        found = _DECODERS[kind].decode(body)
+    except UNREADABLE as error:
+        return _unreadable(kind, body, error)
+    meta = found.metadata
+    key = Key(kind, meta.namespace or "", meta.name or UNNAMED)
+    try:
+        return Parsed(key, meta.revision or "", _READERS[kind](found))
+    except FieldError as error:
+        return Parsed(key, meta.revision or "", Problem(MALFORMED, str(key), error.what, f"{_FIX}: {error.fix}."))
+
+
+def _unreadable(kind: Kind, body: bytes | msgspec.Raw, error: Exception) -> Parsed:
+    """A member has another type than the API promises; msgspec's text says where and which, never the value."""
+    try:
+        meta = _BARE.decode(body).metadata
+    except UNREADABLE:
+        meta = shapes.BareMeta()
+    key = Key(kind, meta.namespace or "", meta.name or UNNAMED)
+    said = _AT.match(str(error))
+    where, what = (said["path"] or "the object", said["what"]) if said else ("the object", str(error))
+    fix = f"{_FIX}: {where} must have the type that the API documents."
+    return Parsed(key, meta.revision or "", Problem(MALFORMED, str(key), f"{where}: {what}", fix))
+
+
+_Object: TypeAlias = (
+    shapes.Node | shapes.Service | shapes.EndpointSlice | shapes.ServiceCidr | shapes.Secret | shapes.Custom
+)
+
+_TYPES: Final[Mapping[Kind, type[_Object]]] = {
+    Kind.NODE: shapes.Node,
+    Kind.SERVICE: shapes.Service,
+    Kind.ENDPOINT_SLICE: shapes.EndpointSlice,
+    Kind.SERVICE_CIDR: shapes.ServiceCidr,
+    Kind.SECRET: shapes.Secret,
+    Kind.INSTANCE: shapes.Custom,
+    Kind.PEER: shapes.Custom,
+    Kind.ADVERTISEMENT: shapes.Custom,
+}
+_DECODERS: Final = {kind: msgspec.json.Decoder(of) for kind, of in _TYPES.items()}
+_BARE: Final = msgspec.json.Decoder(shapes.Bare)
+
+
+# What becomes of it. Each raises FieldError.
+
+
+def _node(found: shapes.Node) -> Node:
+    spec, status = found.spec or shapes.NodeSpec(), found.status or shapes.NodeStatus()
+    cidrs = spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else [])
+    return Node(
+        name=found.metadata.name or UNNAMED,
+        uid=found.metadata.uid or "",
+        created=_created(found.metadata),
+        addresses=_unique(
+            core_address(entry.address, f"status.addresses[{index}].address")
+            for index, entry in enumerate(status.addresses or ())
+            if entry.type == "InternalIP"
+        ),
+        pod_cidrs=_unique(core_prefix(cidr, f"spec.podCIDRs[{index}]") for index, cidr in enumerate(cidrs)),
+        labels=_labels(found.metadata),
+    )
+
+
+def _service(found: shapes.Service) -> Service:
+    spec, status = found.spec or shapes.ServiceSpec(), found.status or shapes.ServiceStatus()
+    cluster_ips = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
+    without = spec.type == "ExternalName" or "None" in cluster_ips
+    ingress = (status.load_balancer or shapes.LoadBalancer()).ingress or ()
+    return Service(
+        namespace=found.metadata.namespace or "",
+        name=found.metadata.name or UNNAMED,
+        cluster_ips=() if without else _addresses(cluster_ips, "spec.clusterIPs"),
+        external_ips=() if without else _addresses(spec.external_ips or (), "spec.externalIPs"),
+        load_balancer_ips=() if without else _load_balancer_ips(ingress),
+        internal_policy=_policy(spec.internal_traffic_policy, "spec.internalTrafficPolicy"),
+        external_policy=_policy(spec.external_traffic_policy, "spec.externalTrafficPolicy"),
+        labels=_labels(found.metadata),
+    )
+
+
+def _load_balancer_ips(ingress: list[shapes.Ingress] | tuple[()]) -> tuple[Address, ...]:
+    """Without the hostnames, and without those that say ipMode Proxy: the nodes do not answer for these."""
+    return _unique(
+        core_address(entry.ip, f"status.loadBalancer.ingress[{index}].ip")
+        for index, entry in enumerate(ingress)
+        if entry.ip and entry.mode != "Proxy"
+    )
+
+
+def _endpoint_slice(found: shapes.EndpointSlice) -> EndpointSlice:
+    """The rules of kube-proxy 1.36: `ready` and `serving` count as true when absent, `terminating` as false."""
+    ready, serving = set(), set()
+    for endpoint in (found.endpoints or ()) if found.address_type in {"IPv4", "IPv6"} else ():
+        conditions = endpoint.conditions or shapes.Conditions()
+        if conditions.ready is not False:
+            ready.add(endpoint.node or "")
+        if conditions.serving is not False and conditions.terminating:
+            serving.add(endpoint.node or "")
+    return EndpointSlice(
+        namespace=found.metadata.namespace or "",
+        name=found.metadata.name or UNNAMED,
+        service=(found.metadata.labels or {}).get(SERVICE_NAME_LABEL, ""),
+        ready=frozenset(ready),
+        serving=frozenset(serving),
+    )
+
+
+def _service_cidr(found: shapes.ServiceCidr) -> ServiceCidr:
+    cidrs = (found.spec or shapes.ServiceCidrSpec()).cidrs or ()
+    return ServiceCidr(
+        name=found.metadata.name or UNNAMED,
+        cidrs=_unique(core_prefix(cidr, f"spec.cidrs[{index}]") for index, cidr in enumerate(cidrs)),
+    )
+
+
+def _secret(found: shapes.Secret) -> Secret:
+    """Values that are not UTF-8 are left out: no key of TCP MD5 can be made of them, and other keys may be fine.
+
+    A line end at the end of a value is dropped: `echo secret | base64` leaves one, and no router's password has one.
+    """
+    values = []
+    for name, encoded in sorted((found.data or {}).items()):
+        try:
+            values.append(
+                (name, Password(b64decode(encoded, validate=True).decode().removesuffix("\n").removesuffix("\r")))
+            )
+        except binascii.Error:
+            raise FieldError(f"data[{name}] is not base64", "encode the value, or write it under stringData") from None
+        except UnicodeDecodeError:
+            continue
+    return Secret(name=found.metadata.name or UNNAMED, values=tuple(values))
+
+
+def _custom(read: Callable[[str, float, Field], Record]) -> Callable[[shapes.Custom], Record]:
+    def read_custom(found: shapes.Custom) -> Record:
+        return read(found.metadata.name or UNNAMED, _created(found.metadata), Field("spec", found.spec))
+
+    return read_custom
+
+
+_READERS: Final[Mapping[Kind, Callable[..., Record]]] = {
+    Kind.NODE: _node,
+    Kind.SERVICE: _service,
+    Kind.ENDPOINT_SLICE: _endpoint_slice,
+    Kind.SERVICE_CIDR: _service_cidr,
+    Kind.SECRET: _secret,
+    Kind.INSTANCE: _custom(read_instance),
+    Kind.PEER: _custom(read_peer),
+    Kind.ADVERTISEMENT: _custom(read_advertisement),
+}
+"""The argument of each reader is what `_TYPES` says for the same kind."""
+
+
+def _created(meta: shapes.Meta) -> float:
+    if meta.created is None:
+        return 0.0
+    try:
+        created = datetime.fromisoformat(meta.created)
+    except ValueError:
+        raise FieldError(
+            f"metadata.creationTimestamp = {quoted(meta.created)} is not a time", "leave it to the API"
+        ) from None
+    return (created if created.tzinfo else created.replace(tzinfo=UTC)).timestamp()
+
+
+def _labels(meta: shapes.Meta) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((meta.labels or {}).items()))
+
+
+def _policy(text: str | None, path: str) -> TrafficPolicy:
+    if not text:
+        return TrafficPolicy.CLUSTER
+    if text not in list(TrafficPolicy):
+        raise Field(path, text).error("is not known", f"set it to {' or '.join(TrafficPolicy)}")
+    return TrafficPolicy(text)
+
+
+def _addresses(texts: Iterable[str], path: str) -> tuple[Address, ...]:
+    return _unique(core_address(text, f"{path}[{index}]") for index, text in enumerate(texts))
+
+
+def _unique(things: Iterable[_Thing]) -> tuple[_Thing, ...]:
+    """In order, each once."""
+    return tuple(dict.fromkeys(things))

@@ -1,0 +1,146 @@
+"""The one mutable picture of the cluster: every record as last heard, and how fresh that is.
+
+Changes go in by `apply`, which answers which keys now have another record. What goes in is never questioned here, only
+kept: an object whose newest version does not parse keeps its last good record, and its problem stands beside it.
+
+It refuses to plan, to fetch and to forget by itself: only a complete list, or the news that an object is gone, takes a
+record away. Mappings that it hands out are live views: readers use them between two changes and do not keep them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, assert_never
+
+from agent.model import (
+    ALWAYS_WATCHED,
+    Applied,
+    ClusterChange,
+    EndpointSlice,
+    Gone,
+    Key,
+    Kind,
+    Listed,
+    Malformed,
+    Problem,
+    Record,
+    WatchState,
+)
+
+_NO_SLICES: Final[Mapping[Key, EndpointSlice]] = MappingProxyType({})
+_NOTHING: Final[frozenset[Key]] = frozenset()
+
+
+class World:
+    def __init__(self) -> None:
+        self._records: dict[Kind, dict[Key, Record]] = {kind: {} for kind in Kind}
+        self._malformed: dict[Kind, dict[Key, Problem]] = {kind: {} for kind in Kind}
+        self._watches: dict[tuple[Kind, Key | None], WatchState] = {}
+        self._slices: dict[tuple[str, str], dict[Key, EndpointSlice]] = {}
+        self._unlisted = set(ALWAYS_WATCHED)
+
+    # Reading.
+
+    @property
+    def complete(self) -> bool:
+        """Every kind that is always watched has been listed once. Before, nothing may be taken away anywhere."""
+        return not self._unlisted
+
+    def records(self, kind: Kind) -> Mapping[Key, Record]:
+        return MappingProxyType(self._records[kind])
+
+    def get(self, key: Key) -> Record | None:
+        return self._records[key.kind].get(key)
+
+    def slices_of(self, namespace: str, service: str) -> Mapping[Key, EndpointSlice]:
+        """EndpointSlices that belong to the service, at a cost that does not grow with the cluster."""
+        found = self._slices.get((namespace, service))
+        return _NO_SLICES if found is None else MappingProxyType(found)
+
+    def secrets_known(self, names: frozenset[str]) -> bool:
+        """Of each of these Secrets something is known, be it that it does not exist."""
+        return names <= {key.name for key in self._records[Kind.SECRET]}
+
+    @property
+    def problems(self) -> frozenset[Problem]:
+        """Objects that do not parse, and watches that do not work."""
+        malformed = (problem for problems in self._malformed.values() for problem in problems.values())
+        broken = (watch.problem for watch in self._watches.values() if watch.problem is not None)
+        return frozenset((*malformed, *broken))
+
+    @property
+    def watches(self) -> Mapping[tuple[Kind, Key | None], WatchState]:
+        """By kind, or by kind and Secret."""
+        return MappingProxyType(self._watches)
+
+    @property
+    def oldest_fresh_at(self) -> float | None:
+        """When the watch that was silent longest gave its last sign of life (monotonic); None before any did."""
+        return min((watch.fresh_at for watch in self._watches.values()), default=None)
+
+    # Changing.
+
+    def apply(self, change: ClusterChange) -> frozenset[Key]:
+        """Take the change in. Returns the keys whose record is now another one, or new, or gone."""
+        match change:
+            case Listed():
+                return self._replace(change)
+            case Applied(key=key, record=record):
+                self._malformed[key.kind].pop(key, None)
+                return self._set(key, record)
+            case Gone(key=key):
+                self._malformed[key.kind].pop(key, None)
+                if key.kind is Kind.SECRET:  # a Secret that is deleted stays, as not found: this one is not needed now
+                    self._watches.pop((key.kind, key), None)
+                return self._remove(key)
+            case Malformed(key=key, problem=problem):
+                self._malformed[key.kind][key] = problem
+                return _NOTHING
+            case WatchState():
+                self._watches[change.kind, change.only] = change
+                return _NOTHING
+            case _:
+                assert_never(change)
+
+    def _replace(self, listed: Listed) -> frozenset[Key]:
+        records, malformed = self._records[listed.kind], self._malformed[listed.kind]
+        covered = records.keys() | malformed.keys() if listed.only is None else {listed.only}
+        changed: set[Key] = set()
+        for key in covered - listed.records.keys() - listed.malformed.keys():
+            changed |= self._remove(key)
+        for key, record in listed.records.items():
+            changed |= self._set(key, record)
+        for key in covered - listed.malformed.keys():
+            malformed.pop(key, None)
+        malformed.update(listed.malformed)
+        if listed.only is None:
+            self._unlisted.discard(listed.kind)
+        return frozenset(changed)
+
+    def _set(self, key: Key, record: Record) -> frozenset[Key]:
+        records = self._records[key.kind]
+        before = records.get(key)
+        if before is record or before == record:
+            return _NOTHING
+        records[key] = record
+        if isinstance(before, EndpointSlice):
+            self._unindex(key, before)
+        if isinstance(record, EndpointSlice) and record.service:
+            self._slices.setdefault((record.namespace, record.service), {})[key] = record
+        return frozenset((key,))
+
+    def _remove(self, key: Key) -> frozenset[Key]:
+        before = self._records[key.kind].pop(key, None)
+        if before is None:
+            return _NOTHING
+        if isinstance(before, EndpointSlice):
+            self._unindex(key, before)
+        return frozenset((key,))
+
+    def _unindex(self, key: Key, record: EndpointSlice) -> None:
+        place = (record.namespace, record.service)
+        if (slices := self._slices.get(place)) is not None:
+            slices.pop(key, None)
+            if not slices:
+                del self._slices[place]
