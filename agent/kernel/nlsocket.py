@@ -1,0 +1,69 @@
+"""Opens sockets to the kernel's route netlink, in the network namespace of the calling thread.
+
+It says nothing on them and reads nothing: `agent.kernel.routes` and `agent.kernel.monitor` do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import socket
+import struct
+from typing import Final
+
+RECEIVE_BYTES: Final = 32 * 1024
+"""The kernel fills at most this much per datagram of a dump when a read offers it (netlink_recvmsg)."""
+_BUFFER_BYTES: Final = 1024 * 1024
+"""Doubled by the kernel. A queued answer takes 832 bytes of it (kernel 6.18): a batch's errors fit by far."""
+_SOL_NETLINK: Final = 270
+_NETLINK_ADD_MEMBERSHIP: Final = 1
+_NETLINK_CAP_ACK: Final = 10
+_NETLINK_EXT_ACK: Final = 11
+_NETLINK_GET_STRICT_CHK: Final = 12
+_SO_ATTACH_FILTER: Final = 26
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
+
+
+def open_netlink() -> socket.socket:
+    """Non-blocking; errors come with the kernel's words and without our request; dumps heed their filters."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    try:
+        sock.setblocking(False)
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+            sock.setsockopt(_SOL_NETLINK, option, 1)
+        for forced, usual in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            sock.setsockopt(socket.SOL_SOCKET, usual, _BUFFER_BYTES)
+            with contextlib.suppress(PermissionError):  # in a user namespace net.core.rmem_max stays the limit
+                sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_BYTES)
+        sock.bind((0, 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def join(sock: socket.socket, groups: tuple[int, ...]) -> None:
+    for group in groups:
+        sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+
+def drop_events_of(sock: socket.socket, port: int) -> None:
+    """Let the kernel drop, before it queues them, events that the netlink socket with this port id caused.
+
+    Classic BPF on the first message of a datagram (events come one by one). A word is loaded as big-endian, while
+    nlmsg_pid, at offset 12, is in host order.
+    """
+    (swapped,) = struct.unpack(">I", struct.pack("=I", port))
+    program = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0x20, 0, 0, 12),  # ld [12]
+            (0x15, 0, 1, swapped),  # jeq #port, next, accept
+            (0x06, 0, 0, 0),  # ret #0: drop
+            (0x06, 0, 0, 0xFFFF_FFFF),  # accept: ret all
+        )
+    )
+    code = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
