@@ -1,0 +1,216 @@
+"""What is announced and what each peer is told, kept up to date: stages 4 and 5 of `agent.plan.planner`.
+
+Remembers what each service came to and asks `agent.plan.adverts` again about those whose inputs changed. It decides
+nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from agent.model import EndpointSlice, Key, Kind, Service
+from agent.plan.adverts import NOTHING, Offer, Part, merge_parts, pod_offer, service_offer, told
+from agent.plan.claims import Claims
+from agent.plan.merge import Contributions, Ledger
+from agent.plan.model import Identity, Origination
+from agent.plan.picture import World, one
+from agent.plan.prefixes import PrefixIndex, host
+from agent.plan.roster import Pass, Sessions
+from agent.plan.sessions import SessionClaim
+from agent.plan.vips import Known, ServiceAddresses, known_addresses
+from bgp.model import Address, Prefix, Route, RouteKey
+
+
+class Announcements:
+    """Stage 4: the prefixes this node originates."""
+
+    __slots__ = (
+        "_claims",
+        "_owner_of_slice",
+        "_parts",
+        "_seen",
+        "_silent",
+        "_users",
+        "known",
+        "originated",
+        "silent",
+        "to_mesh",
+    )
+
+    def __init__(self, claims: Claims) -> None:
+        self.originated: dict[Prefix, Origination] = {}
+        self.to_mesh: set[Prefix] = set()
+        """The few of `originated` that go to the mesh."""
+        self.silent: dict[tuple[Key, str], str] = {}
+        self.known = ServiceAddresses()
+        self._claims = claims
+        self._parts = Contributions[Prefix, Part]()
+        self._seen: set[Key] = set()
+        """Services that there were when they were last looked at."""
+        self._silent: dict[Key, Mapping[tuple[Key, str], str]] = {}
+        self._users = _Users()
+        self._owner_of_slice: dict[Key, Key] = {}
+
+    def update(self, now: Pass, claimed: Iterable[Prefix]) -> tuple[dict[Prefix, Origination | None], list[Known]]:
+        """The prefixes whose origination changed with what it was, and service addresses that came or went.
+
+        `claimed`: prefixes that nodes took up or gave up.
+        """
+        before, own = now.before, now.own
+        touched, known = set[Prefix](), list[Known]()
+        for key in self._services(now, claimed):
+            service = one(now.picture.world, key, Service)
+            (self._seen.discard if service is None else self._seen.add)(key)
+            touched |= self._offer(now, key, service)
+            known.append(self._know(now, key, service))
+        if (before.identity, before.pods_to_external) != (own.identity, own.pods_to_external):
+            pods = pod_offer(own.identity, to_external=own.pods_to_external)
+            touched |= self._parts.put("pods", pods.parts)
+        changed = {prefix: self.originated.get(prefix) for prefix in touched}
+        for prefix in touched:
+            self._merge(prefix)
+        return {prefix: old for prefix, old in changed.items() if old != self.originated.get(prefix)}, known
+
+    def _services(self, now: Pass, claimed: Iterable[Prefix]) -> set[Key]:
+        """Those of which an input may have changed."""
+        dirty, world = now.dirty, now.picture.world
+        services = {key for key in dirty.keys if key.kind is Kind.SERVICE}
+        slices = {key for key in dirty.keys if key.kind is Kind.ENDPOINT_SLICE}
+        if dirty.everything:
+            slices.update(self._owner_of_slice, world.records(Kind.ENDPOINT_SLICE))
+        for key in slices:
+            services.update(self._owners(world, key))
+        for prefix in claimed:
+            services.update(self._users.inside(prefix))
+        if dirty.everything or now.before.announcing != now.own.announcing:
+            services.update(self._seen, world.records(Kind.SERVICE))
+        return services
+
+    def _owners(self, world: World, slice_key: Key) -> Iterator[Key]:
+        """The service a slice was of and the one it is of now."""
+        before = self._owner_of_slice.pop(slice_key, None)
+        if before is not None:
+            yield before
+        found = one(world, slice_key, EndpointSlice)
+        if found is not None and found.service:
+            owner = Key(Kind.SERVICE, found.namespace, found.service)
+            self._owner_of_slice[slice_key] = owner
+            yield owner
+
+    def _offer(self, now: Pass, key: Key, service: Service | None) -> set[Prefix]:
+        offer = NOTHING
+        if service is not None and now.own.announcing is not None:
+            slices = now.picture.world.slices_of(key.namespace, key.name).values()
+            offer = service_offer(now.own.announcing, service, slices, self._claims.taken)
+        self._say_silent(key, offer)
+        return self._parts.put(key, offer.parts)
+
+    def _say_silent(self, key: Key, offer: Offer) -> None:
+        for said in self._silent.pop(key, ()):
+            del self.silent[said]
+        if offer.silent:
+            self._silent[key] = offer.silent
+            self.silent.update(offer.silent)
+
+    def _know(self, now: Pass, key: Key, service: Service | None) -> Known:
+        self._users.put(key, service)
+        known = Known()
+        if service is not None and now.own.announcing is not None:
+            known = known_addresses(now.own.announcing, service)
+        return self.known.put(key, known)
+
+    def _merge(self, prefix: Prefix) -> None:
+        origination = merge_parts(prefix, self._parts.of(prefix).values())
+        if origination is None:
+            self.originated.pop(prefix, None)
+        else:
+            self.originated[prefix] = origination
+        if origination is not None and origination.to_mesh:
+            self.to_mesh.add(prefix)
+        else:
+            self.to_mesh.discard(prefix)
+
+
+class _Users:
+    """Which services have an address that no node may have: to look at them again when nodes change."""
+
+    __slots__ = ("_addresses", "_index", "_services")
+
+    def __init__(self) -> None:
+        self._addresses: dict[Key, frozenset[Prefix]] = {}
+        self._services: dict[Prefix, set[Key]] = {}
+        self._index = PrefixIndex()
+
+    def put(self, key: Key, service: Service | None) -> None:
+        wanted = frozenset[Prefix]()
+        if service is not None:
+            wanted = frozenset(map(host, (*service.external_ips, *service.load_balancer_ips)))
+        before = self._addresses.get(key, frozenset())
+        for prefix in before - wanted:
+            self._services[prefix].discard(key)
+            if not self._services[prefix]:
+                del self._services[prefix]
+                self._index.drop(prefix)
+        for prefix in wanted - before:
+            self._services.setdefault(prefix, set()).add(key)
+            self._index.put(prefix)
+        if wanted:
+            self._addresses[key] = wanted
+        else:
+            self._addresses.pop(key, None)
+
+    def inside(self, prefix: Prefix) -> Iterator[Key]:
+        for found in self._index.inside(prefix):
+            yield from self._services[found]
+
+
+class Outbound:
+    """Stage 5: the route each peer is told."""
+
+    __slots__ = ("_announcements", "_sessions", "refused", "routes")
+
+    def __init__(self, sessions: Sessions, announcements: Announcements) -> None:
+        self.routes = Ledger[RouteKey, Route]()
+        self.refused: dict[RouteKey, str] = {}
+        self._sessions = sessions
+        self._announcements = announcements
+
+    def update(
+        self,
+        now: Pass,
+        held: Mapping[Address, SessionClaim | None],
+        changed: Mapping[Prefix, Origination | None],
+    ) -> None:
+        """`held` and `changed`: what of sessions and originations changed, and what it was."""
+        peers, originated, to_mesh = (
+            self._sessions.peers.values,
+            self._announcements.originated,
+            self._announcements.to_mesh,
+        )
+        for_mesh = {p for p, old in changed.items() if p in to_mesh or (old is not None and old.to_mesh)}
+        for address in {*peers, *held} if now.before.identity != now.own.identity else held:
+            old, new = held.get(address), peers.get(address)
+            ever_external = (new is not None and not new.mesh) or (old is not None and not _is_mesh(old))
+            prefixes = {*originated, *changed} if ever_external else to_mesh | for_mesh
+            self._tell(now.own.identity, [address], prefixes)
+        if for_mesh:
+            self._tell(now.own.identity, peers, for_mesh)
+        self._tell(now.own.identity, self._sessions.external, changed)
+
+    def _tell(self, identity: Identity | None, peers: Iterable[Address], prefixes: Collection[Prefix]) -> None:
+        for address in peers:
+            peer = self._sessions.peers.values.get(address)
+            for prefix in prefixes:
+                key, origination = RouteKey(address, prefix), self._announcements.originated.get(prefix)
+                outcome = None
+                if identity is not None and peer is not None and origination is not None:
+                    outcome = told(identity, peer, origination)
+                self.routes.set(key, outcome if isinstance(outcome, Route) else None)
+                if isinstance(outcome, str):
+                    self.refused[key] = outcome
+                else:
+                    self.refused.pop(key, None)
+
+
+def _is_mesh(claim: SessionClaim) -> bool:
+    return claim.peer is not None and claim.peer.mesh

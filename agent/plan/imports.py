@@ -1,0 +1,130 @@
+"""What of the routes heard may go into the kernel, and the route that comes of it.
+
+iBGP peers, the mesh among them, may give other nodes' pod CIDRs and nothing else. eBGP peers may give what their
+BGPPeer's `import` admits, by default nothing. Some prefixes nobody may give, whatever is admitted: what is this node's
+own, its connected subnets, and the service range, for which kube-proxy answers. Nothing here touches the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agent.model import DISCARD_METRIC, FibRoute, NextHop, PodRoutes, RouteType
+from agent.plan.identity import Importing
+from agent.plan.model import Identity
+from agent.plan.prefixes import inside_any
+from agent.plan.sessions import SessionClaim
+from bgp.bestpath import PeerInfo, best
+from bgp.check import heard_refusal
+from bgp.model import Address, Path, Peer, Prefix, SessionUp
+
+
+class Teller(NamedTuple):
+    """A peer as far as its paths are concerned."""
+
+    claim: SessionClaim
+    peer: Peer
+    session: SessionUp | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What is known of the prefix itself."""
+
+    owner: str | None
+    """The node of which it is a pod CIDR."""
+    of_services: bool
+    """It holds service addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    route: FibRoute | None = None
+    refused: Mapping[Address, str] = field(default_factory=dict)
+    """By peer, the reason word."""
+
+
+def judge(
+    importing: Importing,
+    prefix: Prefix,
+    paths: Mapping[Address, Path],
+    teller_of: Callable[[Address], Teller | None],
+    ground: Ground,
+) -> Verdict:
+    """All paths to one prefix. `teller_of` knows the peers of this plan; a path of another peer is not believed."""
+    forbidden = _forbidden(importing, prefix, ground)
+    admitted, refused, infos = list[Path](), dict[Address, str](), dict[Address, PeerInfo]()
+    for address, path in paths.items():
+        teller = teller_of(address)
+        if teller is None:
+            refused[address] = forbidden or "peerUnknown"
+        elif why := forbidden or _refusal(importing, prefix, path, teller, ground):
+            refused[address] = why
+        else:
+            admitted.append(path)
+            infos[address] = _info(teller)
+    if not admitted:
+        return Verdict(None, refused)
+    chosen = best(admitted, peer_of=infos.__getitem__) if len(admitted) > 1 else admitted
+    gateways = sorted({path.next_hop for path in chosen}, key=int)
+    return Verdict(FibRoute(prefix, tuple(map(NextHop, gateways))), refused)
+
+
+def discards(identity: Identity | None) -> tuple[FibRoute, ...]:
+    """Packets to a pod address that is not in use end here, or they would go back to the router that sent them."""
+    if identity is None or identity.pod_routes is not PodRoutes.BGP:
+        return ()
+    return tuple(FibRoute(cidr, type=RouteType.UNREACHABLE, metric=DISCARD_METRIC) for cidr in identity.pod_cidrs)
+
+
+def _forbidden(importing: Importing, prefix: Prefix, ground: Ground) -> str | None:
+    """The reason word why no peer may give a route to `prefix`."""
+    if ground.owner == importing.identity.node or inside_any(prefix, importing.identity.pod_cidrs):
+        return "ownPodCIDR"
+    if prefix.prefixlen == prefix.max_prefixlen and prefix.network_address in importing.own_addresses:
+        return "ownAddress"
+    if importing.reach.is_connected(prefix):
+        return "connectedSubnet"
+    if ground.of_services or inside_any(prefix, importing.service_ranges):
+        return "serviceRange"
+    if ground.owner is not None and importing.identity.pod_routes is PodRoutes.OFF:
+        return "podRoutesOff"
+    return None
+
+
+def _refusal(importing: Importing, prefix: Prefix, path: Path, teller: Teller, ground: Ground) -> str | None:
+    identity = importing.identity
+    why = heard_refusal(
+        path,
+        prefix,
+        own_asn=identity.asn,
+        own_router_id=identity.router_id,
+        own_addresses=importing.own_addresses,
+    )
+    if why is not None:
+        return why
+    if not _welcome(prefix, teller, ground):
+        if prefix.prefixlen == 0:
+            return "defaultRoute"
+        return "notAPodCIDR" if teller.peer.internal else "importNotAllowed"
+    if not importing.reach.is_neighbour(path.next_hop):
+        return "nextHopNotConnected"
+    return None
+
+
+def _welcome(prefix: Prefix, teller: Teller, ground: Ground) -> bool:
+    if teller.peer.internal:
+        return ground.owner is not None
+    if ground.owner is not None and teller.claim.import_pod_cidrs:
+        return True
+    return any(allowed.admits(prefix) for allowed in teller.claim.import_allowed)
+
+
+def _info(teller: Teller) -> PeerInfo:
+    return PeerInfo(
+        internal=teller.peer.internal,
+        router_id=teller.session.router_id if teller.session is not None else None,
+        asn=teller.peer.peer_asn,
+    )

@@ -1,0 +1,74 @@
+"""What planning looks at: the picture of the world, and the note of what in it has changed.
+
+Only names what is needed of the cluster's and the peers' tables, as protocols. Nothing here decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from agent.model import EndpointSlice, Interface, Key, Kind, Record
+from bgp.model import Address, Path, Prefix, SessionUp
+
+R = TypeVar("R", bound=Record)
+
+
+class World(Protocol):
+    """The cluster's objects as last heard of."""
+
+    def records(self, kind: Kind) -> Mapping[Key, Record]: ...
+
+    def get(self, key: Key) -> Record | None: ...
+
+    def slices_of(self, namespace: str, service: str) -> Mapping[Key, EndpointSlice]: ...
+
+
+class Rib(Protocol):
+    """Adj-RIBs-In: what peers said, and with whom there is a session.
+
+    A session that comes or goes takes the paths heard on it with it, so its prefixes are dirty then.
+    """
+
+    def paths(self, prefix: Prefix) -> Mapping[Address, Path]:
+        """By peer; empty when nobody told of the prefix."""
+
+    def prefixes(self) -> Collection[Prefix]: ...
+
+    def heard_from(self, peer: Address) -> Collection[Prefix]: ...
+
+    def session(self, peer: Address) -> SessionUp | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All a plan depends on. `world` and `rib` are the live tables: they are read during the call only."""
+
+    node_name: str
+    world: World
+    rib: Rib
+    interfaces: tuple[Interface, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dirty:
+    """What may differ from the picture before. Naming too much costs time; naming too little is a wrong plan."""
+
+    keys: frozenset[Key] = frozenset()
+    prefixes: frozenset[Prefix] = frozenset()
+    """Of which some peer's path came, changed or went."""
+    interfaces: bool = False
+    everything: bool = False
+
+
+def every(world: World, kind: Kind, record: type[R]) -> Iterator[tuple[Key, R]]:
+    """The records of one kind, with their type."""
+    for key, found in world.records(kind).items():
+        if isinstance(found, record):
+            yield key, found
+
+
+def one(world: World, key: Key, record: type[R]) -> R | None:
+    found = world.get(key)
+    return found if isinstance(found, record) else None

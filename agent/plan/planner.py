@@ -1,0 +1,77 @@
+"""The plan of a node, kept up to date: the same as `agent.plan.definition.make_plan`, at the cost of what changed.
+
+How data moves: `update` goes through the stages in order: nodes → own → sessions (`roster`), services → routes
+(`announcer`), imports (`admission`). Each stage takes the objects that are dirty and what the stages before it changed,
+asks the pure functions about these again, and puts the answers into tables that merge the parts of all objects
+(`Contributions`) or remember what changed (`Ledger`). A stage whose rare inputs, one frozen value of `identity.Own`,
+are others than before is asked about everything.
+
+Invariants: `plan == make_plan(picture)` after every `update`; a delta names a key exactly if its value differs from the
+plan before. It plans nothing by itself: every decision is in the functions it shares with `make_plan`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.model import Problem
+from agent.plan.admission import Inbound
+from agent.plan.announcer import Announcements, Outbound
+from agent.plan.merge import Contributions
+from agent.plan.model import NodePlan, PlanDelta
+from agent.plan.picture import Dirty, Picture
+from agent.plan.roster import Introspection, Nodes, Sessions
+
+__all__ = ["Dirty", "Picture", "Planner"]
+"""What a caller of the planner needs."""
+
+
+class Planner:
+    def __init__(self) -> None:
+        self._problems = Contributions[Problem, None]()
+        self._nodes = Nodes(self._problems)
+        self._introspection = Introspection(self._nodes, self._problems)
+        self._sessions = Sessions(self._nodes, self._problems)
+        self._announcements = Announcements(self._nodes.claims)
+        self._outbound = Outbound(self._sessions, self._announcements)
+        self._inbound = Inbound(self._nodes.claims, self._sessions, self._announcements)
+        self._node_name: str | None = None
+        self.plan = self._assemble()
+
+    def update(self, picture: Picture, dirty: Dirty) -> PlanDelta:
+        """`plan` is that of `picture` from now on; the first time, and for another node, everything is dirty."""
+        if picture.node_name != self._node_name:
+            self._node_name = picture.node_name
+            dirty = replace(dirty, everything=True)
+        touched = self._nodes.update(picture, dirty)
+        now = self._introspection.update(picture, dirty, touched.nodes)
+        held = self._sessions.update(now, touched.nodes)
+        changed, known = self._announcements.update(now, touched.prefixes)
+        self._outbound.update(now, held, changed)
+        self._inbound.update(now, touched.prefixes, held, known)
+        return self._delta()
+
+    def _delta(self) -> PlanDelta:
+        old, self.plan = self.plan, self._assemble()
+        return PlanDelta(
+            peers=bool(self._sessions.peers.take()),
+            routes=self._outbound.routes.take(),
+            fib=self._inbound.fib.take(),
+            problems=old.problems != self.plan.problems,
+            secrets=old.secrets != self.plan.secrets,
+        )
+
+    def _assemble(self) -> NodePlan:
+        """The mappings are the tables themselves."""
+        return NodePlan(
+            identity=self._introspection.own.identity,
+            peers=self._sessions.peers.values,
+            originated=self._announcements.originated,
+            routes=self._outbound.routes.values,
+            refused_out=self._outbound.refused,
+            fib=self._inbound.fib.values,
+            refused_in=self._inbound.refused,
+            not_advertised=self._announcements.silent,
+            problems=frozenset(self._problems.keys()),
+            secrets=self._sessions.secrets,
+        )

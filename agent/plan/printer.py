@@ -1,0 +1,122 @@
+"""A plan as text: for `--dry-run`, for people, and for the expected side of scenario tests.
+
+The same plan is always the same text: sorted, IPv4 before IPv6, no section without lines. Passwords are not shown. It
+explains nothing that the plan does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.model import FibRoute
+from agent.plan.model import Identity, NodePlan, Origination
+from agent.plan.prefixes import by_family
+from bgp.model import BGP_PORT, Address, Peer, Route, RouteKey
+
+
+def describe(plan: NodePlan) -> str:
+    """Ends with a newline."""
+    sections = (
+        ("node", _identity(plan.identity)),
+        ("peers", _peers(plan)),
+        ("announced", _originated(plan)),
+        ("told", _routes(plan)),
+        ("not told", _refused_out(plan)),
+        ("kernel", _fib(plan)),
+        ("not installed", _refused_in(plan)),
+        ("not advertised", _silent(plan)),
+        ("secrets", iter(sorted(plan.secrets))),
+        ("problems", _problems(plan)),
+    )
+    lines: list[str] = []
+    for title, section in sections:
+        if found := list(section):
+            lines += [f"{title}:", *(f"  {line}" for line in found)]
+    return "\n".join(lines) + "\n"
+
+
+def _identity(identity: Identity | None) -> Iterator[str]:
+    if identity is None:
+        yield "unknown or without address: nothing is wanted"
+        return
+    instance = f"BGPInstance {identity.instance}" if identity.instance else "defaults"
+    yield f"{identity.node} AS {identity.asn} router id {identity.router_id} ({identity.router_id_source}), {instance}"
+    yield f"addresses {' '.join(map(str, identity.addresses))}"
+    yield f"pod routes {identity.pod_routes}, pod CIDRs {' '.join(map(str, identity.pod_cidrs)) or 'none'}"
+
+
+def _peers(plan: NodePlan) -> Iterator[str]:
+    for address in sorted(plan.peers, key=_by_address):
+        yield _peer(plan.peers[address])
+
+
+def _peer(peer: Peer) -> str:
+    port = f" port {peer.port}" if peer.port != BGP_PORT else ""
+    return (
+        f"{peer.address} {peer.name} AS {peer.peer_asn}{port} from {peer.local_address} AS {peer.local_asn}, "
+        f"{'listens' if peer.passive else 'dials'}, hold {peer.hold_seconds}, {' '.join(sorted(peer.families))}"
+        f"{', password' if peer.password is not None else ''}{', mesh' if peer.mesh else ''}"
+    )
+
+
+def _originated(plan: NodePlan) -> Iterator[str]:
+    for prefix in sorted(plan.originated, key=by_family):
+        yield f"{prefix} {_audience(plan.originated[prefix])} for {', '.join(plan.originated[prefix].sources)}"
+
+
+def _audience(origination: Origination) -> str:
+    audiences = (("mesh", origination.to_mesh), ("external peers", origination.to_external))
+    return "to " + (" and ".join(name for name, meant in audiences if meant) or "nobody")
+
+
+def _routes(plan: NodePlan) -> Iterator[str]:
+    for key in sorted(plan.routes, key=_by_route):
+        yield f"{key.peer} {_route(plan.routes[key])}"
+
+
+def _route(route: Route) -> str:
+    attributes = route.attributes
+    local_pref = f", local-pref {attributes.local_pref}" if attributes.local_pref is not None else ""
+    as_path = f", AS path {' '.join(map(str, attributes.as_path))}" if attributes.as_path else ""
+    return f"{route.prefix} next hop {route.next_hop}{as_path}{local_pref}"
+
+
+def _refused_out(plan: NodePlan) -> Iterator[str]:
+    for key in sorted(plan.refused_out, key=_by_route):
+        yield f"{key.peer} {key.prefix}: {plan.refused_out[key]}"
+
+
+def _fib(plan: NodePlan) -> Iterator[str]:
+    for route in sorted(plan.fib.values(), key=lambda route: (*by_family(route.prefix), route.metric)):
+        yield _kernel_route(route)
+
+
+def _kernel_route(route: FibRoute) -> str:
+    target = " ".join(
+        f"via {hop.gateway}{f' interface {hop.interface}' if hop.interface else ''}" for hop in route.next_hops
+    )
+    metric = f" metric {route.metric}" if route.metric else ""
+    return f"{route.prefix} {target or route.type}{metric}"
+
+
+def _refused_in(plan: NodePlan) -> Iterator[str]:
+    for key in sorted(plan.refused_in, key=_by_route):
+        yield f"{key.peer} {key.prefix}: {plan.refused_in[key]}"
+
+
+def _silent(plan: NodePlan) -> Iterator[str]:
+    for (key, what), why in sorted(plan.not_advertised.items()):
+        yield f"{key} {what}: {why}"
+
+
+def _problems(plan: NodePlan) -> Iterator[str]:
+    for problem in sorted(plan.problems, key=lambda problem: (problem.subject, problem.reason, problem.message)):
+        yield f"{problem.reason} ({problem.subject}): {problem.message}. {problem.fix}"
+
+
+def _by_address(address: Address) -> tuple[int, int]:
+    return address.version, int(address)
+
+
+def _by_route(key: RouteKey) -> tuple[int, ...]:
+    return *_by_address(key.peer), *by_family(key.prefix)
