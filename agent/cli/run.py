@@ -1,0 +1,102 @@
+"""The commands that become a process: the agent, and ExaBGP beside it. Their rooms are imported only when they run."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from agent.settings import (
+    DEFAULT_HEALTH_ADDRESS,
+    DEFAULT_METRICS_ADDRESS,
+    DEFAULT_ROUTE_PROTOCOL,
+    DEFAULT_RUN_DIR,
+    LogFormat,
+    LogLevel,
+    SettingsError,
+    SpeakerMode,
+    parse_settings,
+)
+
+EXIT_USAGE: Final = 2
+
+
+def run(  # noqa: PLR0917  # typer makes each a flag; nobody calls it by position
+    node_name: Annotated[
+        str, typer.Option(envvar="BGPILOT_NODE_NAME", help="Name of this machine's Node (default: its host name).")
+    ] = "",
+    kubeconfig: Annotated[
+        str,
+        typer.Option(
+            envvar="BGPILOT_KUBECONFIG", help="How to reach the cluster (default: the pod's service account)."
+        ),
+    ] = "",
+    run_dir: Annotated[
+        str, typer.Option(envvar="BGPILOT_RUN_DIR", help="Where sockets and ExaBGP's configuration are.")
+    ] = DEFAULT_RUN_DIR,
+    metrics_address: Annotated[
+        str, typer.Option(envvar="BGPILOT_METRICS_ADDRESS", help="HOST:PORT for /metrics, or `off`.")
+    ] = DEFAULT_METRICS_ADDRESS,
+    health_address: Annotated[
+        str, typer.Option(envvar="BGPILOT_HEALTH_ADDRESS", help="HOST:PORT for /livez and /readyz, or `off`.")
+    ] = DEFAULT_HEALTH_ADDRESS,
+    speaker: Annotated[
+        str,
+        typer.Option(
+            envvar="BGPILOT_SPEAKER", help="child: start ExaBGP; external: `bgpilot speaker` runs beside, same run dir."
+        ),
+    ] = SpeakerMode.CHILD.value,
+    route_protocol: Annotated[
+        str,
+        typer.Option(envvar="BGPILOT_ROUTE_PROTOCOL", help="Protocol number of our kernel routes; all of it is ours."),
+    ] = str(DEFAULT_ROUTE_PROTOCOL),
+    log_format: Annotated[
+        str, typer.Option(envvar="BGPILOT_LOG_FORMAT", help="json, console, or auto: console on a terminal.")
+    ] = LogFormat.AUTO.value,
+    log_level: Annotated[
+        str, typer.Option(envvar="BGPILOT_LOG_LEVEL", help="debug, info, warning or error.")
+    ] = LogLevel.INFO.value,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", envvar="BGPILOT_DRY_RUN", help="Plan and show, but touch neither kernel nor peers."),
+    ] = False,
+    namespace: Annotated[
+        str, typer.Option(envvar=["BGPILOT_NAMESPACE", "POD_NAMESPACE"], help="Namespace of the agent's Secrets.")
+    ] = "",
+) -> None:
+    """Be the agent of this node. Ends on SIGTERM; kernel routes stay."""
+    try:
+        settings = parse_settings(
+            node_name=node_name or socket.gethostname().lower(),
+            kubeconfig=kubeconfig,
+            run_dir=run_dir,
+            metrics_address=metrics_address,
+            health_address=health_address,
+            speaker=speaker,
+            route_protocol=route_protocol,
+            log_format=log_format,
+            log_level=log_level,
+            dry_run=dry_run,
+            namespace=namespace,
+        )
+    except SettingsError as error:
+        typer.echo(f"bgpilot: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    from agent.main import run as run_agent  # noqa: PLC0415  # half a second that `bgpilot peers` need not wait
+
+    raise typer.Exit(run_agent(settings))
+
+
+def speaker(
+    run_dir: Annotated[Path, typer.Option(envvar="BGPILOT_RUN_DIR", help="The same as that of the agent.")] = Path(
+        DEFAULT_RUN_DIR
+    ),
+) -> None:
+    """Run ExaBGP beside an agent of `--speaker external`, so that sessions outlive the agent."""
+    import asyncio  # noqa: PLC0415  # as above
+
+    from bgp.process import run_external  # noqa: PLC0415  # loads ExaBGP's side only here
+
+    asyncio.run(run_external(run_dir))

@@ -1,0 +1,86 @@
+"""How answers look as text: columns without boxes, durations as routers print them, colour only where it helps.
+
+Knows nothing of what the columns mean, but for a few words that have a colour.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final, TextIO
+
+_COLOURS: Final = {
+    "Established": "32",
+    "installed": "32",
+    "sent": "32",
+    "yes": "32",
+    "ok": "32",
+    "Idle": "31",
+    "Active": "31",
+    "Connect": "33",
+    "OpenSent": "33",
+    "OpenConfirm": "33",
+    "failing": "31",
+    "conflict": "31",
+    "refused": "33",
+    "missing": "33",
+    "pending": "33",
+    "held": "33",
+    "leaving": "33",
+    "no": "33",
+    "NO": "31",
+}
+"""Word → SGR code. The word itself always says the same: colour is never alone."""
+_DAY: Final = 86_400
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """NO_COLOR (no-color.org) wins over FORCE_COLOR, which wins over being no terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, colour: bool) -> str:
+    """Lines with a header; columns of numbers to the right. Empty cells show as `-`."""
+    cells = [[cell or "-" for cell in row] for row in rows]
+    columns = [[row[at] for row in cells] for at in range(len(headers))]
+    widths = [max(map(len, (header, *column))) for header, column in zip(headers, columns, strict=True)]
+    right = [any(map(str.isdigit, column)) and all(it.isdigit() or it == "-" for it in column) for column in columns]
+
+    def line(row: Sequence[str], *, paint: bool) -> str:
+        padded = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        padded[-1] = padded[-1].rstrip()
+        return "  ".join(_paint(cell) if paint else cell for cell in padded).rstrip()
+
+    head = line(headers, paint=False)
+    return "\n".join([f"\x1b[1m{head}\x1b[0m" if colour else head, *(line(row, paint=colour) for row in cells)])
+
+
+def _paint(cell: str) -> str:
+    code = _COLOURS.get(cell.strip())
+    return cell if code is None else f"\x1b[{code}m{cell}\x1b[0m"
+
+
+def uptime(seconds: int | None) -> str:
+    """As FRR prints it: `00:31:22`, `3d04h12m`, `12w3d04h`, `never`."""
+    if seconds is None or seconds < 0:
+        return "never"
+    days, rest = divmod(seconds, _DAY)
+    hours, minutes, secs = rest // 3600, rest // 60 % 60, rest % 60
+    if days == 0:
+        return f"{hours:02}:{minutes:02}:{secs:02}"
+    if days < 7:
+        return f"{days}d{hours:02}h{minutes:02}m"
+    return f"{days // 7}w{days % 7}d{hours:02}h"
+
+
+def age(seconds: float) -> str:
+    """One unit: `12s`, `4m`, `3h`, `2d`."""
+    for unit, size in (("d", _DAY), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"

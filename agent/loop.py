@@ -1,0 +1,241 @@
+"""The one loop: take what changed, plan, and let the drivers close the difference, in the order that loses no packet.
+
+    changes → picture → plan → fib.install → speaker.apply → fib.prune → status
+
+A route is in the kernel before it is announced, and withdrawn before it leaves the kernel. Nothing is done before every
+kind has been listed once. The loop never acts on an event: an event only changes the picture. What a driver could not
+do stays with that driver, which says when to look again.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from agent.inbox import Dirt, Inbox
+from agent.kernel.fib import Fib
+from agent.model import DISCARD_METRIC, FibKey, Problem
+from agent.plan.model import NodePlan, PlanDelta
+from agent.plan.planner import Dirty, Picture, Planner
+from bgp.model import Address, Prefix, RouteKey, SpeakerPlan
+from bgp.speaker import SpeakerProblem
+
+FULL_COMPARE_SECONDS: Final = 300.0
+"""How often the kernel's table is compared as a whole, events or not."""
+SWEEP_CAP_SECONDS: Final = 120.0
+"""How long routes found at start wait for the peers that could confirm them."""
+
+log = structlog.get_logger()
+
+
+class Phase(enum.StrEnum):
+    """Start-up as named states (in order), then IN_SYNC ⇄ WORKING."""
+
+    LISTING = "LISTING"
+    PLANNED = "PLANNED"
+    FIB_IN_PLACE = "FIB_IN_PLACE"
+    SPEAKING = "SPEAKING"
+    IN_SYNC = "IN_SYNC"
+    WORKING = "WORKING"
+
+
+class SpeakerDriver(Protocol):
+    """What the loop asks of `bgp.speaker.Speaker`."""
+
+    @property
+    def in_sync(self) -> bool: ...
+    @property
+    def problems(self) -> Iterable[SpeakerProblem]: ...
+    async def apply(
+        self,
+        plan: SpeakerPlan,
+        *,
+        peers_changed: bool,
+        dirty: Iterable[RouteKey] | None,
+        hold_back: Callable[[RouteKey], bool],
+    ) -> None: ...
+    def may_hold(self, prefix: Prefix) -> bool: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class PassFigures:
+    """What the last passes cost, in seconds."""
+
+    passes: int = 0
+    plan_seconds: float = 0.0
+    longest_plan_seconds: float = 0.0
+
+
+class Loop:
+    """Owns nothing but the order of things; state lives in picture, planner and drivers."""
+
+    def __init__(
+        self,
+        *,
+        node_name: str,
+        inbox: Inbox,
+        planner: Planner,
+        fib: Fib,
+        speaker: SpeakerDriver,
+        watch_secrets: Callable[[frozenset[str]], None],
+        clock: Callable[[], float],
+        dry_run: bool = False,
+    ) -> None:
+        """With `dry_run` the plan is made and kept up to date, and no driver is asked to do anything."""
+        self.inbox = inbox
+        self.phase = Phase.LISTING
+        self.figures = PassFigures()
+        self.speaking_at: float | None = None
+        """Monotonic second of the first time that the speaker was handed a plan."""
+        self.pass_began_at: float | None = None
+        """Monotonic second; None between two passes."""
+        self.swept = False
+        """Routes of an earlier life that nobody claimed have been removed."""
+        self._node_name = node_name
+        self._planner = planner
+        self._fib = fib
+        self._speaker = speaker
+        self._watch_secrets = watch_secrets
+        self._clock = clock
+        self._dry_run = dry_run
+        self._compared_at: float | None = None
+        self._said: frozenset[Problem] = frozenset()
+        self._after_pass: list[Callable[[], None]] = []
+
+    @property
+    def plan(self) -> NodePlan:
+        return self._planner.plan
+
+    def after_pass(self, call: Callable[[], None]) -> None:
+        """Call `call` at the end of every pass; it must not block."""
+        self._after_pass.append(call)
+
+    async def run(self) -> None:
+        """Pass after pass until cancelled."""
+        while True:
+            dirt = await self.inbox.take(within=self._rest())
+            self.pass_began_at = self._clock()
+            await self._one_pass(dirt)
+            self._say_problems()
+            for call in self._after_pass:
+                call()
+            self.pass_began_at = None
+
+    def problems(self) -> frozenset[Problem]:
+        """Everything the user should mend, from every room."""
+        told = (Problem(p.reason, p.subject, p.message, p.fix) for p in self._speaker.problems)
+        return frozenset((*self.inbox.world.problems, *self.plan.problems, *self._fib.foreign, *told))
+
+    async def _one_pass(self, dirt: Dirt) -> None:
+        delta = self._make_plan(dirt)
+        if delta is None or self._dry_run:
+            return
+        first = self.phase in {Phase.LISTING, Phase.PLANNED}
+        everything = await self._compare_kernel(dirt) or first
+        await self._fib.install(self.plan.fib, None if everything else delta.fib)
+        self._reach(Phase.FIB_IN_PLACE)
+        await self._speaker.apply(
+            SpeakerPlan(peers=self.plan.peers, routes=self.plan.routes),
+            peers_changed=delta.peers or first,
+            dirty=None if first else delta.routes,
+            hold_back=self._not_in_kernel,
+        )
+        if self.speaking_at is None:
+            self.speaking_at = self._clock()
+        self._reach(Phase.SPEAKING)
+        self.swept = self.swept or self._may_sweep()
+        await self._fib.prune(self.plan.fib, None if everything else delta.fib, hold=self._still_told, sweep=self.swept)
+        self._settle_phase()
+
+    def _make_plan(self, dirt: Dirt) -> PlanDelta | None:
+        """Bring the plan up to date; None while the picture is not whole."""
+        world = self.inbox.world
+        if not world.complete or not self.inbox.interfaces:
+            return None
+        began_at = self._clock()
+        delta = self._planner.update(
+            Picture(self._node_name, world, self.inbox.rib, self.inbox.interfaces),
+            Dirty(
+                keys=dirt.keys,
+                prefixes=dirt.prefixes,
+                interfaces=dirt.interfaces,
+                everything=self.phase is Phase.LISTING,
+            ),
+        )
+        took = self._clock() - began_at
+        self.figures.passes += 1
+        self.figures.plan_seconds += took
+        self.figures.longest_plan_seconds = max(self.figures.longest_plan_seconds, took)
+        self._watch_secrets(self.plan.secrets)
+        if self.phase is Phase.LISTING and not world.secrets_known(self.plan.secrets):
+            return None
+        self._reach(Phase.PLANNED)
+        return delta
+
+    async def _compare_kernel(self, dirt: Dirt) -> bool:
+        """Read the kernel's table when it may differ from what we believe; True when it was read."""
+        now = self._clock()
+        due = self._compared_at is None or now - self._compared_at >= FULL_COMPARE_SECONDS
+        if not (due or dirt.kernel or dirt.interfaces):
+            return False
+        await self._fib.resync()
+        self._compared_at = now
+        return True
+
+    def _not_in_kernel(self, key: RouteKey) -> bool:
+        """The discard route of a prefix of ours is wanted and not in place: the prefix cannot be announced yet."""
+        guard = FibKey(key.prefix, DISCARD_METRIC)
+        return guard in self.plan.fib and guard not in self._fib.actual
+
+    def _still_told(self, key: FibKey) -> bool:
+        return key.metric == DISCARD_METRIC and self._speaker.may_hold(key.prefix)
+
+    def _may_sweep(self) -> bool:
+        """Every peer has sent all it has, or we have waited long enough."""
+        if self.speaking_at is not None and self._clock() - self.speaking_at >= SWEEP_CAP_SECONDS:
+            return True
+        return all(self._has_synced(address) for address in self.plan.peers)
+
+    def _has_synced(self, address: Address) -> bool:
+        session = self.inbox.rib.session(address)
+        return session is not None and session.families <= self.inbox.rib.synced(address)
+
+    def _settle_phase(self) -> None:
+        at_rest = self._speaker.in_sync and not self._fib.failing and self.plan.fib.keys() <= self._fib.actual.keys()
+        if at_rest:
+            self._reach(Phase.IN_SYNC)
+        elif self.phase is Phase.IN_SYNC:
+            self.phase = Phase.WORKING
+
+    def _reach(self, phase: Phase) -> None:
+        """Start-up states only go forward; IN_SYNC is reached again and again."""
+        order = tuple(Phase)
+        if phase is Phase.IN_SYNC or order.index(self.phase) < order.index(phase):
+            if phase is not self.phase and self.phase is not Phase.WORKING:
+                log.info("phase", phase=str(phase))
+            self.phase = phase
+
+    def _rest(self) -> float:
+        """Seconds until there is something to do even when nothing happens."""
+        now = self._clock()
+        rest = FULL_COMPARE_SECONDS if self._compared_at is None else self._compared_at + FULL_COMPARE_SECONDS - now
+        if self._fib.next_retry_at is not None:
+            rest = min(rest, self._fib.next_retry_at - now)
+        if self.speaking_at is not None and not self.swept:
+            rest = min(rest, self.speaking_at + SWEEP_CAP_SECONDS - now)
+        return max(rest, 0.0)
+
+    def _say_problems(self) -> None:
+        """One line when a problem appears and one when it is gone."""
+        now = self.problems()
+        for problem in sorted(now - self._said, key=repr):
+            log.warning(
+                "problem", reason=problem.reason, subject=problem.subject, message=problem.message, fix=problem.fix
+            )
+        for problem in sorted(self._said - now, key=repr):
+            log.info("problem_solved", reason=problem.reason, subject=problem.subject)
+        self._said = now

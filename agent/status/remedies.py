@@ -1,0 +1,59 @@
+"""What to do about each "no": reason word → remedy, for `explain` and everything else that shows a reason to people.
+
+The words are those of `bgp.check.Reason`, `agent.plan` and the drivers; a test demands that none of them is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from bgp.check import Reason
+
+REMEDIES: Final[Mapping[str, str]] = {
+    # A route of ours that does not go to a peer.
+    Reason.FAMILY_NOT_SPOKEN: "Activate this address family for the neighbor on the router.",
+    Reason.NEXT_HOP_FAMILY: "Peer over the prefix's own address family: next hops of the other one are not supported.",
+    Reason.NEXT_HOP_IS_PEER: "Look for a node and a router with the same address.",
+    Reason.NEXT_HOP_IS_US: "Nothing to do: the route leads to this node.",
+    Reason.NEXT_HOP_UNUSABLE: "Make the router send its own address as next hop (next-hop-self).",
+    Reason.DEFAULT_ROUTE: "A default route needs an `import.allowed` entry of its BGPPeer; none is ever announced.",
+    Reason.MARTIAN_PREFIX: "Take this prefix out of the object or router that has it: it can not be routed.",
+    Reason.INTERNAL_ATTRIBUTE: "This is a mistake in bgpilot: please report it.",
+    Reason.AS_PATH_NOT_OURS: "This is a mistake in bgpilot: please report it.",
+    Reason.MESSAGE_TOO_LONG: "Use fewer communities in the BGPAdvertisements that select this route.",
+    Reason.SPEAKER_REFUSED: "Look for the command in the log of ExaBGP (container `speaker`).",
+    "noAddressOfFamily": "Give the Node an InternalIP of this address family.",
+    # A route heard that is not used.
+    Reason.AS_LOOP: "Normal for our own routes coming back; else give router and cluster different AS numbers.",
+    Reason.ORIGINATED_HERE: "Nothing to do: a route reflector has sent our own route back.",
+    "ownPodCIDR": "Stop the peer from announcing this node's own pod CIDR.",
+    "ownAddress": "Stop the peer from announcing this node's own address.",
+    "connectedSubnet": "Stop the peer from announcing the subnet this node stands in.",
+    "serviceRange": "Stop the peer from announcing service addresses: kube-proxy answers for them on each node.",
+    "podRoutesOff": "Set `podRoutes: BGP` in the BGPInstance if bgpilot shall carry pods.",
+    "peerUnknown": "Nothing to do: the session is being removed.",
+    "notAPodCIDR": "Only pod CIDRs of other nodes are taken from internal peers: check the Nodes' spec.podCIDRs.",
+    "importNotAllowed": "Add the prefix to `import.allowed`, or set `import.podCIDRs: true`, in the BGPPeer.",
+    "nextHopNotConnected": "Make the peer send a next hop inside a subnet of this node (next-hop-self on the router).",
+    # A service address that is not announced.
+    "notSelected": "Label the Service, or widen serviceSelector or `addresses` of a BGPAdvertisement of type Service.",
+    "noLocalEndpoint": "The traffic policy is Local: run a ready pod of the Service here, or use policy Cluster.",
+    "externalIPNotAllowed": "Add the address to `allowedExternalIPs` of the BGPInstance.",
+    "nodeAddress": "Take another address: this one belongs to a Node.",
+    "podRange": "Take another address: this one is inside a Node's pod CIDR.",
+    # The way there.
+    "notEstablished": "See `bgpilot peer` for the last error of the session.",
+    "neverTried": "Wait a moment; then see the log of ExaBGP for failed connections.",
+    "notHeard": "See `bgpilot routes advertised` on the node that should announce it.",
+    "objectNotFound": "Check namespace and name with `kubectl get service -A`.",
+    "kernelConflict": "Remove the other route, or stop the daemon that writes it: routes of others are never replaced.",
+    "kernelRefused": "The words are the kernel's own; `ip route get NEXTHOP` often shows what is missing.",
+    "notInstalled": "Wait a moment; if it stays, `bgpilot status` shows what the agent is busy with.",
+    "endOfRibMissing": "The router does not say when it has sent everything; it may lack graceful restart (RFC 4724).",
+}
+
+
+def remedy(reason: str) -> str:
+    """Empty for a word that explains itself."""
+    return REMEDIES.get(reason, "")

@@ -1,0 +1,225 @@
+"""Who answers from outside: the CLI's API on a unix socket, metrics and probes over TCP.
+
+    /v1/status  /v1/peers  /v1/peers/NAME  /v1/routes  /v1/fib  /v1/explain      JSON, unix socket only
+    /metrics                                                                     metrics address, unix socket
+    /livez  /readyz                                                              health address, unix socket
+
+Reads `Status` and changes nothing. The socket is mode 0600 from the moment it exists. At most
+`REQUESTS_MAX` requests are answered at a time, the next ones get 503; no request has a body, and an answer has at most
+`views.ROWS_MAX` rows. A table of that size holds the event loop for about 50 ms.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from agent.settings import Listen
+from agent.status.explain import explain, parse_prefix
+from agent.status.status import Readiness, Status, not_alive
+from agent.status.views import SIDES, View, fib_view, find_peer, peer_view, peers_view, routes_view, status_view
+from bgp.model import Address, Prefix
+
+REQUESTS_MAX: Final = 16
+IDLE_SECONDS: Final = 15.0
+"""A connection without a request is closed after this."""
+BACKLOG: Final = 16
+SHUTDOWN_SECONDS: Final = 0.2
+"""What requests in progress get when the agent ends; there are three servers, and 2 s in all for everything."""
+SOCKET_MODE_MASK: Final = 0o177
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ListenError(OSError):
+    """An address or socket could not be had; the message names the flag and the reason."""
+
+
+class Answers:
+    """The handlers, over whatever socket they are asked."""
+
+    def __init__(
+        self, current: Callable[[], Status], *, clock: Callable[[], float], registry: CollectorRegistry
+    ) -> None:
+        self._current = current
+        self._clock = clock
+        self._registry = registry
+        self._readiness = Readiness()
+        self._requests = 0
+
+    def api(self) -> web.Application:
+        app = self._application()
+        app.router.add_get("/v1/status", self._view(lambda status, _: status_view(status, self._clock())))
+        app.router.add_get("/v1/peers", self._view(lambda status, _: peers_view(status, self._clock())))
+        app.router.add_get("/v1/peers/{name:.+}", self._view(self._peer))
+        app.router.add_get("/v1/routes", self._view(_routes))
+        app.router.add_get("/v1/fib", self._view(lambda status, request: fib_view(status, prefix=_prefix(request))))
+        app.router.add_get("/v1/explain", self._view(_explain))
+        return self._with_health(self._with_metrics(app))
+
+    def metrics(self) -> web.Application:
+        return self._with_metrics(self._application())
+
+    def health(self) -> web.Application:
+        return self._with_health(self._application())
+
+    def _application(self) -> web.Application:
+        @web.middleware
+        async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._bounded(request, handler)
+
+        return web.Application(middlewares=[bounded], client_max_size=1024)
+
+    def _with_metrics(self, app: web.Application) -> web.Application:
+        app.router.add_get("/metrics", self._metrics)
+        return app
+
+    def _with_health(self, app: web.Application) -> web.Application:
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        return app
+
+    async def _bounded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._requests >= REQUESTS_MAX:
+            return web.json_response({"error": "too many requests at a time"}, status=503)
+        self._requests += 1
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return web.json_response({"error": error.text or error.reason}, status=error.status)
+        finally:
+            self._requests -= 1
+
+    def _view(self, make: Callable[[Status, web.Request], View]) -> Handler:
+        async def answer(request: web.Request) -> web.Response:
+            return web.json_response(make(self._current(), request))
+
+        return answer
+
+    def _peer(self, status: Status, request: web.Request) -> View:
+        return peer_view(status, _find_peer(status, request.match_info["name"]), self._clock())
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return _verdict(not_alive(self._current(), self._clock()))
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        return _verdict(self._readiness.reasons(self._current(), self._clock()))
+
+
+def _verdict(reasons: tuple[str, ...]) -> web.Response:
+    return web.Response(text="".join(f"{line}\n" for line in reasons or ("ok",)), status=503 if reasons else 200)
+
+
+def _routes(status: Status, request: web.Request) -> View:
+    side = request.query.get("side", "received")
+    if side not in SIDES:
+        raise web.HTTPBadRequest(text=f"side {side!r} is not one of {', '.join(SIDES)}")
+    name = request.query.get("peer")
+    peer = None if name is None else _find_peer(status, name)
+    return routes_view(status, side, peer=peer, prefix=_prefix(request))
+
+
+def _explain(status: Status, request: web.Request) -> View:
+    subject = request.query.get("subject", "")
+    if (view := explain(status, subject)) is None:
+        raise web.HTTPNotFound(
+            text=f"{subject!r} is no peer, prefix or address; a Service is named as NAMESPACE/SERVICE"
+        )
+    return view
+
+
+def _find_peer(status: Status, name: str) -> Address:
+    if (address := find_peer(status, name)) is None:
+        raise web.HTTPNotFound(text=f"no single peer is called {name!r}; `bgpilot peers` lists them")
+    return address
+
+
+def _prefix(request: web.Request) -> Prefix | None:
+    text = request.query.get("prefix")
+    if text is None:
+        return None
+    if (prefix := parse_prefix(text)) is None:
+        raise web.HTTPBadRequest(text=f"{text!r} is no prefix or address")
+    return prefix
+
+
+@asynccontextmanager
+async def serving(
+    answers: Answers, *, socket_path: Path, metrics_address: Listen | None, health_address: Listen | None
+) -> AsyncIterator[None]:
+    """Answer while the context lasts. Raises ListenError when an address cannot be had; then nothing listens."""
+    async with AsyncExitStack() as stack:
+        listening = listen_unix(socket_path)
+        stack.callback(socket_path.unlink, missing_ok=True)
+        await _start(stack, answers.api(), listening)
+        if metrics_address is not None:
+            await _start(stack, answers.metrics(), listen_tcp("--metrics-address", metrics_address))
+        if health_address is not None:
+            await _start(stack, answers.health(), listen_tcp("--health-address", health_address))
+        yield
+
+
+async def _start(stack: AsyncExitStack, app: web.Application, listening: socket.socket) -> None:
+    stack.callback(listening.close)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_SECONDS, shutdown_timeout=SHUTDOWN_SECONDS)
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    await web.SockSite(runner, listening, backlog=BACKLOG).start()
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A socket of mode 0600. What a dead agent left is replaced; a living one's is not."""
+    if _answers(path):
+        raise ListenError(errno.EADDRINUSE, f"another agent answers on {path}: give each its own --run-dir")
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(SOCKET_MODE_MASK)
+    try:
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+    except OSError as error:
+        listening.close()
+        raise ListenError(error.errno, f"cannot make {path} (--run-dir): {error.strerror}") from error
+    finally:
+        os.umask(before)
+    return listening
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False  # nothing there, or nobody behind it: what else is wrong shows when binding
+        return True
+
+
+def listen_tcp(flag: str, address: Listen) -> socket.socket:
+    try:
+        if not address.host:
+            return _listen_everywhere(address.port)
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ListenError(error.errno, f"cannot listen on {address} ({flag}): {error.strerror or error}") from error
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    """One socket for both families, or IPv4 alone where IPv6 is switched off."""
+    try:
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
+            raise
+        return socket.create_server(("", port), backlog=BACKLOG)

@@ -1,0 +1,244 @@
+"""`Status`: one value that answers every question about the agent, and the few facts that several answers share.
+
+Built by whoever connects the rooms, at any moment between two steps of the event loop; it costs nothing, because it
+holds live views of planner, drivers and picture. Readers use it at once and keep nothing of it. It calls no driver,
+changes nothing, and does not know the time: instants are monotonic seconds, and functions are handed `now`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agent.model import FibKey, FibRoute, Key, Problem, WatchState
+from agent.plan.model import NodePlan
+from bgp.model import Address, Family, Peer, PeerState, Prefix, RouteKey, SessionState
+from bgp.retry import Failing
+from bgp.rib import Rib
+
+SETTLE_SECONDS: Final = 30.0
+"""How long a start waits for peers before it counts as ready without them."""
+PASS_SECONDS_MAX: Final = 60.0
+"""A pass that takes longer hangs: the agent is restarted."""
+LEARNED_METRIC: Final = 0
+"""Metric of routes learned from peers; discard routes have another."""
+
+
+class FibFailure(Protocol):
+    """What the kernel refused: `agent.kernel.fib.FailingRoute`."""
+
+    @property
+    def error(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def retry_at(self) -> float: ...
+
+
+class FibFacts(Protocol):
+    """What is read of the driver of the kernel's routes: `agent.kernel.fib.Fib` fits."""
+
+    @property
+    def actual(self) -> Mapping[FibKey, FibRoute]: ...
+    @property
+    def failing(self) -> Mapping[FibKey, FibFailure]: ...
+    @property
+    def conflicts(self) -> Mapping[FibKey, str]: ...
+    @property
+    def drift(self) -> Mapping[str, int]: ...
+    @property
+    def operations(self) -> Mapping[tuple[str, str], int]: ...
+    @property
+    def read_error(self) -> str | None: ...
+
+
+class ToldFacts(Protocol):
+    """What is read of what ExaBGP was told: `bgp.outbox.Outbox` fits."""
+
+    @property
+    def failing(self) -> Mapping[RouteKey, Failing]: ...
+    def is_told(self, key: RouteKey) -> bool: ...
+    def told_count(self, peer: Address, family: Family) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What the agent measured of itself since its start."""
+
+    passes: int = 0
+    plan_seconds: float = 0.0
+    """Sum over all passes."""
+    longest_plan_seconds: float = 0.0
+    lag_seconds: float = 0.0
+    """Worst stall of the event loop lately."""
+    longest_lag_seconds: float = 0.0
+    speaker_restarts: int = 0
+    """How often ExaBGP was started again."""
+    audit_corrected: int = 0
+    """Entries of ExaBGP's table that were not what we believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    node: str
+    version: str
+    started_at: float
+    phase: str
+    """Value of `agent.loop.Phase`."""
+    picture_complete: bool
+    """`World.complete`."""
+    plan: NodePlan
+    peers: Mapping[Address, PeerState]
+    """`Speaker.states`."""
+    rib: Rib
+    outbox: ToldFacts
+    fib: FibFacts
+    problems: frozenset[Problem]
+    """From every room."""
+    watches: Iterable[WatchState] = ()
+    services: Container[Key] = frozenset()
+    """Keys of the Services that exist, to tell "not announced" from "does not exist"."""
+    speaking_at: float | None = None
+    """When the speaker was first handed a plan."""
+    pass_began_at: float | None = None
+    """When the pass in progress began, None between passes."""
+    figures: Figures = Figures()
+    dry_run: bool = False
+
+    def peer_state(self, address: Address) -> PeerState:
+        return self.peers.get(address, _NOT_TRIED)
+
+    def is_up(self, address: Address) -> bool:
+        return self.peer_state(address).state is SessionState.ESTABLISHED
+
+    def families(self, peer: Peer) -> tuple[Family, ...]:
+        """Of the session when there is one, else those wanted; IPv4 first."""
+        up = self.peer_state(peer.address).up
+        return tuple(sorted(peer.families if up is None else up.families))
+
+    def sessions(self) -> list[Peer]:
+        """In the order people expect."""
+        return sorted(self.plan.peers.values(), key=lambda peer: address_order(peer.address))
+
+    def refused_counts(self) -> dict[tuple[Address, Family], int]:
+        """How many prefixes of each peer were heard and not admitted."""
+        counts: dict[tuple[Address, Family], int] = {}
+        for key in self.plan.refused_in:
+            place = key.peer, Family.of(key.prefix)
+            counts[place] = counts.get(place, 0) + 1
+        return counts
+
+    def picture_age(self, now: float) -> float | None:
+        """Seconds since the watch that is worst off gave a sign of life; None before any did."""
+        ages = [now - watch.fresh_at for watch in self.watches]
+        return max(ages, default=None)
+
+    def missing_in_kernel(self) -> list[FibKey]:
+        """Wanted and not there, for whatever reason."""
+        return [key for key in self.plan.fib if key not in self.fib.actual]
+
+    def not_yet_heard(self) -> list[Peer]:
+        """Peers that have not sent everything they have (End-of-RIB of each family)."""
+        return [peer for peer in self.plan.peers.values() if not self._is_synced(peer)]
+
+    def _is_synced(self, peer: Peer) -> bool:
+        return self.is_up(peer.address) and set(self.families(peer)) <= self.rib.synced(peer.address)
+
+
+_NOT_TRIED: Final = PeerState()
+
+
+def degraded(status: Status) -> tuple[str, ...]:
+    """Why the agent is not healthy, a reason word each; a peer that is down or silent is no reason by itself."""
+    reasons = {
+        "pictureIncomplete": not status.picture_complete,
+        "nodeNotPlanned": status.picture_complete and status.plan.identity is None,
+        "kernelUnreadable": status.fib.read_error is not None,
+        "kernelRefused": bool(status.fib.failing),
+        "kernelConflict": bool(status.fib.conflicts),
+        "speakerRefused": bool(status.outbox.failing),
+    }
+    return tuple(word for word, holds in reasons.items() if holds)
+
+
+def not_alive(status: Status, now: float) -> tuple[str, ...]:
+    """Why the process should be restarted. Depends on nothing outside it: neither the API server nor any peer."""
+    if status.pass_began_at is not None and now - status.pass_began_at > PASS_SECONDS_MAX:
+        return (f"loopHangs: a pass has been going on for {now - status.pass_began_at:.0f} s",)
+    return ()
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether this node may count as rolled out. Remembers what was reached, so that later trouble elsewhere (a router
+    that dies) does not stop the rollout of its own fix.
+    """
+
+    kernel_reached: bool = False
+    peers_reached: bool = False
+
+    def reasons(self, status: Status, now: float) -> tuple[str, ...]:
+        """Why not, each starting with its reason word; empty: ready."""
+        if not status.picture_complete:
+            return ("pictureIncomplete: the cluster has not been listed completely",)
+        if status.plan.identity is None:
+            return ("nodeNotPlanned: the own Node object is missing or has no address",)
+        if status.dry_run:
+            return ()
+        if status.speaking_at is None:
+            return ("notSpeaking: the speaker has not been handed a plan yet",)
+        return (*self._kernel(status), *self._peers(status, now - status.speaking_at))
+
+    def _kernel(self, status: Status) -> tuple[str, ...]:
+        if status.fib.read_error is not None:
+            return (f"kernelUnreadable: {status.fib.read_error}",)
+        if failing := status.fib.failing:
+            key, failure = next(iter(failing.items()))
+            return (f"kernelRefused: {len(failing)} routes, first {key.prefix}: {failure.error}",)
+        missing = [key for key in status.missing_in_kernel() if key not in status.fib.conflicts]
+        self.kernel_reached = self.kernel_reached or not missing
+        return () if self.kernel_reached else (f"kernelNotInSync: {len(missing)} routes are not installed yet",)
+
+    def _peers(self, status: Status, speaking_seconds: float) -> tuple[str, ...]:
+        waiting = [] if self.peers_reached or speaking_seconds >= SETTLE_SECONDS else status.not_yet_heard()
+        self.peers_reached = not waiting
+        rest = SETTLE_SECONDS - speaking_seconds
+        return tuple(f"peerNotSynced: {peer.name} ({peer.address}), for {rest:.0f} s at most" for peer in waiting)
+
+
+def fib_state(status: Status, failing: Mapping[FibKey, FibFailure], key: FibKey) -> tuple[str, str]:
+    """State and details of one kernel key; `failing` is `status.fib.failing`, which costs something to make."""
+    if (holder := status.fib.conflicts.get(key)) is not None:
+        return "conflict", f"held by {holder}"
+    if (failure := failing.get(key)) is not None:
+        return "failing", failure.error
+    if key not in status.fib.actual:
+        return "missing", ""
+    return ("installed", "") if key in status.plan.fib else ("leaving", "")
+
+
+def told_state(status: Status, key: RouteKey) -> tuple[str, str]:
+    """How far a route of ours is on its way to one peer, and the reason word that stops it."""
+    if (reason := status.plan.refused_out.get(key)) is not None:
+        return "refused", reason
+    if (failing := status.outbox.failing.get(key)) is not None:
+        return "failing", failing.reason
+    if not status.outbox.is_told(key):
+        return "pending", ""
+    return ("sent", "") if status.is_up(key.peer) else ("held", "")
+
+
+def installed_gateways(status: Status, prefix: Prefix) -> frozenset[Address]:
+    """Next hops of the kernel's route for what was heard of the prefix."""
+    route = status.fib.actual.get(FibKey(prefix, LEARNED_METRIC))
+    return frozenset() if route is None else frozenset(next_hop.gateway for next_hop in route.next_hops)
+
+
+def address_order(address: Address) -> tuple[int, int]:
+    """IPv4 before IPv6, then by number."""
+    return address.version, int(address)
+
+
+def prefix_order(prefix: Prefix) -> tuple[int, int, int]:
+    return prefix.version, int(prefix.network_address), prefix.prefixlen
