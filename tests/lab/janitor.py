@@ -24,7 +24,7 @@ from pathlib import Path
 
 NAMESPACES = Path("/run/netns")
 LAB_ID = re.compile(r"bgplab\.(?P<pid>\d+)\.(?P<started>\d+)\.[0-9a-f]{6}")
-KILL_PASSES = 200
+KILL_SECONDS = 20.0
 KILL_PAUSE_SECONDS = 0.01
 
 
@@ -72,15 +72,14 @@ def remove_namespaces(paths: Iterable[Path], *, spare: int) -> None:
 
 def kill_inside(inodes: frozenset[int], *, spare: int) -> None:
     """SIGKILL until nothing but zombies lives in the namespaces with these inodes. `spare` is the lab's owner."""
-    for _ in range(KILL_PASSES):
-        inside = [pid for pid in pids_inside(inodes) if pid not in (spare, os.getpid())]
-        if not inside:
-            return
+    ends_at = time.monotonic() + KILL_SECONDS
+    while inside := [pid for pid in pids_inside(inodes) if pid not in (spare, os.getpid())]:
+        if time.monotonic() > ends_at:
+            raise RuntimeError(f"processes {inside} survived SIGKILL")
         for pid in inside:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(KILL_PAUSE_SECONDS)
-    raise RuntimeError(f"processes {inside} survived SIGKILL")
 
 
 def pids_inside(inodes: frozenset[int]) -> list[int]:

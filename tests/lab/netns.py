@@ -10,6 +10,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,17 +89,19 @@ class Namespace:
     def kernel_routes(self, family: Family, *filters: str) -> dict[str, list[str]]:
         """Prefix → next hops in order (empty for a connected or discard route), as the kernel has them now.
 
-        `filters` are words for `ip route show`, as in `kernel_routes("ipv4", "proto", "179")`; link-local and
-        multicast routes of the kernel's own are left out.
+        Of several routes to one prefix the one with the lowest metric counts, as it does for packets. `filters` are
+        words for `ip route show`, as in `kernel_routes("ipv4", "proto", "179")`. Link-local and multicast routes
+        of the kernel's own are left out.
         """
-        found: dict[str, list[str]] = {}
+        best: dict[str, tuple[int, list[str]]] = {}
         for route in self.ip_json(FAMILY_FLAG[family], "route", "show", *filters):
             prefix = canonical_prefix(route["dst"], family)
             if prefix.startswith(("fe80:", "ff00:")):
                 continue
             hops = [hop for leg in route.get("nexthops", [route]) if (hop := _gateway(leg))]
-            found[prefix] = sorted({*found.get(prefix, []), *hops}, key=ipaddress.ip_address)
-        return found
+            found = (route.get("metric", 0), sorted(hops, key=ipaddress.ip_address))
+            best[prefix] = min(best.get(prefix, found), found, key=itemgetter(0))
+        return {prefix: hops for prefix, (_, hops) in best.items()}
 
     def kill_all(self) -> None:
         """SIGKILL to all that runs in here, whoever started it."""

@@ -1,0 +1,238 @@
+"""A routing table in memory that fulfils the driver's contract, with faults on order and the hand of an operator.
+
+It passes the same contract tests as the real kernel (`tests.lab.realkernel` has the same methods). It knows IPv4 and
+IPv6 unicast and discard routes of table main; it does not route, and knows next hops only by the subnets of one link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_interface, ip_network
+
+from agent.kernel.table import WRITTEN_METRICS, Dump, DumpFailedError, Holder, KernelError, RouteChange, fulfils
+from agent.model import FibKey, FibRoute, NextHop, Problem, RouteType
+from tests.lab.realkernel import PROTOCOL, SUBNETS, Seen
+
+NAMES = {"static": "protocol 4 (static)", "boot": "protocol 3 (boot)"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    protocol: str
+    route: FibRoute
+    type: str = ""
+    """Set for types that we never write."""
+
+
+@dataclass
+class FakeKernel:
+    refuse: dict[FibKey, KernelError] = field(default_factory=dict)
+    """Keys for which a creation or replacement is refused, and how."""
+    failing_dumps: int = 0
+    """So many of the next dumps fail, as by interruption."""
+    slow_turns: int = 0
+    """Turns of the event loop that each write and dump takes."""
+    writes: list[RouteChange] = field(default_factory=list)
+    """All changes asked for, in order."""
+
+    def __post_init__(self) -> None:
+        self.table = self
+        self._entries: dict[FibKey, list[Entry]] = {}
+        self._elsewhere: list[Problem] = []
+        self._subnets = {subnet: ip_interface(subnet).network for subnet in SUBNETS}
+        self._up = True
+        self._events = 0
+        self._busy = False
+        self._concerns: Callable[[FibKey], bool] = lambda _key: True
+
+    # What the driver sees.
+
+    async def start(self, on_drift: Callable[[], None]) -> None:
+        self._on_drift = on_drift
+
+    async def stop(self) -> None:
+        self._on_drift = lambda: None
+
+    def concern(self, concerns: Callable[[FibKey], bool]) -> None:
+        self._concerns = concerns
+
+    async def dump(self) -> Dump:
+        await self._take_time()
+        if self.failing_dumps:
+            self.failing_dumps -= 1
+            raise DumpFailedError("reading the IPv4 routes: changed by others each of 5 times")
+        ours: dict[FibKey, FibRoute] = {}
+        foreign = list(self._elsewhere)
+        for key, entries in self._entries.items():
+            for entry in entries:
+                if entry.protocol != str(PROTOCOL):
+                    continue
+                if entry.type or key.metric not in WRITTEN_METRICS or key in ours:
+                    foreign.append(_problem(str(key.prefix)))
+                else:
+                    ours[key] = entry.route
+        return Dump(ours, tuple(foreign))
+
+    async def holders(self, keys: Collection[FibKey]) -> Mapping[FibKey, Holder]:
+        await self._take_time()
+        return {key: _holder(self._entries[key][0]) for key in keys if self._entries.get(key)}
+
+    async def write(self, changes: Sequence[RouteChange]) -> Mapping[FibKey, KernelError]:
+        await self._take_time()
+        failed: dict[FibKey, KernelError] = {}
+        for change in changes:
+            self.writes.append(change)
+            error = self._delete(change.key) if change.new is None else self._put(change, change.new)
+            if error is not None:
+                failed[change.key] = error
+        return failed
+
+    def _put(self, change: RouteChange, new: FibRoute) -> KernelError | None:
+        if (refused := self.refuse.get(change.key)) is not None:
+            return refused
+        if any(not self._reachable(hop) for hop in new.next_hops):
+            return KernelError(errno.ENETUNREACH, "Nexthop has invalid gateway")
+        entries = self._entries.setdefault(change.key, [])
+        ours = [entry for entry in entries if entry.protocol == str(PROTOCOL) and not entry.type]
+        others = [entry for entry in entries if entry not in ours]
+        if change.old is None and entries:
+            return KernelError(errno.EEXIST, "File exists")
+        if change.old is not None and others:
+            self._entries[change.key] = others
+            return KernelError(errno.EEXIST, "File exists")
+        if change.old is not None and not ours:
+            return KernelError(errno.ENOENT, "No such file or directory")
+        if ours and fulfils(new, ours[0].route) and fulfils(ours[0].route, new):
+            return None
+        self._events += 1
+        self._entries[change.key] = [Entry(str(PROTOCOL), new)]
+        return None
+
+    def _delete(self, key: FibKey) -> None:
+        entries = self._entries.get(key, [])
+        left = [entry for entry in entries if entry.protocol != str(PROTOCOL) or entry.type]
+        self._events += len(entries) - len(left)
+        self._entries[key] = left
+
+    async def _take_time(self) -> None:
+        assert not self._busy, "the table was asked while it was being asked"
+        self._busy = True
+        for _ in range(self.slow_turns):
+            await asyncio.sleep(0)
+        self._busy = False
+
+    def _reachable(self, hop: NextHop) -> bool:
+        return self._up and any(hop.gateway in subnet for subnet in self._subnets.values())
+
+    # What an operator does.
+
+    def close(self) -> None:
+        self._entries.clear()
+
+    def route(self, what: str, *, version: int = 4) -> None:
+        """The few forms of `ip route` that the tests use: VERB [TYPE] PREFIX [via GATEWAY]... [WORD VALUE]..."""
+        verb, *words = what.split()
+        kind = words.pop(0) if words[0] in ("unreachable", "blackhole", "prohibit") else "unicast"
+        prefix = ip_network(words.pop(0))
+        assert prefix.version == version
+        options = dict(zip(words[::2], words[1::2], strict=True))
+        protocol = options.get("proto", "boot")
+        if options.get("table", "main") != "main":
+            self._elsewhere.append(_problem(str(prefix)))
+            self._heard(FibKey(prefix, 0), protocol, ours_only=True)
+            return
+        key = FibKey(prefix, int(options.get("metric", "0")))
+        hops = (NextHop(ip_address(options["via"])),) if "via" in options else ()
+        odd = kind == "prohibit"
+        entry = Entry(protocol, FibRoute(prefix, hops, RouteType(kind) if not odd else RouteType.UNICAST, key.metric))
+        if odd:
+            entry = Entry(protocol, entry.route, kind)
+        self._operate(verb, key, entry)
+        self._heard(key, protocol, ours_only=False)
+
+    def _operate(self, verb: str, key: FibKey, entry: Entry) -> None:
+        entries = self._entries.setdefault(key, [])
+        match verb:
+            case "add":
+                assert not entries
+                entries.append(entry)
+            case "append":
+                entries.append(entry)
+            case "prepend":
+                entries.insert(0, entry)
+            case "replace":
+                entries[:1] = [entry]
+            case "del":
+                mine = [there for there in entries if there.protocol == entry.protocol]
+                entries.remove(mine[0])
+            case _:
+                raise ValueError(verb)
+        self._events += 1
+
+    def flush(self, *, protocol: int = PROTOCOL) -> None:
+        for key, entries in self._entries.items():
+            self._entries[key] = [entry for entry in entries if entry.protocol != str(protocol)]
+        self._on_drift()
+
+    def link(self, *, up: bool) -> None:
+        self._up = up
+        self._lose()
+        self._on_drift()
+
+    def address(self, subnet: str, *, present: bool) -> None:
+        if present:
+            self._subnets[subnet] = ip_interface(subnet).network
+        else:
+            del self._subnets[subnet]
+        self._lose()
+        self._on_drift()
+
+    def lose(self, prefix: str) -> None:
+        """Our route goes and nobody is told."""
+        for key in self._entries:
+            if key.prefix == ip_network(prefix):
+                self._entries[key] = []
+
+    def seen(self, *, protocol: str | None = str(PROTOCOL)) -> set[Seen]:
+        return {
+            Seen(
+                str(key.prefix),
+                entry.protocol,
+                tuple(sorted(str(hop.gateway) for hop in entry.route.next_hops)),
+                entry.type or entry.route.type.value,
+                key.metric,
+            )
+            for key, entries in self._entries.items()
+            for entry in entries
+            if protocol in (None, entry.protocol)
+        }
+
+    def events(self) -> int:
+        count, self._events = self._events, 0
+        return count
+
+    def _lose(self) -> None:
+        """As the kernel does: with the link, or with the last address of the family on it, and not before."""
+        alive = {subnet.version for subnet in self._subnets.values()} if self._up else set()
+        for key, entries in self._entries.items():
+            if key.prefix.version not in alive:
+                self._entries[key] = [entry for entry in entries if not entry.route.next_hops]
+
+    def _heard(self, key: FibKey, protocol: str, *, ours_only: bool) -> None:
+        if protocol == str(PROTOCOL) or (not ours_only and self._concerns(key)):
+            self._on_drift()
+
+
+def _problem(prefix: str) -> Problem:
+    return Problem("foreignShapedRoute", f"Route {prefix}", "carries our protocol number, but is not ours")
+
+
+def _holder(entry: Entry) -> Holder:
+    if entry.protocol != str(PROTOCOL):
+        return Holder(NAMES[entry.protocol])
+    if entry.type:
+        return Holder(f"protocol {PROTOCOL} (our number, but type {entry.type})")
+    return Holder(f"protocol {PROTOCOL} (ours)", entry.route)

@@ -1,0 +1,200 @@
+"""What ends and comes back: ExaBGP killed, the bridge killed, the agent restarted beside an ExaBGP that goes on."""
+
+import os
+import signal
+import time
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from bgp.model import EndOfRib, Family, PathsHeard, SessionState, SessionUp, SpeakerLost
+from bgp.speaker import SpeakerMode
+from tests.lab.frr import Frr
+from tests.lab.neighbor import Neighbor
+from tests.lab.speaking import NODE_ASN, Speaking, peer, route, start_external
+from tests.lab.topology import Lab
+from tests.lab.wait import eventually
+from tests.lab.wirepeer import WirePeer
+from tests.live.conftest import LabFactory
+
+pytestmark = pytest.mark.live
+
+TOR_ASN = 65001
+
+
+def tor(net: Lab, *announce: str) -> Frr:
+    neighbor = Neighbor(str(net.node(1).address()), NODE_ASN)
+    lines = ["bgp graceful-restart"]
+    return Frr(net.router, asn=TOR_ASN, router_id="192.0.2.1", neighbors=[neighbor], announce=announce, lines=lines)
+
+
+async def test_a_killed_exabgp_is_started_again_and_tells_everything_again(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    router, node = tor(net), net.node(1)
+    async with Speaking(node) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+        for number in range(50):
+            speaking.add_route(one, route(f"10.1.{number}.0/24", node.address()))
+        await speaking.tell()
+        await eventually(lambda: len(router.routes("ipv4")) == 50)
+        before = router.routes("ipv4")
+        os.kill(speaking.exabgp_pid(), signal.SIGKILL)
+        await eventually(lambda: speaking.heard(SpeakerLost))
+        assert speaking.state(one) is SessionState.IDLE
+        assert not speaking.speaker.in_sync
+        # What changes meanwhile is told in the end, and what is not wanted any more is not.
+        del speaking.routes[next(key for key in speaking.routes if key.prefix == ip_network("10.1.7.0/24"))]
+        await speaking.tell()
+        await speaking.established(one)
+
+        await eventually(lambda: router.routes("ipv4") == {p: hops for p, hops in before.items() if p != "10.1.7.0/24"})
+        assert speaking.speaker.restarts == 1
+        assert speaking.speaker.states[one.address].flaps == 1
+        await eventually(lambda: not speaking.speaker.problems)
+
+
+async def test_graceful_restart_keeps_our_routes_at_the_router_while_exabgp_is_gone(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    router, node = tor(net), net.node(1)
+    async with Speaking(node) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+        speaking.add_route(one, route("10.1.0.0/24", node.address()))
+        await speaking.tell()
+        await eventually(lambda: router.routes("ipv4"))
+        os.kill(speaking.exabgp_pid(), signal.SIGKILL)
+        await eventually(lambda: router.paths("10.1.0.0/24")[0].get("stale"))
+        await eventually(lambda: not router.paths("10.1.0.0/24")[0].get("stale"))
+
+        assert router.routes("ipv4") == {"10.1.0.0/24": [str(node.address())]}
+
+
+async def test_stopping_takes_less_than_two_seconds_and_says_no_goodbye(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    node = net.node(1)
+    async with WirePeer(net.router, asn=TOR_ASN) as wire:
+        async with Speaking(node) as speaking:
+            one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+            await speaking.tell()
+            await speaking.established(one)
+            stopped_at = time.monotonic()
+        assert time.monotonic() - stopped_at < 2.0
+        await eventually(lambda: wire.session.ended)
+
+        assert not wire.session.of("notification")
+
+
+async def test_an_agent_that_restarts_with_nothing_changed_sends_no_update(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    node = net.node(1)
+    start_external(node)
+    async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+        for number in range(20):
+            speaking.add_route(one, route(f"10.1.{number}.0/24", node.address(), med=number))
+        speaking.add_route(one, route("fd01::/64", node.address("ipv6")))
+        await speaking.tell()
+        await eventually(lambda: len(wire.session.of("end-of-rib")) == 2)
+        sent = list(wire.session.heard)
+        await speaking.restart_agent()
+        await eventually(lambda: speaking.heard(SessionUp))
+        await speaking.tell()
+        await eventually(lambda: len(wire.session.of("route-refresh")) == 2)
+
+        assert len(wire.sessions) == 1
+        assert [sent for sent in wire.session.heard if sent.what != "route-refresh"] == sent
+        assert speaking.speaker.audit_corrected == 0
+        assert {sent.family for sent in wire.session.of("route-refresh")} == {"ipv4", "ipv6"}
+
+
+async def test_what_changed_while_the_agent_was_away_is_told_and_nothing_else(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    node = net.node(1)
+    start_external(node)
+    async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+        gone = speaking.add_route(one, route("10.1.0.0/24", node.address()))
+        speaking.add_route(one, route("10.2.0.0/24", node.address()))
+        await speaking.tell()
+        await eventually(lambda: len(wire.session.of("end-of-rib")) == 2)
+        before = len(wire.session.heard)
+        del speaking.routes[gone]
+        speaking.add_route(one, route("10.3.0.0/24", node.address()))
+        await speaking.restart_agent()
+        await speaking.tell()
+        await eventually(lambda: len(wire.session.heard) >= before + 4)
+
+        told = {(sent.what, sent.prefixes) for sent in wire.session.heard[before:] if sent.prefixes}
+        assert told == {("withdraw", ("10.1.0.0/24",)), ("announce", ("10.3.0.0/24",))}
+
+
+async def test_a_restarted_agent_hears_again_what_the_router_announces(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    router, node = tor(net, "10.50.0.0/24", "fd50::/64"), net.node(1)
+    start_external(node)
+    async with Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+        await speaking.tell()
+        await eventually(lambda: speaking.speaker.states[one.address].synced == frozenset(Family))
+        await speaking.restart_agent()
+        await speaking.tell()
+        await eventually(lambda: speaking.speaker.states[one.address].synced == frozenset(Family))
+
+        kinds = [type(event) for event in speaking.events]
+        assert kinds[0] is SessionUp
+        heard = {prefix for event in speaking.heard(PathsHeard) for _, found in event.announced for prefix in found}
+        assert heard == {ip_network("10.50.0.0/24"), ip_network("fd50::/64")}
+        assert {event.family for event in speaking.heard(EndOfRib)} == set(Family)
+        assert router.times_established(str(node.address())) == 1
+
+
+async def test_a_session_that_comes_up_while_the_agent_is_away_gets_its_end_of_rib_later(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    node = net.node(1)
+    start_external(node)
+    async with Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+        speaking.add_route(one, route("10.1.0.0/24", node.address()))
+        await speaking.tell()
+        await speaking.speaker.stop()
+        async with WirePeer(net.router, asn=TOR_ASN) as wire:
+            await eventually(lambda: wire.session.of("announce"))
+            assert not wire.session.of("end-of-rib")
+            await speaking.restart_agent()
+            await speaking.tell()
+            await eventually(lambda: len(wire.session.of("end-of-rib")) == 2)
+
+            assert len(wire.sessions) == 1
+
+
+async def test_a_killed_bridge_comes_back_and_no_session_notices(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    node = net.node(1)
+    async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+        speaking.add_route(one, route("10.1.0.0/24", node.address()))
+        await speaking.tell()
+        await eventually(lambda: len(wire.session.of("end-of-rib")) == 2)
+        exabgp = speaking.exabgp_pid()
+        (bridge,) = Path(f"/proc/{exabgp}/task/{exabgp}/children").read_text().split()
+        os.kill(int(bridge), signal.SIGKILL)
+        await eventually(lambda: len(wire.session.of("route-refresh")) == 2)
+        speaking.add_route(one, route("10.2.0.0/24", node.address()))
+        await speaking.tell()
+        await eventually(lambda: len(wire.session.of("announce")) == 2)
+
+        assert len(wire.sessions) == 1
+        assert not speaking.heard(SpeakerLost)
+        assert speaking.state(one) is SessionState.ESTABLISHED
+        assert speaking.speaker.restarts == 0
+
+
+async def test_an_external_exabgp_that_is_not_there_is_a_problem_until_it_comes(lab: LabFactory) -> None:
+    node = lab(nodes=1).node(1)
+    async with Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:
+        await speaking.apply()
+        assert [problem.reason for problem in speaking.speaker.problems] == ["speakerDown"]
+        start_external(node)
+        await eventually(lambda: speaking.speaker.in_sync)
+
+        assert not speaking.speaker.problems

@@ -1,0 +1,465 @@
+"""The outbox against a model of ExaBGP that refuses, restarts, loses answers and peers; and each promise by itself."""
+
+from __future__ import annotations
+
+from collections import deque
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from bgp.model import Attributes, Family, Route, RouteKey
+from bgp.outbox import WINDOW, Announce, Outbox, SendEndOfRib, Withdraw
+from bgp.retry import RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS
+
+A, B, C = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3))
+PEERS = (A, B, C)
+PREFIXES = tuple(ip_network(p) for p in ("10.0.0.0/24", "10.0.1.0/24", "fd00::/64"))
+P, Q, _ = PREFIXES
+SELF = ip_address("192.0.2.9")
+
+
+def route(prefix, med=0):
+    return Route(prefix, SELF, Attributes(med=med))
+
+
+class ExaBgp:
+    """What is known of ExaBGP 5.0.15, as far as the outbox can see it."""
+
+    def __init__(self):
+        self.tables = {}
+        self.pipe = deque()
+        self.updates = 0
+        self.end_of_rib = []
+        self.refuses = set()
+
+    def carry_out(self):
+        command = self.pipe.popleft()
+        if command.peer not in self.tables:
+            return False
+        table = self.tables[command.peer]
+        match command:
+            case Announce():
+                if RouteKey(command.peer, command.route.prefix) in self.refuses:
+                    return False
+                self.updates += table.get(command.route.prefix) != command.route
+                table[command.route.prefix] = command.route
+            case Withdraw():
+                if RouteKey(command.peer, command.prefix) in self.refuses:
+                    return False
+                self.updates += 1
+                table.pop(command.prefix, None)
+            case SendEndOfRib():
+                self.end_of_rib.append(command)
+        return True
+
+    def told(self):
+        return {RouteKey(peer, prefix): r for peer, table in self.tables.items() for prefix, r in table.items()}
+
+
+class Histories(RuleBasedStateMachine):
+    """Any order of wants, answers, losses, restarts and reloads ends with ExaBGP's table as wanted."""
+
+    def __init__(self):
+        super().__init__()
+        self.outbox = Outbox()
+        self.exabgp = ExaBgp()
+        self.wanted = {}
+        self.now = 100.0
+        self.up = {}
+        self.lost = set()
+
+    @initialize(peers=st.sets(st.sampled_from(PEERS), min_size=1))
+    def start(self, peers):
+        for peer in sorted(peers):
+            self.add_peer(peer)
+
+    @rule(peer=st.sampled_from(PEERS), prefix=st.sampled_from(PREFIXES), med=st.integers(0, 2))
+    def want(self, peer, prefix, med):
+        self.wanted[RouteKey(peer, prefix)] = route(prefix, med)
+        self.outbox.want(RouteKey(peer, prefix), route(prefix, med))
+
+    @rule(peer=st.sampled_from(PEERS), prefix=st.sampled_from(PREFIXES))
+    def want_no_more(self, peer, prefix):
+        self.wanted.pop(RouteKey(peer, prefix), None)
+        self.outbox.want(RouteKey(peer, prefix), None)
+
+    @rule(peer=st.sampled_from(PEERS))
+    def add_peer(self, peer):
+        self.exabgp.tables[peer] = {}
+        self.outbox.peer_added(peer)
+
+    @rule(peer=st.sampled_from(PEERS))
+    def remove_peer(self, peer):
+        self.exabgp.tables.pop(peer, None)
+        self.up.pop(peer, None)
+        self.outbox.peer_removed(peer)
+
+    @rule(peer=st.sampled_from(PEERS), families=st.sets(st.sampled_from(list(Family)), min_size=1))
+    def session_up(self, peer, families):
+        if peer in self.exabgp.tables:
+            self.up[peer] = (set(families), len(self.exabgp.end_of_rib))
+            self.outbox.session_up(peer, families)
+
+    @rule(peer=st.sampled_from(PEERS))
+    def session_down(self, peer):
+        self.up.pop(peer, None)
+        self.outbox.session_down(peer)
+
+    @rule(count=st.integers(1, 4))
+    def send(self, count):
+        for _ in range(count):
+            if (command := self.outbox.next_command(self.now)) is not None:
+                self.exabgp.pipe.append(command)
+                if isinstance(command, SendEndOfRib):
+                    self.all_it_closes_is_told(command)
+
+    @precondition(lambda self: self.exabgp.pipe)
+    @rule(count=st.integers(1, 4))
+    def answer(self, count):
+        for _ in range(min(count, len(self.exabgp.pipe))):
+            self.outbox.answered(self.exabgp.carry_out(), self.now)
+
+    @rule(peer=st.sampled_from(PEERS), prefix=st.sampled_from(PREFIXES))
+    def begin_to_refuse(self, peer, prefix):
+        self.exabgp.refuses.add(RouteKey(peer, prefix))
+
+    @rule(carried_out=st.integers(0, 4))
+    def lose_the_bridge(self, carried_out):
+        while self.exabgp.pipe:
+            if carried_out > 0:
+                self.exabgp.carry_out()
+            else:
+                self.exabgp.pipe.popleft()
+            carried_out -= 1
+        self.outbox.disconnected()
+
+    @rule()
+    def restart(self):
+        self.exabgp.pipe.clear()
+        for peer in self.exabgp.tables:
+            self.exabgp.tables[peer] = {}
+        self.up.clear()
+        self.outbox.restarted()
+
+    @rule(key=st.builds(RouteKey, st.sampled_from(PEERS), st.sampled_from(PREFIXES)))
+    def lose_a_route_silently(self, key):
+        if self.exabgp.tables.get(key.peer, {}).pop(key.prefix, None):
+            self.lost.add(key)
+
+    @rule()
+    def audit(self):
+        # The speaker asks only when all is answered.
+        while self.exabgp.pipe:
+            self.outbox.answered(self.exabgp.carry_out(), self.now)
+        self.outbox.read_back(self.exabgp.told(), list(self.exabgp.tables))
+        self.lost.clear()
+        assert self.outbox.read_back(self.exabgp.told(), list(self.exabgp.tables)) == 0
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 100.0]))
+    def time_passes(self, seconds):
+        self.now += seconds
+
+    @rule()
+    def restart_the_agent(self):
+        """A new outbox in front of the ExaBGP that is there."""
+        self.exabgp.pipe.clear()
+        self.outbox = Outbox()
+        self.lost.clear()
+        for key, wanted in self.wanted.items():
+            self.outbox.want(key, wanted)
+        assert self.outbox.read_back(self.exabgp.told(), list(self.exabgp.tables)) == 0
+        for peer, (families, _) in self.up.items():
+            self.up[peer] = (families, len(self.exabgp.end_of_rib))
+            self.outbox.session_up(peer, families)
+
+    @invariant()
+    def the_window_holds(self):
+        assert self.outbox.in_flight == len(self.exabgp.pipe) <= WINDOW
+
+    @invariant()
+    def what_exabgp_may_hold_is_never_denied(self):
+        """Except for what it silently lost, which only an audit can tell; that errs to the safe side."""
+        held = {prefix for table in self.exabgp.tables.values() for prefix in table}
+
+        assert all(self.outbox.may_hold(prefix) for prefix in held)
+
+    def all_it_closes_is_told(self, marker):
+        failing = self.outbox.failing.keys() | self.lost
+        for key, wanted in self.wanted.items():
+            if key.peer == marker.peer and key not in failing:
+                assert self.exabgp.tables[key.peer].get(key.prefix) == wanted
+
+    def quiet(self):
+        self.exabgp.refuses.clear()
+        self.audit()
+        updates, differing = self.exabgp.updates, self.differing()
+        while True:
+            self.send(1)
+            if self.exabgp.pipe:
+                self.answer(1)
+            elif self.outbox.next_retry_at is not None:
+                self.now = max(self.now, self.outbox.next_retry_at)
+            else:
+                break
+        assert self.exabgp.updates - updates == differing
+
+    def differing(self):
+        told = self.exabgp.told()
+        wanted = {key: r for key, r in self.wanted.items() if key.peer in self.exabgp.tables}
+        return sum(told.get(key) != wanted.get(key) for key in told.keys() | wanted.keys())
+
+    @rule()
+    def it_converges(self):
+        self.quiet()
+
+        assert self.exabgp.told() == {k: r for k, r in self.wanted.items() if k.peer in self.exabgp.tables}
+        assert self.outbox.idle
+        assert not self.outbox.failing
+        assert self.outbox.next_retry_at is None
+        for peer, (families, since) in self.up.items():
+            sent = {marker.family for marker in self.exabgp.end_of_rib[since:] if marker.peer == peer}
+            assert families <= sent
+        held = {prefix for table in self.exabgp.tables.values() for prefix in table}
+        assert {prefix for prefix in PREFIXES if self.outbox.may_hold(prefix)} == held
+        for peer in PEERS:
+            told = self.exabgp.tables.get(peer, {})
+            for prefix in PREFIXES:
+                assert self.outbox.is_told(RouteKey(peer, prefix)) == (prefix in told)
+            for family in Family:
+                assert self.outbox.told_count(peer, family) == sum(Family.of(prefix) is family for prefix in told)
+
+    def teardown(self):
+        self.it_converges()
+
+
+Histories.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestHistories = Histories.TestCase
+
+
+@pytest.fixture
+def outbox():
+    outbox = Outbox()
+    outbox.peer_added(A)
+    return outbox
+
+
+def drain(outbox, now=0.0):
+    """Carry out and confirm all there is to do."""
+    commands = []
+    while (command := outbox.next_command(now)) is not None:
+        commands.append(command)
+        outbox.answered(True, now)
+    return commands
+
+
+def test_a_route_for_a_peer_exabgp_does_not_have_waits_for_it():
+    outbox = Outbox()
+    outbox.want(RouteKey(A, P), route(P))
+    assert outbox.next_command(0.0) is None
+
+    outbox.peer_added(A)
+
+    assert outbox.next_command(0.0) == Announce(A, route(P))
+
+
+def test_a_change_of_mind_before_sending_costs_nothing(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.want(RouteKey(A, P), None)
+
+    assert outbox.idle
+    assert outbox.next_command(0.0) is None
+
+
+def test_a_change_of_mind_in_flight_is_told_after_the_answer(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.next_command(0.0)
+    outbox.want(RouteKey(A, P), None)
+    assert outbox.next_command(0.0) is None
+
+    outbox.answered(True, 0.0)
+
+    assert outbox.next_command(0.0) == Withdraw(A, P)
+
+
+def test_a_replaced_route_is_announced_once_and_not_withdrawn(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    drain(outbox)
+    outbox.want(RouteKey(A, P), route(P, med=5))
+
+    assert drain(outbox) == [Announce(A, route(P, med=5))]
+
+
+def test_a_refused_first_announce_is_never_withdrawn(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.next_command(0.0)
+    outbox.answered(False, 0.0)
+    outbox.want(RouteKey(A, P), None)
+
+    assert drain(outbox, 1000.0) == []
+    assert not outbox.may_hold(P)
+
+
+def test_what_was_lost_with_the_bridge_is_withdrawn_when_no_longer_wanted(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.next_command(0.0)
+    outbox.disconnected()
+    outbox.want(RouteKey(A, P), None)
+
+    assert drain(outbox) == [Withdraw(A, P)]
+
+
+def test_the_window_is_bounded(outbox):
+    for n in range(2 * WINDOW):
+        prefix = ip_network(f"10.1.{n}.0/24")
+        outbox.want(RouteKey(A, prefix), route(prefix))
+
+    sent = [outbox.next_command(0.0) for _ in range(WINDOW)]
+
+    assert None not in sent
+    assert outbox.next_command(0.0) is None
+    outbox.answered(True, 0.0)
+    assert outbox.next_command(0.0) is not None
+
+
+def test_a_refused_route_waits_longer_each_time_and_does_not_stop_the_others(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.want(RouteKey(A, Q), route(Q))
+    outbox.next_command(0.0)
+    outbox.next_command(0.0)
+    outbox.answered(False, 0.0)
+    outbox.answered(True, 0.0)
+    waits, now = [], 0.0
+    for _ in range(8):
+        waits.append(outbox.next_retry_at - now)
+        assert outbox.next_command(outbox.next_retry_at - 0.01) is None
+        now = outbox.next_retry_at
+        assert outbox.next_command(now) == Announce(A, route(P))
+        outbox.answered(False, now)
+
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert (waits[0], waits[-1]) == (RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS)
+    assert outbox.failing[RouteKey(A, P)].count == 9
+    assert set(outbox.failing) == {RouteKey(A, P)}
+
+
+def test_something_else_wanted_is_tried_at_once_after_a_refusal(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.next_command(0.0)
+    outbox.answered(False, 0.0)
+    outbox.want(RouteKey(A, P), route(P, med=7))
+
+    assert outbox.next_command(0.0) == Announce(A, route(P, med=7))
+    assert not outbox.failing
+
+
+def test_end_of_rib_waits_for_the_answers_of_its_own_peer_only(outbox):
+    outbox.peer_added(B)
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.session_up(A, {Family.IPV4})
+    outbox.session_up(B, {Family.IPV4, Family.IPV6})
+
+    first = [outbox.next_command(0.0) for _ in range(3)]
+
+    assert first == [SendEndOfRib(B, Family.IPV4), SendEndOfRib(B, Family.IPV6), Announce(A, route(P))]
+    assert outbox.next_command(0.0) is None
+    for _ in first:
+        outbox.answered(True, 0.0)
+    assert outbox.next_command(0.0) == SendEndOfRib(A, Family.IPV4)
+
+
+def test_a_refused_route_does_not_hold_back_end_of_rib(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.session_up(A, {Family.IPV4})
+    outbox.next_command(0.0)
+    outbox.answered(False, 0.0)
+
+    assert outbox.next_command(0.0) == SendEndOfRib(A, Family.IPV4)
+
+
+def test_a_refused_end_of_rib_is_tried_again_unless_the_session_is_gone(outbox):
+    outbox.session_up(A, {Family.IPV4})
+    outbox.next_command(0.0)
+    outbox.answered(False, 0.0)
+    assert outbox.next_command(RETRY_FIRST_SECONDS) == SendEndOfRib(A, Family.IPV4)
+    outbox.answered(False, 1.0)
+
+    outbox.session_down(A)
+
+    assert outbox.next_retry_at is None
+
+
+def test_a_new_session_of_a_settled_peer_gets_nothing_but_end_of_rib(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    drain(outbox)
+    outbox.session_down(A)
+    outbox.session_up(A, {Family.IPV4})
+
+    assert drain(outbox) == [SendEndOfRib(A, Family.IPV4)]
+
+
+def test_an_agent_that_comes_back_and_wants_the_same_sends_nothing():
+    outbox = Outbox()
+    outbox.want(RouteKey(A, P), route(P))
+
+    differed = outbox.read_back({RouteKey(A, P): route(P)}, [A])
+
+    assert differed == 0
+    assert outbox.next_command(0.0) is None
+
+
+def test_the_audit_counts_and_mends_what_differs_and_leaves_other_peers_alone(outbox):
+    outbox.peer_added(B)
+    for key in (RouteKey(A, P), RouteKey(A, Q), RouteKey(B, P)):
+        outbox.want(key, route(key.prefix))
+    drain(outbox)
+    strange = PREFIXES[2]
+
+    differed = outbox.read_back({RouteKey(A, Q): route(Q, med=9), RouteKey(A, strange): route(strange)}, [A])
+
+    assert differed == 3
+    assert set(drain(outbox)) == {Announce(A, route(P)), Announce(A, route(Q)), Withdraw(A, strange)}
+
+
+def test_an_answer_in_flight_to_a_peer_made_anew_is_not_believed(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.next_command(0.0)
+    outbox.peer_removed(A)
+    assert not outbox.may_hold(P)
+    outbox.peer_added(A)
+    outbox.answered(True, 0.0)
+
+    assert outbox.next_command(0.0) == Announce(A, route(P))
+
+
+def test_an_answer_to_nothing_is_an_error(outbox):
+    with pytest.raises(ValueError, match="nothing was in flight"):
+        outbox.answered(True, 0.0)
+
+
+class Counted(Route):
+    """A route that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return self is other
+
+    __hash__ = Route.__hash__
+
+
+def test_a_change_costs_the_same_among_ten_thousand(outbox):
+    prefixes = [ip_network((n << 8 | 10 << 24, 24)) for n in range(10_000)]
+    for prefix in prefixes:
+        outbox.want(RouteKey(A, prefix), Counted(prefix, SELF))
+    assert len(drain(outbox)) == 10_000
+    Counted.compared = 0
+
+    outbox.want(RouteKey(A, prefixes[5]), Counted(prefixes[5], SELF))
+    drain(outbox)
+
+    assert Counted.compared < 10

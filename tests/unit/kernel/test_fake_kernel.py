@@ -1,0 +1,27 @@
+"""The fake kernel passes the contract that the real one is held to, so that tests of others may trust it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.lab.fakekernel import FakeKernel
+
+pytest.register_assert_rewrite("tests.lab.kernelcontract")
+
+from tests.lab.kernelcontract import Bench, OneRouteOfEachFamily, WholeTable, running  # noqa: E402
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with running(FakeKernel()) as bench:
+        yield bench
+
+
+class TestOneRouteOfEachFamily(OneRouteOfEachFamily):
+    pass
+
+
+class TestWholeTable(WholeTable):
+    pass

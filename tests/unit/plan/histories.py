@@ -1,0 +1,318 @@
+"""Random histories of a small cluster: objects, peers and interfaces that change, in a world where they collide often.
+
+What the tests of the planner draw from. It knows nothing of plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+from hypothesis import strategies as st
+
+from agent.cluster.world import World
+from agent.model import (
+    Advertisement,
+    AdvertisementType,
+    AllowedPrefix,
+    Applied,
+    EndpointSlice,
+    ExternalPeer,
+    Gone,
+    Instance,
+    Interface,
+    Key,
+    Kind,
+    Node,
+    PodRoutes,
+    Record,
+    Secret,
+    SecretRef,
+    Selector,
+    Service,
+    ServiceAddress,
+    ServiceCidr,
+    TrafficPolicy,
+)
+from agent.plan.picture import Dirty, Picture
+from bgp.model import (
+    Attributes,
+    BgpEvent,
+    Family,
+    Password,
+    Path,
+    PathsHeard,
+    SessionDown,
+    SessionUp,
+    SpeakerLost,
+)
+from bgp.rib import Rib
+
+NODES = ("n0", "n1", "n2", "n3")
+OWN = "n1"
+
+_NODE_ADDRESSES = tuple(
+    map(ip_address, ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::1", "fd00::2", "fd00::3"))
+)
+_TOR = ip_address("10.0.0.254")
+_PEER_ADDRESSES = (*_NODE_ADDRESSES, _TOR, ip_address("fd00::fe"))
+_CIDRS = tuple(
+    map(ip_network, ("10.244.0.0/24", "10.244.1.0/24", "10.244.0.0/23", "10.0.0.0/26", "fd01::/64", "fd01:0:0:1::/64"))
+)
+_SERVICE_ADDRESSES = tuple(
+    map(ip_address, ("10.96.0.1", "10.96.0.2", "192.0.2.1", "10.0.0.2", "10.244.1.5", "fd02::1", "fd00::2"))
+)
+_RANGES = tuple(map(ip_network, ("10.96.0.0/24", "192.0.2.0/24", "fd02::/64", "10.244.0.0/16", "0.0.0.0/0")))
+_HEARD = tuple(
+    map(
+        ip_network,
+        (
+            "0.0.0.0/0",
+            "10.96.0.0/24",
+            "10.96.0.1/32",
+            "192.0.2.1/32",
+            "10.0.0.0/24",
+            "10.0.0.2/32",
+            "172.16.0.0/12",
+            "::/0",
+        ),
+    )
+)
+_NEXT_HOPS = (*_PEER_ADDRESSES, ip_address("172.31.0.1"))
+_LABELS = ((), (("rack", "a"),), (("rack", "b"),))
+_SELECTORS = (Selector(), Selector(labels=(("rack", "a"),)))
+_AGES = (0.0, 1.0, 2.0)
+
+
+def _some(pool: tuple[object, ...], most: int = 3) -> st.SearchStrategy[tuple]:
+    return st.lists(st.sampled_from(pool), max_size=most, unique=True).map(tuple)
+
+
+def _home(name: str) -> tuple:
+    """Where the node usually is."""
+    return tuple(address for address in _NODE_ADDRESSES if int(address) % 16 == int(name[1]) + 1)
+
+
+_nodes = st.sampled_from(NODES).flatmap(
+    lambda name: st.builds(
+        Node,
+        name=st.just(name),
+        created=st.sampled_from(_AGES),
+        addresses=st.one_of(st.just(_home(name)), st.just(_home(name)), _some(_NODE_ADDRESSES)),
+        pod_cidrs=_some(_CIDRS, 2),
+        labels=st.sampled_from(_LABELS),
+    )
+)
+_services = st.builds(
+    Service,
+    namespace=st.just("default"),
+    name=st.sampled_from(("s0", "s1", "s2")),
+    cluster_ips=_some(_SERVICE_ADDRESSES, 2),
+    external_ips=_some(_SERVICE_ADDRESSES, 2),
+    load_balancer_ips=_some(_SERVICE_ADDRESSES, 2),
+    internal_policy=st.sampled_from(TrafficPolicy),
+    external_policy=st.sampled_from(TrafficPolicy),
+    labels=st.sampled_from(_LABELS),
+)
+_slices = st.builds(
+    EndpointSlice,
+    namespace=st.just("default"),
+    name=st.sampled_from(("e0", "e1", "e2")),
+    service=st.sampled_from(("s0", "s1", "s2", "")),
+    ready=st.frozensets(st.sampled_from((*NODES, "")), max_size=2),
+    serving=st.frozensets(st.sampled_from((*NODES, "")), max_size=2),
+)
+_instances = st.builds(
+    Instance,
+    name=st.sampled_from(("i0", "i1")),
+    created=st.sampled_from(_AGES),
+    asn=st.sampled_from((64512, 65000)),
+    pod_routes=st.sampled_from(PodRoutes),
+    mesh_hold_seconds=st.sampled_from((9, 90)),
+    allowed_external_ips=_some(_RANGES, 2),
+    service_cidrs=_some(_RANGES[:3], 1),
+)
+_peers = st.builds(
+    ExternalPeer,
+    name=st.sampled_from(("p0", "p1", "p2")),
+    created=st.sampled_from(_AGES),
+    address=st.sampled_from(_PEER_ADDRESSES),
+    asn=st.sampled_from((64512, 65001)),
+    node_selector=st.sampled_from(_SELECTORS),
+    password_ref=st.sampled_from((None, None, SecretRef("x", "password"), SecretRef("y", "password"))),
+    import_pod_cidrs=st.booleans(),
+    import_allowed=_some(tuple(AllowedPrefix(prefix, prefix.prefixlen, prefix.max_prefixlen) for prefix in _RANGES), 2),
+)
+_advertisements = st.builds(
+    Advertisement,
+    name=st.sampled_from(("a0", "a1", "a2")),
+    type=st.sampled_from(AdvertisementType),
+    node_selector=st.sampled_from(_SELECTORS),
+    service_selector=st.sampled_from(_SELECTORS),
+    addresses=st.frozensets(st.sampled_from(ServiceAddress)),
+)
+_secrets = st.builds(
+    Secret,
+    name=st.sampled_from(("x", "y")),
+    values=st.sampled_from(((), (("password", Password("one")),), (("password", Password("two")),))),
+    found=st.booleans(),
+)
+_ranges = st.builds(ServiceCidr, name=st.sampled_from(("kubernetes", "more")), cidrs=_some(_RANGES[:3], 1))
+_records = st.one_of(
+    _nodes,
+    _nodes,
+    _services,
+    _services,
+    _slices,
+    _slices,
+    _instances,
+    _peers,
+    _peers,
+    _advertisements,
+    _secrets,
+    _ranges,
+)
+_KINDS: dict[type, Kind] = {
+    Node: Kind.NODE,
+    Service: Kind.SERVICE,
+    EndpointSlice: Kind.ENDPOINT_SLICE,
+    Instance: Kind.INSTANCE,
+    ExternalPeer: Kind.PEER,
+    Advertisement: Kind.ADVERTISEMENT,
+    Secret: Kind.SECRET,
+    ServiceCidr: Kind.SERVICE_CIDR,
+}
+
+
+def key_of(record: Record) -> Key:
+    return Key(_KINDS[type(record)], getattr(record, "namespace", ""), record.name)
+
+
+_paths = st.sampled_from((*_PEER_ADDRESSES, *_home("n2"), *_home("n2"), _TOR, _TOR)).flatmap(
+    lambda peer: st.builds(
+        Path,
+        peer=st.just(peer),
+        next_hop=st.one_of(st.just(peer), st.just(peer), st.sampled_from(_NEXT_HOPS)),
+        attributes=st.sampled_from((Attributes(), Attributes(as_path=(65001,)), Attributes(as_path=(65001, 64512)))),
+    )
+)
+
+
+def _heard(path: Path, announced: tuple, withdrawn: tuple) -> PathsHeard:
+    return PathsHeard(path.peer, withdrawn, ((path, announced),))
+
+
+_events = st.one_of(
+    st.builds(_heard, _paths, _some((*_CIDRS, *_HEARD), 6), _some((*_CIDRS, *_HEARD), 2)),
+    st.builds(_heard, _paths, _some((*_CIDRS, *_HEARD), 6), st.just(())),
+    st.builds(
+        SessionUp,
+        peer=st.sampled_from(_PEER_ADDRESSES),
+        router_id=st.sampled_from((None, ip_address("1.1.1.1"), ip_address("2.2.2.2"))),
+        peer_asn=st.just(64512),
+        hold_seconds=st.just(90),
+        families=st.just(frozenset(Family)),
+    ),
+    st.builds(SessionDown, peer=st.sampled_from(_PEER_ADDRESSES), reason=st.just("gone")),
+    st.just(SpeakerLost("gone")),
+)
+_ETH0 = Interface(2, "eth0", up=True, addresses=(ip_interface("10.0.0.2/24"), ip_interface("fd00::2/64")))
+_INTERFACES = (
+    (_ETH0,),
+    (_ETH0, Interface(7, "veth1", up=True, addresses=(ip_interface("fe80::1/64"),))),
+    (_ETH0, Interface(8, "br0", up=True, addresses=(ip_interface("10.244.1.1/24"),))),
+    (_ETH0, Interface(9, "lo", up=True, addresses=(ip_interface("127.0.0.1/8"), ip_interface("172.31.0.1/32")))),
+    (replace(_ETH0, up=False),),
+    (),
+)
+
+
+@dataclass(slots=True)
+class Cluster:
+    """The picture a history plays on, and what of it is dirty since `take`."""
+
+    world: World = field(default_factory=World)
+    rib: Rib = field(default_factory=Rib)
+    interfaces: tuple[Interface, ...] = (_ETH0,)
+    dirty: Dirty = field(default_factory=Dirty)
+
+    @property
+    def picture(self) -> Picture:
+        return Picture(OWN, self.world, self.rib, self.interfaces)
+
+    def set(self, record: Record) -> None:
+        changed = self.world.apply(Applied(key_of(record), record))
+        self.dirty = replace(self.dirty, keys=self.dirty.keys | changed)
+
+    def remove(self, key: Key) -> None:
+        self.dirty = replace(self.dirty, keys=self.dirty.keys | self.world.apply(Gone(key)))
+
+    def hear(self, event: BgpEvent) -> None:
+        self.dirty = replace(self.dirty, prefixes=self.dirty.prefixes | frozenset(self.rib.apply(event)))
+
+    def link(self, interfaces: tuple[Interface, ...]) -> None:
+        self.interfaces = interfaces
+        self.dirty = replace(self.dirty, interfaces=True)
+
+    def suspect_everything(self) -> None:
+        """Then nothing else needs to be named."""
+        self.dirty = Dirty(everything=True)
+
+    def touch(self, record: Record) -> None:
+        """Called dirty without being so."""
+        self.dirty = replace(self.dirty, keys=self.dirty.keys | {key_of(record)})
+
+    def take(self) -> Dirty:
+        dirty, self.dirty = self.dirty, Dirty()
+        return dirty
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happens; a failing test prints it."""
+
+    what: str
+    thing: object
+
+    def __call__(self, cluster: Cluster) -> None:
+        act: Callable[..., None] = getattr(cluster, self.what)
+        act(*(() if self.thing is None else (self.thing,)))
+
+
+steps = st.one_of(
+    st.builds(Step, st.just("set"), _records),
+    st.builds(Step, st.just("set"), _records),
+    st.builds(Step, st.just("set"), _records),
+    st.builds(Step, st.just("hear"), _events),
+    st.builds(Step, st.just("hear"), _events),
+    st.builds(Step, st.just("remove"), _records.map(key_of)),
+    st.builds(Step, st.just("touch"), _records),
+    st.builds(Step, st.just("link"), st.sampled_from(_INTERFACES)),
+    st.builds(Step, st.just("suspect_everything"), st.none()),
+)
+_SEED = (
+    Node(name="n1", created=1.0, addresses=_home("n1"), pod_cidrs=(_CIDRS[1], _CIDRS[5])),
+    Node(name="n2", created=1.0, addresses=_home("n2"), pod_cidrs=(_CIDRS[0],)),
+    Advertisement(name="a0", type=AdvertisementType.SERVICE, addresses=frozenset(ServiceAddress)),
+    Instance(name="i0", allowed_external_ips=_RANGES[1:2]),
+    ExternalPeer(
+        name="p0", address=_TOR, asn=65001, import_pod_cidrs=True, import_allowed=(AllowedPrefix(_RANGES[-1], 0, 32),)
+    ),
+    Service(
+        namespace="default",
+        name="s0",
+        cluster_ips=_SERVICE_ADDRESSES[:1],
+        external_ips=_SERVICE_ADDRESSES[2:4],
+        load_balancer_ips=_SERVICE_ADDRESSES[4:5],
+        external_policy=TrafficPolicy.LOCAL,
+    ),
+    EndpointSlice(namespace="default", name="e0", service="s0", ready=frozenset({OWN})),
+)
+SEED = (
+    *(Step("set", record) for record in _SEED),
+    Step("hear", _heard(Path(_home("n2")[0], _home("n2")[0], Attributes()), _CIDRS[:4], ())),
+    Step("hear", _heard(Path(_TOR, _TOR, Attributes(as_path=(65001,))), (*_CIDRS[:4], *_HEARD[:7]), ())),
+)
+"""A cluster that works, so that most histories have something to break."""
+histories = st.lists(st.lists(steps, min_size=1, max_size=3), min_size=1, max_size=20)

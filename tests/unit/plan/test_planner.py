@@ -1,0 +1,98 @@
+"""The incremental planner against the definition of the plan, over random histories."""
+
+from __future__ import annotations
+
+import random
+from copy import copy
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.plan.definition import make_plan
+from agent.plan.model import NodePlan, PlanDelta
+from agent.plan.picture import Dirty
+from agent.plan.planner import Planner
+from tests.unit.plan.histories import SEED, Cluster, Step, histories
+
+_MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Copy:
+    """A driver's view: the plan as it follows from deltas alone."""
+
+    def __init__(self) -> None:
+        self.routes, self.fib = {}, {}
+
+    def follow(self, plan: NodePlan, delta: PlanDelta) -> None:
+        for table, source, keys in ((self.routes, plan.routes, delta.routes), (self.fib, plan.fib, delta.fib)):
+            for key in keys:
+                assert table.get(key) != source.get(key), f"{key} is in the delta and did not change"
+                if key in source:
+                    table[key] = source[key]
+                else:
+                    del table[key]
+
+
+def _run(history: list[list[Step]]) -> Planner:
+    cluster, planner, follower = Cluster(), Planner(), Copy()
+    for steps in [SEED, *history]:
+        for step in steps:
+            step(cluster)
+        before = planner.plan
+        peers = dict(before.peers)
+        delta = planner.update(cluster.picture, cluster.take())
+        follower.follow(planner.plan, delta)
+
+        assert planner.plan == make_plan(cluster.picture)
+        assert follower.routes == planner.plan.routes
+        assert follower.fib == planner.plan.fib
+        assert delta.peers == (peers != planner.plan.peers)
+        assert delta.problems == (before.problems != planner.plan.problems)
+        assert delta.secrets == (before.secrets != planner.plan.secrets)
+    return planner
+
+
+@_MANY
+@given(histories)
+def test_after_every_step_of_any_history_the_plan_is_that_of_the_definition_and_deltas_lead_to_it(history):
+    _run(history)
+
+
+@_MANY
+@given(histories)
+def test_a_history_in_one_pass_comes_to_the_same_plan_as_step_by_step(history):
+    stepwise = _run(history)
+
+    squashed = _run([[step for steps in history for step in steps]])
+
+    assert squashed.plan == stepwise.plan
+
+
+@_MANY
+@given(histories, st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_show_in_the_plan(history, rng: random.Random):
+    finished = Cluster()
+    for steps in [SEED, *history]:
+        for step in steps:
+            step(finished)
+    everything = [(kind, item) for kind in finished.world._records for item in finished.world.records(kind).items()]
+    rng.shuffle(everything)
+    arriving, planner = copy(finished), Planner()
+    arriving.world = type(finished.world)()
+    arriving.dirty = Dirty()
+    for _, (_, record) in everything * 2:
+        arriving.set(record)
+        planner.update(arriving.picture, arriving.take())
+
+    assert planner.plan == make_plan(finished.picture)
+
+
+@given(histories)
+def test_nothing_dirty_is_nothing_changed(history):
+    cluster, planner = Cluster(), Planner()
+    for steps in [SEED, *history]:
+        for step in steps:
+            step(cluster)
+    planner.update(cluster.picture, cluster.take())
+
+    assert planner.update(cluster.picture, Dirty(everything=True, interfaces=True)) == PlanDelta()

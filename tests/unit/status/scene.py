@@ -1,0 +1,183 @@
+"""A small node in the middle of its work, made of real tables: what the tests of status and CLI look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+from agent.model import DISCARD_METRIC, FibKey, FibRoute, Key, Kind, NextHop, PodRoutes, Problem, RouteType, WatchState
+from agent.plan.model import Identity, NodePlan, Origination
+from agent.status.status import Figures, Status
+from bgp.model import (
+    Attributes,
+    Community,
+    Direction,
+    EndOfRib,
+    Family,
+    Path,
+    PathsHeard,
+    Peer,
+    PeerState,
+    Route,
+    RouteKey,
+    SessionError,
+    SessionState,
+    SessionUp,
+)
+from bgp.outbox import Outbox
+from bgp.rib import Rib
+
+NOW = 10_000.0
+US, MATE, TOR, TOR6 = map(ip_address, ("192.0.2.1", "192.0.2.2", "192.0.2.254", "2001:db8::fe"))
+OWN_PODS, MATE_PODS, VIP, STRAY = map(
+    ip_network, ("10.244.1.0/24", "10.244.2.0/24", "198.51.100.7/32", "203.0.113.0/24")
+)
+WEB = Key(Kind.SERVICE, "default", "web")
+
+
+@dataclass
+class Failure:
+    error: str
+    attempts: int = 1
+    retry_at: float = NOW + 1
+
+
+@dataclass
+class KernelTable:
+    actual: dict = field(default_factory=dict)
+    failing: dict = field(default_factory=dict)
+    conflicts: dict = field(default_factory=dict)
+    drift: Counter = field(default_factory=Counter)
+    operations: Counter = field(default_factory=Counter)
+    read_error: str | None = None
+
+
+def peer(address, name, asn, *, families=frozenset({Family.IPV4}), mesh=False):
+    return Peer(
+        address=address,
+        name=name,
+        local_address=US,
+        local_asn=64512,
+        peer_asn=asn,
+        router_id=US,
+        families=families,
+        mesh=mesh,
+    )
+
+
+class Scene:
+    """One mesh peer and one router are up, a second router never was; pods and a VIP are announced."""
+
+    def __init__(self):
+        self.peers = {
+            TOR6: peer(TOR6, "BGPPeer/tor-b", 65001, families=frozenset(Family)),
+            TOR: peer(TOR, "BGPPeer/tor-a", 65000),
+            MATE: peer(MATE, "node/worker-2", 64512, mesh=True),
+        }
+        self.identity = Identity(
+            node="worker-1",
+            instance="",
+            asn=64512,
+            router_id=US,
+            router_id_source="InternalIP",
+            addresses=(US,),
+            pod_cidrs=(OWN_PODS,),
+            pod_routes=PodRoutes.BGP,
+        )
+        self.originated = {
+            OWN_PODS: Origination(OWN_PODS, ("Node worker-1",), to_mesh=True, to_external=True),
+            VIP: Origination(VIP, ("Service default/web (ExternalIP)",), to_mesh=False, to_external=True),
+        }
+        self.routes, self.refused_out, self.refused_in, self.not_advertised = {}, {}, {}, {}
+        self.fib, self.kernel = {}, KernelTable()
+        self.problems = set()
+        self.rib, self.outbox = Rib(), Outbox()
+        self.states = {TOR6: self.down_state()}
+        self.watches = [WatchState(Kind.NODE, healthy=True, fresh_at=NOW - 4, restarts=(("streamEnded", 3),))]
+        self.fields = {"phase": "IN_SYNC", "picture_complete": True, "speaking_at": NOW - 100}
+        for address in (MATE, TOR):
+            self.session_up(address)
+        self.announce(MATE, OWN_PODS)
+        self.announce(TOR, OWN_PODS, as_path=(64512,))
+        self.announce(TOR, VIP, as_path=(64512,), communities=frozenset({Community(64512, 7)}))
+        self.want_in_kernel(FibRoute(OWN_PODS, type=RouteType.UNREACHABLE, metric=DISCARD_METRIC))
+        self.want_in_kernel(FibRoute(MATE_PODS, (NextHop(MATE),)))
+        self.hear(MATE, MATE_PODS)
+        self.hear(TOR, STRAY, as_path=(65000, frozenset({2, 1})), reason="importNotAllowed")
+
+    def down_state(self):
+        error = SessionError(Direction.RECEIVED, 6, 2, 'Shutdown Communication: "tea"', NOW - 90, count=3)
+        return PeerState(state=SessionState.ACTIVE, last_error=error)
+
+    def session_up(self, address):
+        up = SessionUp(
+            peer=address,
+            router_id=ip_address("9.9.9.9"),
+            peer_asn=self.peers[address].peer_asn,
+            hold_seconds=9,
+            families=frozenset({Family.IPV4}),
+            restart_seconds=120,
+        )
+        self.states[address] = PeerState(
+            state=SessionState.ESTABLISHED, since=NOW - 3661, up=up, flaps=2, synced=frozenset({Family.IPV4})
+        )
+        self.outbox.peer_added(address)
+        self.rib.apply(up)
+        self.rib.apply(EndOfRib(address, Family.IPV4))
+
+    def announce(self, to, prefix, *, answer=True, **attributes):
+        key, route = RouteKey(to, prefix), Route(prefix, US, Attributes(**attributes))
+        self.routes[key] = route
+        self.outbox.want(key, route)
+        if answer is not None:
+            self.outbox.next_command(NOW)
+            self.outbox.answered(answer, NOW)
+
+    def want_in_kernel(self, route, *, there=True):
+        self.fib[route.key] = route
+        if there:
+            self.kernel.actual[route.key] = route
+
+    def hear(self, address, *prefixes, reason=None, **attributes):
+        self.rib.apply(PathsHeard(address, announced=((Path(address, address, Attributes(**attributes)), prefixes),)))
+        if reason:
+            self.refused_in.update({RouteKey(address, prefix): reason for prefix in prefixes})
+
+    def status(self, **fields):
+        plan = NodePlan(
+            identity=self.identity,
+            peers=self.peers,
+            originated=self.originated,
+            routes=self.routes,
+            refused_out=self.refused_out,
+            fib=self.fib,
+            refused_in=self.refused_in,
+            not_advertised=self.not_advertised,
+        )
+        return Status(
+            **{
+                "node": "worker-1",
+                "version": "1.2.3",
+                "started_at": NOW - 200,
+                "plan": plan,
+                "peers": self.states,
+                "rib": self.rib,
+                "outbox": self.outbox,
+                "fib": self.kernel,
+                "problems": frozenset(self.problems),
+                "watches": self.watches,
+                "services": {WEB},
+                "figures": Figures(passes=4, plan_seconds=0.5, longest_plan_seconds=0.25, lag_seconds=0.01),
+                **self.fields,
+                **fields,
+            }
+        )
+
+
+def missing_secret():
+    return Problem("secretMissing", "BGPPeer tor-b", "Secret bgpilot/tor-b does not exist.", "Create it.")
+
+
+def learned(prefix):
+    return FibKey(prefix, 0)

@@ -1,0 +1,172 @@
+"""Explain: each "no" stands at the hop that says it, with its reason word and what would change it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from agent.model import FibRoute, NextHop
+from agent.status.explain import explain
+from agent.status.remedies import REMEDIES
+from bgp.check import Reason
+from bgp.model import RouteKey
+from tests.unit.status.scene import (
+    MATE,
+    MATE_PODS,
+    STRAY,
+    TOR,
+    TOR6,
+    VIP,
+    WEB,
+    Failure,
+    Scene,
+    learned,
+    missing_secret,
+)
+
+
+@pytest.fixture
+def scene():
+    return Scene()
+
+
+def hops(scene, subject):
+    return [(hop["place"], hop["ok"], hop["reason"]) for hop in explain(scene.status(), subject)["hops"]]
+
+
+def test_a_route_of_ours_is_followed_from_its_object_through_the_kernel_to_each_peer(scene):
+    assert hops(scene, "10.244.1.0/24") == [
+        ("Node worker-1", True, None),
+        ("kernel", True, None),
+        ("peer 192.0.2.2 (node/worker-2)", True, None),
+        ("peer 192.0.2.254 (BGPPeer/tor-a)", True, None),
+    ]
+
+
+def test_an_address_is_explained_by_the_longest_prefix_around_it(scene):
+    assert hops(scene, "10.244.2.77") == [("peer 192.0.2.2 (node/worker-2)", True, None), ("kernel", True, None)]
+
+
+def test_a_route_heard_and_refused_stops_at_the_peer_with_a_remedy(scene):
+    view = explain(scene.status(), "203.0.113.9")
+
+    assert view["ok"] is False
+    assert [(hop["reason"], hop["fix"]) for hop in view["hops"]] == [
+        ("importNotAllowed", "Add the prefix to `import.allowed`, or set `import.podCIDRs: true`, in the BGPPeer.")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failing", "conflicts", "reason"),
+    [
+        ({learned(STRAY): Failure("Network is unreachable")}, {}, "kernelRefused"),
+        ({}, {learned(STRAY): "static"}, "kernelConflict"),
+        ({}, {}, "notInstalled"),
+    ],
+)
+def test_a_route_that_is_not_in_the_kernel_stops_there(scene, failing, conflicts, reason):
+    scene.refused_in.clear()
+    scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR),)), there=False)
+    scene.kernel.failing, scene.kernel.conflicts = failing, conflicts
+
+    assert hops(scene, "203.0.113.0/24") == [
+        ("peer 192.0.2.254 (BGPPeer/tor-a)", True, None),
+        ("kernel", False, reason),
+    ]
+
+
+def test_a_path_that_is_not_chosen_says_that_another_is_better(scene):
+    scene.hear(TOR, MATE_PODS)
+
+    texts = [hop["text"] for hop in explain(scene.status(), "10.244.2.0/24")["hops"]]
+
+    assert texts[:2] == [
+        "10.244.2.0/24 via 192.0.2.2 admitted, chosen",
+        "10.244.2.0/24 via 192.0.2.254 admitted, another path is better",
+    ]
+
+
+def test_a_prefix_that_nobody_knows_says_who_should(scene):
+    assert hops(scene, "100.64.0.0/10") == [
+        ("node worker-1", False, "notOriginated"),
+        ("peers", False, "notHeard"),
+    ]
+
+
+def test_a_route_refused_held_or_failing_on_its_way_out_says_so_at_the_peer(scene):
+    scene.announce(MATE, VIP, answer=False)
+    scene.refused_out[RouteKey(TOR6, VIP)] = "familyNotSpoken"
+
+    assert hops(scene, "198.51.100.7") == [
+        ("Service default/web (ExternalIP)", True, None),
+        ("peer 192.0.2.2 (node/worker-2)", False, "speakerRefused"),
+        ("peer 192.0.2.254 (BGPPeer/tor-a)", True, None),
+        ("peer 2001:db8::fe (BGPPeer/tor-b)", False, "familyNotSpoken"),
+    ]
+
+
+def test_a_service_is_followed_by_its_addresses(scene):
+    scene.not_advertised[WEB, "10.96.0.9"] = "noLocalEndpoint"
+
+    assert hops(scene, "default/web") == [
+        ("Service default/web", False, "noLocalEndpoint"),
+        ("Service default/web (ExternalIP)", True, None),
+        ("peer 192.0.2.254 (BGPPeer/tor-a)", True, None),
+    ]
+
+
+def test_a_service_that_nobody_selects_is_told_from_one_that_does_not_exist(scene):
+    scene.originated.pop(VIP)
+
+    assert hops(scene, "default/web") == [("Service default/web", False, "notSelected")]
+    assert hops(scene, "default/wbe") == [("Service default/wbe", False, "objectNotFound")]
+
+
+def test_a_service_whose_name_another_begins_with_is_not_mistaken_for_it(scene):
+    assert hops(scene, "default/we") == [("Service default/we", False, "objectNotFound")]
+
+
+def test_a_peer_that_is_down_says_the_last_error_and_its_problems(scene):
+    scene.problems.add(missing_secret())
+
+    assert hops(scene, "BGPPeer/tor-b") == [
+        ("BGPPeer/tor-b", True, None),
+        ("BGPPeer tor-b", False, "secretMissing"),
+        ("peer 2001:db8::fe (BGPPeer/tor-b)", False, "notEstablished"),
+    ]
+    assert 'received 6/2 Shutdown Communication: "tea"' in explain(scene.status(), "tor-b")["hops"][-1]["text"]
+
+
+def test_a_peer_that_is_up_counts_by_family(scene):
+    texts = [hop["text"] for hop in explain(scene.status(), "192.0.2.254")["hops"]]
+
+    assert texts[1:] == ["Established, families ipv4", "ipv4: 1 received, 0 accepted, 2 sent"]
+
+
+@pytest.mark.parametrize("subject", ["", "nonsense", "a/b/c", "/x", "10.0.0.0/33"])
+def test_what_is_no_subject_has_no_answer_or_is_an_unknown_service(scene, subject):
+    view = explain(scene.status(), subject)
+
+    assert view is None or view["kind"] == "service"
+
+
+def reason_words_of_the_planner():
+    """Words the planner gives to routes and addresses: string results of the functions that judge."""
+    root = Path(__file__).parents[3] / "agent" / "plan"
+    words = set()
+    for name in ("imports.py", "adverts.py"):
+        source = (root / name).read_text()
+        words |= set(re.findall(r'return "([a-z]+[A-Z]\w+)"', source))
+        words |= set(re.findall(r'"([a-z]+[A-Z]\w+)" if ', source)) | set(
+            re.findall(r' else "([a-z]+[A-Z]\w+)"', source)
+        )
+    return words
+
+
+def test_every_reason_word_for_a_route_has_a_remedy():
+    words = reason_words_of_the_planner()
+    assert {"ownPodCIDR", "noLocalEndpoint", "notAPodCIDR"} <= words
+
+    assert (words | {str(reason) for reason in Reason}) - set(REMEDIES) == set()

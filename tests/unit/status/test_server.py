@@ -1,0 +1,191 @@
+"""The servers over real sockets: who may ask, what they answer, and what happens when they cannot listen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import stat
+
+import aiohttp
+import aiohttp.web
+import pytest
+
+from agent.settings import Listen
+from agent.status.metrics import make_registry
+from agent.status.server import REQUESTS_MAX, Answers, ListenError, listen_tcp, listen_unix, serving
+from tests.unit.status.scene import NOW, Scene
+
+
+def answers(scene, **fields):
+    def current():
+        return scene.status(**fields)
+
+    def clock():
+        return NOW
+
+    return Answers(current, clock=clock, registry=make_registry(current, clock=clock, wall=clock))
+
+
+@contextlib.asynccontextmanager
+async def asked(tmp_path, scene=None, **fields):
+    """A client of the unix socket of a running server."""
+    path = tmp_path / "bgpilot.sock"
+    async with (
+        serving(answers(scene or Scene(), **fields), socket_path=path, metrics_address=None, health_address=None),
+        aiohttp.ClientSession("http://agent", connector=aiohttp.UnixConnector(str(path))) as client,
+    ):
+        yield client
+
+
+async def get(client, path):
+    async with client.get(path) as response:
+        return response.status, await response.json()
+
+
+async def test_the_socket_is_roots_alone_and_gone_afterwards(tmp_path):
+    path = tmp_path / "bgpilot.sock"
+    async with asked(tmp_path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        ("/v1/status", "bgpilot.status/1"),
+        ("/v1/peers", "bgpilot.peers/1"),
+        ("/v1/peers/tor-a", "bgpilot.peer/1"),
+        ("/v1/peers/BGPPeer%2Ftor-a", "bgpilot.peer/1"),
+        ("/v1/peers/2001:db8::fe", "bgpilot.peer/1"),
+        ("/v1/routes", "bgpilot.routes/1"),
+        ("/v1/routes?side=advertised&peer=tor-a&prefix=10.0.0.0/8", "bgpilot.routes/1"),
+        ("/v1/fib?prefix=10.244.2.1", "bgpilot.fib/1"),
+        ("/v1/explain?subject=default/web", "bgpilot.explain/1"),
+    ],
+)
+async def test_each_question_has_its_answer(tmp_path, path, schema):
+    async with asked(tmp_path) as client:
+        status, answer = await get(client, path)
+
+    assert (status, answer["schema"]) == (200, schema)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/v1/peers/nobody", 404, "no single peer is called 'nobody'"),
+        ("/v1/routes?side=sideways", 400, "received, accepted, advertised"),
+        ("/v1/routes?prefix=ten", 400, "'ten' is no prefix"),
+        ("/v1/fib?prefix=10.0.0.0/99", 400, "no prefix"),
+        ("/v1/explain?subject=what", 404, "NAMESPACE/SERVICE"),
+        ("/v1/nothing", 404, "Not Found"),
+    ],
+)
+async def test_what_cannot_be_answered_says_why(tmp_path, path, status, says):
+    async with asked(tmp_path) as client:
+        got, answer = await get(client, path)
+
+    assert got == status
+    assert says in answer["error"]
+
+
+async def test_probes_tell_their_reasons(tmp_path):
+    async with asked(tmp_path) as client:
+        for path in ("/livez", "/readyz"):
+            async with client.get(path) as response:
+                assert (response.status, await response.text()) == (200, "ok\n")
+    async with asked(tmp_path, picture_complete=False, pass_began_at=NOW - 100) as client:
+        async with client.get("/readyz") as response:
+            assert response.status == 503
+            assert (await response.text()).startswith("pictureIncomplete: ")
+        async with client.get("/livez") as response:
+            assert response.status == 503
+            assert (await response.text()).startswith("loopHangs: ")
+
+
+async def test_metrics_and_probes_are_served_over_tcp_and_the_api_is_not(tmp_path):
+    ports = [free_port(), free_port()]
+    addresses = [Listen("127.0.0.1", port) for port in ports]
+    async with (
+        serving(
+            answers(Scene()),
+            socket_path=tmp_path / "bgpilot.sock",
+            metrics_address=addresses[0],
+            health_address=addresses[1],
+        ),
+        aiohttp.ClientSession() as client,
+    ):
+        async with client.get(f"http://{addresses[0]}/metrics") as response:
+            assert response.content_type == "text/plain"
+            assert "bgpilot_bgp_peer_up{" in await response.text()
+        async with client.get(f"http://{addresses[1]}/readyz") as response:
+            assert response.status == 200
+        for address in addresses:
+            async with client.get(f"http://{address}/v1/status") as response:
+                assert response.status == 404
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def test_a_socket_left_by_a_dead_agent_is_replaced(tmp_path):
+    path = tmp_path / "bgpilot.sock"
+    listen_unix(path).close()
+    assert path.exists()
+
+    listen_unix(path).close()
+
+
+async def test_a_socket_of_a_living_agent_is_left_alone(tmp_path):
+    path = tmp_path / "bgpilot.sock"
+    async with asked(tmp_path) as client:
+        with pytest.raises(ListenError, match=r"another agent answers on .*--run-dir"):
+            async with serving(answers(Scene()), socket_path=path, metrics_address=None, health_address=None):
+                pass
+        assert (await get(client, "/v1/status"))[0] == 200
+
+
+def test_a_run_dir_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ListenError, match=r"--run-dir.*No such file"):
+        listen_unix(tmp_path / "none" / "bgpilot.sock")
+
+
+async def test_a_port_that_is_taken_is_named_with_its_flag_and_nothing_goes_on_listening(tmp_path):
+    path = tmp_path / "bgpilot.sock"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Listen("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(ListenError, match=f"127.0.0.1:{address.port} .--metrics-address.: Address already in use"):
+            async with serving(answers(Scene()), socket_path=path, metrics_address=address, health_address=None):
+                pass
+
+    assert not path.exists()
+
+
+def test_no_host_listens_on_both_families():
+    listening = listen_tcp("--metrics-address", Listen("", free_port()))
+    port = listening.getsockname()[1]
+    try:
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=5).close()
+    finally:
+        listening.close()
+
+
+async def test_more_requests_than_the_bound_are_turned_away_at_once():
+    gate = asyncio.Event()
+
+    async def wait_at_the_gate(_request):
+        await gate.wait()
+        return aiohttp.web.Response(text="ok")
+
+    those = answers(Scene())
+    waiting = [asyncio.create_task(those._bounded(None, wait_at_the_gate)) for _ in range(REQUESTS_MAX)]
+    await asyncio.sleep(0)
+
+    assert (await those._bounded(None, wait_at_the_gate)).status == 503
+    gate.set()
+    assert {response.status for response in await asyncio.gather(*waiting)} == {200}
+    assert (await those._bounded(None, wait_at_the_gate)).status == 200

@@ -1,0 +1,181 @@
+"""Health, readiness and liveness: what counts, and what must not."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.model import FibRoute, NextHop
+from agent.status.status import PASS_SECONDS_MAX, SETTLE_SECONDS, Readiness, degraded, fib_state, not_alive, told_state
+from bgp.model import EndOfRib, Family, RouteKey, SessionDown
+from tests.unit.status.scene import (
+    MATE,
+    MATE_PODS,
+    NOW,
+    OWN_PODS,
+    STRAY,
+    TOR,
+    TOR6,
+    Failure,
+    KernelTable,
+    Scene,
+    learned,
+)
+
+
+def words(reasons):
+    return [reason.partition(":")[0] for reason in reasons]
+
+
+def test_a_node_at_rest_is_healthy_alive_and_ready_though_a_router_is_down():
+    status = Scene().status()
+
+    assert degraded(status) == ()
+    assert not_alive(status, NOW) == ()
+    assert Readiness().reasons(status, NOW) == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "kernel", "reason"),
+    [
+        ({"picture_complete": False}, {}, "pictureIncomplete"),
+        ({}, {"failing": {learned(MATE_PODS): Failure("Network is unreachable")}}, "kernelRefused"),
+        ({}, {"conflicts": {learned(MATE_PODS): "static"}}, "kernelConflict"),
+        ({}, {"read_error": "EBUSY"}, "kernelUnreadable"),
+    ],
+)
+def test_what_is_wrong_with_picture_or_kernel_makes_the_agent_unhealthy(fields, kernel, reason):
+    scene = Scene()
+    scene.kernel = KernelTable(**{"actual": scene.kernel.actual, **kernel})
+
+    assert degraded(scene.status(**fields)) == (reason,)
+
+
+def test_a_route_exabgp_refuses_makes_the_agent_unhealthy():
+    scene = Scene()
+    scene.announce(MATE, STRAY, answer=False)
+
+    assert degraded(scene.status()) == ("speakerRefused",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"picture_complete": False}, "pictureIncomplete"),
+        ({"speaking_at": None}, "notSpeaking"),
+    ],
+)
+def test_not_ready_before_the_cluster_is_listed_and_the_speaker_has_its_plan(fields, reason):
+    assert words(Readiness().reasons(Scene().status(**fields), NOW)) == [reason]
+
+
+def test_not_ready_without_an_own_node_object():
+    scene = Scene()
+    scene.identity = None
+
+    assert words(Readiness().reasons(scene.status(), NOW)) == ["nodeNotPlanned"]
+
+
+def test_peers_that_are_not_synced_are_waited_for_thirty_seconds():
+    scene, readiness = Scene(), Readiness()
+    scene.rib.apply(SessionDown(MATE, "x"))
+    begun_at = NOW - 10
+    status = scene.status(speaking_at=begun_at)
+
+    assert readiness.reasons(status, NOW) == (
+        "peerNotSynced: BGPPeer/tor-b (2001:db8::fe), for 20 s at most",
+        "peerNotSynced: node/worker-2 (192.0.2.2), for 20 s at most",
+    )
+    assert readiness.reasons(status, begun_at + SETTLE_SECONDS) == ()
+
+
+def test_all_peers_synced_is_ready_at_once_and_losing_one_later_changes_nothing():
+    scene, readiness = Scene(), Readiness()
+    scene.session_up(TOR6)
+    assert readiness.reasons(scene.status(speaking_at=NOW - 1), NOW) == ()
+
+    scene.states[TOR6] = scene.down_state()
+    scene.rib.apply(SessionDown(TOR6, "died"))
+
+    assert readiness.reasons(scene.status(speaking_at=NOW - 1), NOW) == ()
+
+
+def test_end_of_rib_of_each_family_of_the_session_is_needed():
+    scene = Scene()
+    del scene.peers[TOR6]
+    status = scene.status(speaking_at=NOW - 1)
+    assert Readiness().reasons(status, NOW) == ()
+
+    scene.session_up(TOR)
+    scene.rib.apply(SessionDown(TOR, "x"))
+    assert words(Readiness().reasons(status, NOW)) == ["peerNotSynced"]
+
+    scene.rib.apply(EndOfRib(TOR, Family.IPV4))
+    assert Readiness().reasons(status, NOW) == ()
+
+
+def test_a_route_not_yet_in_the_kernel_makes_the_start_unready_and_a_later_one_does_not():
+    scene, readiness = Scene(), Readiness()
+    scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR),)), there=False)
+    assert words(readiness.reasons(scene.status(), NOW)) == ["kernelNotInSync"]
+
+    del scene.fib[learned(STRAY)]
+    assert readiness.reasons(scene.status(), NOW) == ()
+    scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR),)), there=False)
+
+    assert readiness.reasons(scene.status(), NOW) == ()
+
+
+def test_a_route_whose_place_another_protocol_holds_does_not_stop_a_rollout():
+    scene = Scene()
+    scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR),)), there=False)
+    scene.kernel.conflicts[learned(STRAY)] = "static"
+
+    assert Readiness().reasons(scene.status(), NOW) == ()
+
+
+def test_a_route_the_kernel_refuses_is_named_with_the_kernels_words():
+    scene = Scene()
+    scene.kernel.failing[learned(STRAY)] = Failure("Network is unreachable")
+
+    assert Readiness().reasons(scene.status(), NOW) == (
+        "kernelRefused: 1 routes, first 203.0.113.0/24: Network is unreachable",
+    )
+
+
+def test_only_a_pass_that_hangs_makes_the_process_not_alive():
+    scene = Scene()
+
+    assert not_alive(scene.status(pass_began_at=NOW - 1, picture_complete=False), NOW) == ()
+    assert words(not_alive(scene.status(pass_began_at=NOW - PASS_SECONDS_MAX - 1), NOW)) == ["loopHangs"]
+
+
+def test_a_route_on_its_way_to_a_peer_says_how_far_it_is():
+    scene = Scene()
+    scene.outbox.peer_added(TOR6)
+    scene.announce(TOR6, OWN_PODS)
+    scene.announce(MATE, STRAY, answer=None)
+    scene.refused_out[RouteKey(TOR, STRAY)] = "martianPrefix"
+
+    assert told_state(scene.status(), RouteKey(MATE, OWN_PODS)) == ("sent", "")
+    assert told_state(scene.status(), RouteKey(TOR6, OWN_PODS)) == ("held", "")
+    assert told_state(scene.status(), RouteKey(MATE, STRAY)) == ("pending", "")
+    assert told_state(scene.status(), RouteKey(TOR, STRAY)) == ("refused", "martianPrefix")
+
+
+def test_a_kernel_route_is_in_one_of_five_states():
+    scene = Scene()
+    scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR),)), there=False)
+    key = learned(STRAY)
+
+    def state():
+        return fib_state(scene.status(), scene.kernel.failing, key)
+
+    assert state() == ("missing", "")
+    scene.kernel.failing[key] = Failure("No route to host")
+    assert state() == ("failing", "No route to host")
+    scene.kernel.conflicts[key] = "bird"
+    assert state() == ("conflict", "held by bird")
+    scene.kernel = KernelTable(actual={key: scene.fib[key]})
+    assert state() == ("installed", "")
+    del scene.fib[key]
+    assert state() == ("leaving", "")

@@ -1,0 +1,193 @@
+"""Views: NAPALM's keys, stable order, bounded tables, and nothing that JSON cannot hold."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from agent.model import FibRoute, NextHop
+from agent.status.explain import explain
+from agent.status.views import (
+    ROWS_MAX,
+    SIDES,
+    fib_view,
+    find_peer,
+    matches,
+    peer_view,
+    peers_view,
+    routes_view,
+    status_view,
+)
+from bgp.model import RouteKey
+from tests.unit.status.scene import (
+    MATE,
+    MATE_PODS,
+    NOW,
+    STRAY,
+    TOR,
+    TOR6,
+    Failure,
+    Scene,
+    learned,
+    missing_secret,
+    peer,
+)
+
+
+@pytest.fixture
+def scene():
+    return Scene()
+
+
+def test_every_view_is_json_and_names_its_schema(scene):
+    status = scene.status()
+    views = [
+        status_view(status, NOW),
+        peers_view(status, NOW),
+        peer_view(status, TOR6, NOW),
+        fib_view(status),
+        explain(status, "default/web"),
+        *(routes_view(status, side) for side in SIDES),
+    ]
+
+    for view in views:
+        assert json.loads(json.dumps(view)) == view
+        assert view["schema"].startswith("bgpilot.")
+        assert (view["version"], view["node"]) == ("1.2.3", "worker-1")
+
+
+def test_peers_have_napalms_keys_in_numeric_order_ipv4_first(scene):
+    peers = peers_view(scene.status(), NOW)["peers"]
+
+    assert list(peers) == ["192.0.2.2", "192.0.2.254", "2001:db8::fe"]
+    napalm = {"is_up", "is_enabled", "description", "uptime", "remote_as", "remote_id", "local_as", "address_family"}
+    assert all(napalm <= set(peer) for peer in peers.values())
+    assert peers["192.0.2.254"]["uptime"] == 3661
+    assert peers["192.0.2.254"]["remote_id"] == "9.9.9.9"
+    assert peers["192.0.2.254"]["address_family"] == {
+        "ipv4": {"received_prefixes": 1, "accepted_prefixes": 0, "sent_prefixes": 2, "end_of_rib_received": True}
+    }
+
+
+def test_a_session_that_is_down_has_no_uptime_its_wanted_families_and_its_last_error(scene):
+    down = peer_view(scene.status(), TOR6, NOW)
+
+    assert (down["is_up"], down["uptime"], down["state"], down["state_seconds"]) == (False, -1, "Active", None)
+    assert list(down["address_family"]) == ["ipv4", "ipv6"]
+    assert down["last_error"] == {
+        "direction": "received",
+        "code": 6,
+        "subcode": 2,
+        "text": 'Shutdown Communication: "tea"',
+        "age_seconds": 90,
+        "count": 3,
+    }
+
+
+def test_a_peers_problems_stand_with_it(scene):
+    scene.problems.add(missing_secret())
+
+    assert [it["reason"] for it in peer_view(scene.status(), TOR6, NOW)["problems"]] == ["secretMissing"]
+    assert peer_view(scene.status(), TOR, NOW)["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("192.0.2.254", TOR), ("BGPPeer/tor-a", TOR), ("tor-a", TOR), ("worker-2", MATE), ("nobody", None)],
+)
+def test_a_peer_is_found_by_address_and_by_name(scene, name, address):
+    assert find_peer(scene.status(), name) == address
+
+
+def test_a_name_of_two_peers_finds_none(scene):
+    other = ip_address("192.0.2.253")
+    scene.peers[other] = peer(other, "node/tor-a", 64512, mesh=True)
+
+    assert find_peer(scene.status(), "tor-a") is None
+    assert find_peer(scene.status(), "node/tor-a") == other
+
+
+def rows(view):
+    return [(row["prefix"], row["peer"]) for row in view["rows"]]
+
+
+def test_received_routes_tell_which_were_refused_and_which_are_installed(scene):
+    view = routes_view(scene.status(), "received")
+
+    assert [(row["prefix"], row["accepted"], row["installed"], row["reason"]) for row in view["rows"]] == [
+        ("10.244.2.0/24", True, True, None),
+        ("203.0.113.0/24", False, False, "importNotAllowed"),
+    ]
+    assert view["rows"][1]["as_path"] == "65000 {1,2}"
+    assert rows(routes_view(scene.status(), "accepted")) == [("10.244.2.0/24", "192.0.2.2")]
+    assert rows(routes_view(scene.status(), "received", peer=TOR)) == [("203.0.113.0/24", "192.0.2.254")]
+
+
+def test_advertised_routes_say_for_what_and_how_far(scene):
+    scene.refused_out[RouteKey(TOR6, STRAY)] = "familyNotSpoken"
+    view = routes_view(scene.status(), "advertised")
+
+    assert [(row["prefix"], row["peer"], row["state"], row["reason"]) for row in view["rows"]] == [
+        ("10.244.1.0/24", "192.0.2.2", "sent", None),
+        ("10.244.1.0/24", "192.0.2.254", "sent", None),
+        ("198.51.100.7/32", "192.0.2.254", "sent", None),
+        ("203.0.113.0/24", "2001:db8::fe", "refused", "familyNotSpoken"),
+    ]
+    assert view["rows"][2]["sources"] == ["Service default/web (ExternalIP)"]
+    assert view["rows"][2]["communities"] == ["64512:7"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("10.0.0.0/8", True),
+        ("10.244.2.0/24", True),
+        ("10.244.2.5/32", True),
+        ("10.244.2.0/25", False),
+        ("10.244.3.0/24", False),
+        ("::/0", False),
+    ],
+)
+def test_a_prefix_asked_for_selects_what_is_inside_and_an_address_what_is_around(asked, found):
+    assert matches(MATE_PODS, ip_network(asked)) is found
+
+
+def test_tables_are_bounded_and_say_what_was_left_out(scene):
+    many = [ip_network((n << 8, 24)) for n in range(ROWS_MAX + 10)]
+    scene.hear(MATE, *many)
+    view = routes_view(scene.status(), "received", peer=MATE)
+
+    assert (len(view["rows"]), view["left_out"]) == (ROWS_MAX, 11)
+
+
+def test_the_kernels_view_shows_what_is_there_and_what_should_be(scene):
+    scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR), NextHop(MATE))), there=False)
+    scene.kernel.failing[learned(STRAY)] = Failure("Network is unreachable")
+    view = fib_view(scene.status())
+
+    assert [(row["prefix"], row["type"], row["next_hops"], row["state"], row["details"]) for row in view["rows"]] == [
+        ("10.244.1.0/24", "unreachable", [], "installed", None),
+        ("10.244.2.0/24", "unicast", ["192.0.2.2"], "installed", None),
+        ("203.0.113.0/24", "unicast", ["192.0.2.254", "192.0.2.2"], "failing", "Network is unreachable"),
+    ]
+    assert [row["prefix"] for row in fib_view(scene.status(), prefix=STRAY)["rows"]] == ["203.0.113.0/24"]
+
+
+def test_the_short_answer_counts_everything_once(scene):
+    view = status_view(scene.status(), NOW)
+
+    assert view["peers"] == {"configured": 3, "established": 2, "mesh_configured": 1, "mesh_established": 1}
+    assert view["routes"] == {
+        "originated": 2,
+        "wanted": 3,
+        "told": 3,
+        "refused": 0,
+        "failing": 0,
+        "heard": 2,
+        "not_admitted": 1,
+    }
+    assert view["picture"] == {"complete": True, "age_seconds": 4.0, "unhealthy": []}
+    assert view["healthy"] is True
+    assert view["identity"]["router_id"] == "192.0.2.1"
