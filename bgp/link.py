@@ -26,8 +26,8 @@ from bgp.exatext import ANSWERS, DONE
 
 LINE_MAX: Final = 4 * 1024 * 1024
 """An UPDATE of 64 KiB with 32,000 prefixes of IPv4 is a line of about 700 kB."""
-READ_BYTES: Final = 64 * 1024
-"""Read and handled at once: about 10 ms of work; then others have their turn."""
+READ_BYTES: Final = 32 * 1024
+"""Read and handled at once: about 10 ms of work (1,500 prefixes); then others have their turn."""
 ASK_SECONDS: Final = 30.0
 """No answer for so long: ExaBGP hangs; the bridge is cut off, which starts everything anew."""
 ASK_LINES_MAX: Final = 1_000_000
@@ -71,12 +71,15 @@ class Link:
         on_hello: Callable[[Hello], None],
         on_event: Callable[[Heard], None],
         on_answer: Callable[[bool], None],
+        on_pause: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
+        """`on_pause` is called when all that has arrived so far has been handed over."""
         self._path = path
         self._on_hello = on_hello
         self._on_event = on_event
         self._on_answer = on_answer
+        self._on_pause = on_pause
         self._on_lost = on_lost
         self._reader = EventReader()
         self._server: asyncio.Server | None = None
@@ -175,6 +178,7 @@ class Link:
                 self._line(line)
                 if self._writer is not writer:
                     return
+            self._on_pause()
             if len(unfinished) > LINE_MAX:
                 self._count(f"a line of more than {LINE_MAX} bytes")
                 return

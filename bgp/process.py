@@ -158,6 +158,10 @@ class ExaProcess:
             await self._task
         self._task = None
 
+    def listening(self) -> None:
+        """Since the last reload no socket has been complained of."""
+        self._say(None)
+
     async def _keep(self) -> None:
         delay = RESTART_FIRST_SECONDS
         while True:

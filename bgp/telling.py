@@ -84,8 +84,8 @@ class Telling:
             self._retry = asyncio.get_running_loop().call_later(max(0.0, at - self._clock()), self.pump)
 
     def answered(self, ok: bool) -> None:
+        """Call `pump` when no more answers are at hand."""
         self.outbox.answered(ok, self._clock())
-        self.pump()
         self._look()
         if self.outbox.idle or not ok:
             self._changed()

@@ -33,6 +33,8 @@ LINK_GRACE_SECONDS: Final = 3.0
 """A bridge that died is back at once; after this long without one, ExaBGP counts as gone."""
 RETRY_SECONDS: Final = 10.0
 """When ExaBGP could not listen, refused a reload, or the file could not be written."""
+LISTEN_SECONDS: Final = 1.0
+"""A socket that could not be bound in a reload has been complained of by then."""
 TROUBLE_SECONDS: Final = 1.0
 """How often the reason for ExaBGP's absence is looked up when somebody else starts it."""
 
@@ -73,6 +75,7 @@ class Upkeep:
             on_hello=self._greeted,
             on_event=self._heard,
             on_answer=self._answered,
+            on_pause=self._paused,
             on_lost=self._link_lost,
         )
         self.telling = Telling(self.link, clock=clock, changed=wake)
@@ -181,6 +184,9 @@ class Upkeep:
     def _answered(self, ok: bool) -> None:
         self.telling.answered(ok)
 
+    def _paused(self) -> None:
+        self.telling.pump()
+
     def _link_lost(self) -> None:
         self.telling.link_lost()
         self._later("lost", LINK_GRACE_SECONDS, lambda: self._gone("ExaBGP's bridge has not come back"))
@@ -198,6 +204,7 @@ class Upkeep:
             self.trouble = trouble
             self._wake()
         if trouble is not None and trouble.reason == CANNOT_LISTEN and self.link.connected:
+            self._cancel("listening")
             self._later("listen", RETRY_SECONDS, lambda: self._do(Chore.RELOAD))
 
     def _look_for_trouble(self) -> None:
@@ -278,13 +285,14 @@ class Upkeep:
         if not self._child:
             process.tell_trouble(self._run_dir, None)
         self._due.discard(Chore.RELOAD)
-        self._cancel("listen")
         try:
             await self.telling.reload({address: exaconfig.identity(peer) for address, peer in peers.items()})
         except CommandRefusedError:
             self._later("reload", RETRY_SECONDS, lambda: self._do(Chore.RELOAD))
             return
         self.sessions.configure(peers)
+        if self.trouble is not None and self.trouble.reason == CANNOT_LISTEN:
+            self._later("listening", LISTEN_SECONDS, self._process.listening)
 
     async def _ask_refresh(self) -> None:
         wanted, self._refresh = self._refresh, set()

@@ -88,7 +88,7 @@ class ApiServer:
                     raise _CredentialsRefused(None)
                 yield ApiAnswer(response)
             finally:
-                response.close()
+                _hang_up(response)
         except UntrustedError as error:
             raise _CredentialsRefused(error) from error
         finally:
@@ -155,6 +155,13 @@ class ApiAnswer:
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
             raise TransportError(STREAM_BROKEN, f"the connection broke: {error}") from error
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """At once: TLS would wait for the other side's goodbye, and that side may be dead."""
+    if (connection := response.connection) is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
 
 
 class _CredentialsRefused(Exception):  # noqa: N818  # a turn in the conversation, not an error yet

@@ -4,8 +4,13 @@
 
 First all objects: with a WatchList (a watch that begins with every object and marks their end by a BOOKMARK annotated
 `k8s.io/initial-events-end`), or with LIST at resourceVersion=0 where the server refuses that with 400 or 422. Then a
-watch from the revision reached, again and again. 410, or a revision that lies before one already seen (the store was
-restored from a backup), means all objects again.
+watch from the revision reached, again and again. 410, or a revision that lies before one already seen, means all
+objects again.
+
+The latter happens when the store was restored from a backup. A watch from a revision that lies ahead of the store is
+accepted by kube-apiserver 1.36 and says nothing, not even bookmarks, until the store has passed that revision, and what
+changed meanwhile is never told (measured). So after each failure the revision of the store is asked for first: a
+restore cannot happen without one.
 
 Invariants: a list that did not come to its end changes nothing. No failure, and no 404 once the kind was there, takes
 an object away. Every way out of a stream passes `Health`, which decides on the pause.
@@ -15,9 +20,8 @@ It refuses I/O, clock and asyncio: `agent.cluster.reflector` drives it.
 
 from __future__ import annotations
 
-import enum
 from random import Random
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -27,6 +31,7 @@ from agent.cluster.kinds import OPTIONAL_KINDS
 from agent.cluster.known import Known
 from agent.cluster.parse import UNREADABLE, read_object
 from agent.cluster.refusal import Refusal, read_refusal, read_status
+from agent.cluster.request import Mode, Pause, Request, make_request
 from agent.model import ClusterChange, Key, Kind, Problem
 
 Changes: TypeAlias = tuple[ClusterChange, ...]
@@ -52,25 +57,6 @@ _OPENING_IS_NO_PROOF: Final = frozenset({STREAM_TOO_SHORT, STREAM_BROKEN, TEXT_T
 """What these say is mended only when something comes through the new stream."""
 
 
-class Mode(enum.Enum):
-    WATCH_LIST = "watch list"
-    LIST = "list"
-    WATCH = "watch"
-
-
-class Request(NamedTuple):
-    mode: Mode
-    query: tuple[tuple[str, str], ...]
-    answer_seconds: float
-    """How long to wait for the answer's header."""
-    silence_seconds: float
-    """How long to wait for each piece of its body."""
-
-
-class Pause(NamedTuple):
-    until: float
-
-
 class ListWatch:
     """Methods take what arrived and `now`, and return what changed. `streaming` says whether to read on."""
 
@@ -86,6 +72,8 @@ class ListWatch:
         self._sync_mode = Mode.WATCH_LIST
         self._revision = ""
         """Where the next watch goes on; empty: all objects are needed."""
+        self._doubtful = False
+        """A watch failed: the store may be another one when we come back."""
         self._syncing = True
         """The running stream has not brought all objects yet."""
         self._listed = False
@@ -99,27 +87,20 @@ class ListWatch:
         self._health.started(now)
         if now < self._health.pause_until:
             return Pause(self._health.pause_until)
-        self._mode = Mode.WATCH if self._revision else self._sync_mode
-        self._syncing = self._mode is not Mode.WATCH
-        self._known.begin()
-        query = [("fieldSelector", f"metadata.name={self._only.name}")] if self._only else []
-        if self._mode is Mode.LIST:
-            return self._request((*query, ("resourceVersion", "0")))
-        query += [("watch", "1"), ("allowWatchBookmarks", "true")]
-        if self._mode is Mode.WATCH_LIST:
-            query += [("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan")]
+        if self._revision:
+            self._mode = Mode.PROBE if self._doubtful else Mode.WATCH
         else:
-            query += [("resourceVersion", self._revision)]
-        limits = self._limits
-        seconds = self._random.randint(limits.watch_least_seconds, limits.watch_most_seconds)
-        return self._request((*query, ("timeoutSeconds", str(seconds))))
+            self._mode = self._sync_mode
+        self._syncing = not self._revision
+        self._known.begin()
+        return make_request(self._mode, self._revision, self._only, self._limits, self._random)
 
     def opened(self, now: float) -> Changes:
         """The answer is 200, its body follows."""
         self.streaming = True
         self._opened_at = now
         problem = self._health.problem
-        if self._syncing or (problem is not None and problem.reason in _OPENING_IS_NO_PROOF):
+        if self._mode is not Mode.WATCH or (problem is not None and problem.reason in _OPENING_IS_NO_PROOF):
             return ()
         return self._health.good(now)
 
@@ -143,15 +124,19 @@ class ListWatch:
 
     def item(self, body: bytes | msgspec.Raw, now: float) -> Changes:
         """One object of a LIST."""
+        if self._mode is Mode.PROBE:
+            return ()
         self._known.collect(read_object(self._kind, body))
         return self._health.alive(now)
 
     def listed(self, envelope: bytes, now: float) -> Changes:
-        """A LIST came to its end; what `item` did not get is in the envelope."""
+        """A LIST or PROBE came to its end; what `item` did not get is in the envelope."""
         try:
             rest = _ENVELOPE.decode(envelope)
         except UNREADABLE:
             return self._fail(STREAM_BROKEN, "the list was cut off or is no list", now)
+        if self._mode is Mode.PROBE:
+            return self._probed(rest.metadata.revision or "", now)
         if rest.metadata.rest:
             return self._fail(STREAM_BROKEN, "the list is a part of one, though no part was asked for", now)
         for body in rest.items or ():
@@ -187,12 +172,6 @@ class ListWatch:
             self._count_unmarked()
         return self._fail(STREAM_SILENT, "nothing comes through the connection any more", now)
 
-    def _request(self, query: tuple[tuple[str, str], ...]) -> Request:
-        patience = self._limits.sync_silence_seconds
-        if self._mode is Mode.WATCH:
-            return Request(self._mode, query, self._limits.connect_seconds, self._limits.silence_seconds)
-        return Request(self._mode, query, patience, patience)
-
     def _object(self, event: shapes.Event, now: float) -> Changes:
         parsed = read_object(self._kind, event.object)
         if self._syncing:
@@ -225,11 +204,18 @@ class ListWatch:
         """All objects have come. What was known before does not matter, not even when its revision was higher."""
         if not revision:
             return self._fail(STREAM_BROKEN, "the list has no resourceVersion", now)
-        self._syncing = False
+        self._syncing = self._doubtful = False
         self._revision = revision
         self._listed = self._existed = True
         self._unmarked = 0
         return (self._known.complete(), *self._health.good(now))
+
+    def _probed(self, revision: str, now: float) -> Changes:
+        if _is_before(revision, self._revision):
+            return self._start_over(REVISION_WENT_BACK, now)
+        self._doubtful = False
+        self._close(now)
+        return ()
 
     def _refused(self, refusal: Refusal, now: float) -> Changes:
         self._close(now)
@@ -245,6 +231,7 @@ class ListWatch:
             return (*first, *self._health.good(now))
         if refusal.invalid:
             self._revision = ""
+        self._doubtful = True
         changes = self._known.forbidden(refusal.problem.message) if refusal.forbidden else ()
         return (*changes, *self._health.bad(refusal.problem, now, refusal.retry_after_seconds))
 
@@ -259,6 +246,7 @@ class ListWatch:
 
     def _fail(self, reason: str, text: str, now: float, *, resync: bool = False, fix: str = CHECK_SERVER) -> Changes:
         self._close(now)
+        self._doubtful = True
         if resync:
             self._revision = ""
         what = str(self._only) if self._only else f"all {self._kind} objects"
@@ -272,7 +260,12 @@ class ListWatch:
 
     def _close(self, now: float) -> None:
         """Whatever comes next: a watch that lived long enough ends a row of failures. Lists do not count."""
-        if self.streaming and not self._syncing and now - self._opened_at >= self._limits.steady_seconds:
+        if (
+            self.streaming
+            and not self._syncing
+            and self._mode is not Mode.PROBE
+            and now - self._opened_at >= self._limits.steady_seconds
+        ):
             self._health.steady()
         self.streaming = False
 

@@ -15,7 +15,8 @@ from typing import Final, Protocol
 
 from agent.cluster.health import Limits
 from agent.cluster.kinds import path_of
-from agent.cluster.listwatch import STREAM_BROKEN, Changes, ListWatch, Mode, Pause, Request
+from agent.cluster.listwatch import STREAM_BROKEN, Changes, ListWatch
+from agent.cluster.request import Mode, Pause, Request
 from agent.cluster.split import ItemSplitter, LineSplitter, TooLong
 from agent.model import ClusterChange, Key, Kind
 
@@ -112,8 +113,9 @@ class Reflector:
         self, request: Request, answer: Answer, patience: asyncio.Timeout, now: Callable[[], float]
     ) -> None:
         machine = self._machine
-        splitter = ItemSplitter() if request.mode is Mode.LIST else LineSplitter()
-        take = machine.item if request.mode is Mode.LIST else machine.heard
+        is_list = request.mode in {Mode.LIST, Mode.PROBE}
+        splitter = ItemSplitter() if is_list else LineSplitter()
+        take = machine.item if is_list else machine.heard
         slice_ends_at = now() + SLICE_SECONDS
         async for chunk in answer.chunks():
             patience.reschedule(now() + request.silence_seconds)

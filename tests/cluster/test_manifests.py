@@ -19,6 +19,7 @@ from agent.model import ALWAYS_WATCHED, ClusterChange, Kind, Listed, Secret
 from tests.lab.controlplane import ControlPlane
 from tests.lab.gobuild import PROJECT
 from tests.lab.kubeapi import ApiError, KubeApi
+from tests.lab.quiet import leaving_no_connection
 from tests.lab.wait import eventually, wait_until
 
 pytestmark = pytest.mark.cluster
@@ -111,16 +112,17 @@ async def pictured(cluster: ControlPlane, api: KubeApi) -> dict[Kind, Listed]:
             seen[change.kind] = change
 
     token = await asyncio.to_thread(cluster.service_account_token, NAMESPACE, ACCOUNT)
-    server = await ApiServer.open(cluster.kubeconfig(token))
-    watches = Cluster(server, put, NAMESPACE)
-    await watches.start()
-    watches.watch_secrets(frozenset({"tor"}))
-    try:
-        await eventually(lambda: seen.keys() == ALWAYS_WATCHED | {Kind.SECRET}, within=SECONDS)
-    finally:
-        await watches.stop()
-        await server.close()
-        await asyncio.to_thread(api.delete, f"{path}/tor")
+    async with leaving_no_connection():
+        server = await ApiServer.open(cluster.kubeconfig(token))
+        watches = Cluster(server, put, NAMESPACE)
+        await watches.start()
+        watches.watch_secrets(frozenset({"tor"}))
+        try:
+            await eventually(lambda: seen.keys() == ALWAYS_WATCHED | {Kind.SECRET}, within=SECONDS)
+        finally:
+            await watches.stop()
+            await server.close()
+    await asyncio.to_thread(api.delete, f"{path}/tor")
     return seen
 
 

@@ -38,6 +38,7 @@ class ExaBgp:
             on_hello=self.hellos.append,
             on_event=self.events.append,
             on_answer=self.answers.append,
+            on_pause=lambda: None,
             on_lost=lambda: None,
         )
         self.configure(peers)

@@ -30,7 +30,7 @@ class Entry:
 @dataclass
 class FakeKernel:
     refuse: dict[FibKey, KernelError] = field(default_factory=dict)
-    """Keys for which a creation or replacement is refused, and how."""
+    """Keys for which all changes are refused, and how."""
     failing_dumps: int = 0
     """So many of the next dumps fail, as by interruption."""
     slow_turns: int = 0
@@ -85,14 +85,14 @@ class FakeKernel:
         failed: dict[FibKey, KernelError] = {}
         for change in changes:
             self.writes.append(change)
-            error = self._delete(change.key) if change.new is None else self._put(change, change.new)
+            error = self.refuse.get(change.key)
+            if error is None:
+                error = self._delete(change.key) if change.new is None else self._put(change, change.new)
             if error is not None:
                 failed[change.key] = error
         return failed
 
     def _put(self, change: RouteChange, new: FibRoute) -> KernelError | None:
-        if (refused := self.refuse.get(change.key)) is not None:
-            return refused
         if any(not self._reachable(hop) for hop in new.next_hops):
             return KernelError(errno.ENETUNREACH, "Nexthop has invalid gateway")
         entries = self._entries.setdefault(change.key, [])

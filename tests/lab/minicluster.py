@@ -74,17 +74,50 @@ class Agent:
         return self.namespace.start(self._argv, log="agent")
 
 
-class MiniCluster:
+class Fleet:
+    """The agents of a lab and what their nodes' kernels hold, whatever API server they ask."""
+
+    def __init__(self, lab: Lab, kubeconfig: Path, *, flags: Sequence[str] = ()) -> None:
+        self.lab = lab
+        self.kubeconfig = kubeconfig
+        self.flags = tuple(flags)
+        self.agents: dict[str, Agent] = {}
+
+    def start_agent(self, node: Node, *flags: str) -> Agent:
+        agent = Agent(node, node.name, self.kubeconfig, *self.flags, *flags)
+        self.agents[node.name] = agent
+        return agent
+
+    def agent(self, node: Node) -> Agent:
+        return self.agents[node.name]
+
+    def learned(self, node: Node, family: Family) -> Mapping[str, list[str]]:
+        """Prefix → next hops of the kernel routes with our protocol number, without discard routes."""
+        found = node.kernel_routes(family, "proto", OUR_PROTOCOL)
+        return {prefix: hops for prefix, hops in found.items() if hops}
+
+    def meshed(self, *, besides: frozenset[str] = frozenset()) -> bool:
+        """Every node has every other node's pod CIDRs in its kernel, and nothing else (but what is in `besides`)."""
+        for node in self.lab.nodes.values():
+            for family in self.lab.families:
+                others = [other for other in self.lab.nodes.values() if other is not node]
+                wanted = {str(other.pod_cidrs[family]): [str(other.address(family))] for other in others}
+                actual = {to: hops for to, hops in self.learned(node, family).items() if to not in besides}
+                assert actual == wanted, f"{node.name}: {actual} instead of {wanted}"
+        return True
+
+    def wait_meshed(self, *, within: float = 60.0, besides: frozenset[str] = frozenset()) -> None:
+        wait_until(lambda: self.meshed(besides=besides), within=within)
+
+
+class MiniCluster(Fleet):
     """Close it before the lab. Node objects are older the lower the node's index."""
 
     def __init__(self, lab: Lab, *, flags: Sequence[str] = ()) -> None:
-        self.lab = lab
-        self.flags = tuple(flags)
-        self.agents: dict[str, Agent] = {}
         host = lab.host("api")
         self.api = EmbeddedApi(host=str(host.address()), port=API_PORT, netns=host.path)
         self.api.__enter__()
-        self.kubeconfig = self.api.kubeconfig(lab.directory / "kubeconfig")
+        super().__init__(lab, self.api.kubeconfig(lab.directory / "kubeconfig"), flags=flags)
 
     def __enter__(self) -> Self:
         return self
@@ -104,36 +137,10 @@ class MiniCluster:
         for node in chosen:
             self.start_agent(node)
 
-    def start_agent(self, node: Node, *flags: str) -> Agent:
-        agent = Agent(node, node.name, self.kubeconfig, *self.flags, *flags)
-        self.agents[node.name] = agent
-        return agent
-
     def forget(self, node: Node) -> None:
         """The Node object goes, as when an administrator removes a dead node."""
         self.api.delete("Node", node.name)
         self.agents.pop(node.name, None)
-
-    def agent(self, node: Node) -> Agent:
-        return self.agents[node.name]
-
-    def learned(self, node: Node, family: Family) -> Mapping[str, list[str]]:
-        """Prefix → next hops of the kernel routes with our protocol number, without discard routes."""
-        found = node.kernel_routes(family, "proto", OUR_PROTOCOL)
-        return {prefix: hops for prefix, hops in found.items() if hops}
-
-    def meshed(self) -> bool:
-        """Every node has every other node's pod CIDRs in its kernel."""
-        for node in self.lab.nodes.values():
-            for family in self.lab.families:
-                others = [other for other in self.lab.nodes.values() if other is not node]
-                wanted = {str(other.pod_cidrs[family]): [str(other.address(family))] for other in others}
-                actual = self.learned(node, family)
-                assert actual == wanted, f"{node.name}: {actual} instead of {wanted}"
-        return True
-
-    def wait_meshed(self, *, within: float = 60.0) -> None:
-        wait_until(self.meshed, within=within)
 
 
 def node_object(node: Node, *, labels: Mapping[str, str] | None = None) -> Object:

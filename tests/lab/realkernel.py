@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from agent.kernel.nlsocket import join, open_netlink
 from agent.kernel.routes import KernelRoutes
+from tests.lab.wait import wait_until
 
 CLONE_NEWNET = 0x4000_0000
 SUBNETS = ("192.0.2.1/24", "198.51.100.1/24", "fd00::1/64")
@@ -55,6 +56,7 @@ class RealKernel:
         ip("link add e0 type veth peer name e1")
         ip("link set e1 up")
         ip("link set e0 up")
+        wait_until(_both_ends_work)  # the kernel tells of the carrier a while after, and a test may count events
         for subnet in SUBNETS:
             ip(f"addr add {subnet} dev e0 nodad")
         self.table = KernelRoutes(protocol=PROTOCOL)
@@ -101,6 +103,10 @@ class RealKernel:
             except BlockingIOError:
                 return count
             count += 1
+
+
+def _both_ends_work() -> bool:
+    return [link["operstate"] for link in json.loads(ip("-j link show type veth"))] == ["UP", "UP"]
 
 
 def _seen(route: dict[str, object]) -> Seen:

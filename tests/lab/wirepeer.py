@@ -47,11 +47,20 @@ class Session:
 class WirePeer:
     """Use as an async context manager. `sessions` are all there ever were; the last is the current one."""
 
-    def __init__(self, host: Host, *, asn: int, hold_seconds: int = 90, restart_seconds: int | None = 120) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *,
+        asn: int,
+        hold_seconds: int = 90,
+        restart_seconds: int | None = 120,
+        route_refresh: bool = True,
+    ) -> None:
         self.sessions: list[Session] = []
         self._asn = asn
         self._hold_seconds = hold_seconds
         self._restart_seconds = restart_seconds
+        self._route_refresh = route_refresh
         self._router_id = IPv4Address(f"192.0.2.{host.number}")
         self._address = str(host.address())
         self._tasks: set[asyncio.Task[None]] = set()
@@ -137,7 +146,9 @@ class WirePeer:
 
     def _open(self) -> bytes:
         capabilities = b"".join(_capability(1, struct.pack("!HBB", afi, 0, 1)) for afi in FAMILIES)
-        capabilities += _capability(2, b"") + _capability(65, struct.pack("!I", self._asn))
+        capabilities += (_capability(2, b"") if self._route_refresh else b"") + _capability(
+            65, struct.pack("!I", self._asn)
+        )
         if self._restart_seconds is not None:
             families = b"".join(struct.pack("!HBB", afi, 1, 0x80) for afi in FAMILIES)
             capabilities += _capability(64, struct.pack("!H", self._restart_seconds) + families)

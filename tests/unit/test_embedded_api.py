@@ -25,6 +25,7 @@ from tests.lab.api_scratch import NODES, WATCH_LIST, only, until_bookmark, versi
 from tests.lab.apikinds import Refused
 from tests.lab.apistore import Store, merged
 from tests.lab.kubeapi import ApiError, KubeApi
+from tests.lab.quiet import leaving_no_connection
 from tests.lab.wait import eventually
 
 NODE = {
@@ -205,16 +206,17 @@ def test_the_kubernetes_client_gets_along_with_its_kubeconfig(shared: EmbeddedAp
 
 async def test_the_agents_own_watches_get_along_with_it(shared: EmbeddedApi, tmp_path: Path) -> None:
     seen: list[ClusterChange] = []
-    server = await ApiServer.open(shared.kubeconfig(tmp_path / "kubeconfig"))
-    watches = Cluster(server, seen.append, "default")
-    await watches.start()
-    try:
-        await eventually(lambda: {change.kind for change in seen if isinstance(change, Listed)} == ALWAYS_WATCHED)
-        shared.apply({**NODE, "metadata": {"name": "worker-8"}})
-        await eventually(lambda: [change for change in seen if is_applied(change, "worker-8")])
-    finally:
-        await watches.stop()
-        await server.close()
+    async with leaving_no_connection():
+        server = await ApiServer.open(shared.kubeconfig(tmp_path / "kubeconfig"))
+        watches = Cluster(server, seen.append, "default")
+        await watches.start()
+        try:
+            await eventually(lambda: {change.kind for change in seen if isinstance(change, Listed)} == ALWAYS_WATCHED)
+            shared.apply({**NODE, "metadata": {"name": "worker-8"}})
+            await eventually(lambda: [change for change in seen if is_applied(change, "worker-8")])
+        finally:
+            await watches.stop()
+            await server.close()
 
     assert [change.problem for change in seen if isinstance(change, WatchState) and change.problem] == []
 

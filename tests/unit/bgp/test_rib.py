@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from ipaddress import IPv4Network, ip_address, ip_network
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgp.model import (
@@ -38,15 +38,15 @@ def heard(peer, *prefixes, med=0):
 
 peers = st.sampled_from([A, B, C])
 prefixes = st.lists(st.sampled_from([P, Q, P6]), max_size=3).map(tuple)
+some_prefixes = st.lists(st.sampled_from([P, Q, P6]), min_size=1, max_size=3).map(tuple)
 paths_heard = st.builds(
     lambda peer, withdrawn, announced: PathsHeard(peer, withdrawn, tuple((path(peer, m), p) for m, p in announced)),
     peers,
     prefixes,
-    st.lists(st.tuples(st.integers(0, 1), prefixes), max_size=2),
+    st.lists(st.tuples(st.integers(0, 1), some_prefixes), max_size=2),
 )
 events = st.one_of(
-    paths_heard,
-    paths_heard,
+    *[paths_heard] * 8,
     st.builds(up, peers),
     st.builds(SessionDown, peers, st.just("x")),
     st.builds(EndOfRib, peers, st.sampled_from(list(Family))),
@@ -69,7 +69,8 @@ def apply_to_model(model, event):
             model.clear()
 
 
-@given(st.lists(events, max_size=30))
+@settings(max_examples=200, deadline=None)
+@given(st.lists(events, min_size=3, max_size=30))
 def test_the_rib_equals_a_flat_table_and_names_every_prefix_that_changed(history):
     rib, model = Rib(), {}
     for event in history:
@@ -95,6 +96,27 @@ def test_hearing_the_same_again_changes_nothing():
 
     assert set(rib.apply(heard(A, P, Q))) == set()
     assert set(rib.apply(heard(A, P, med=5))) == {P}
+
+
+def test_paths_of_several_peers_stand_side_by_side_and_one_that_is_withdrawn_leaves_the_others():
+    rib = Rib()
+    for peer in (A, B, C):
+        rib.apply(heard(peer, P))
+    assert rib.paths(P) == {peer: path(peer) for peer in (A, B, C)}
+
+    assert set(rib.apply(PathsHeard(B, withdrawn=(P, Q)))) == {P}
+
+    assert rib.paths(P) == {A: path(A), C: path(C)}
+
+
+def test_prefixes_are_counted_by_family_and_withdrawn_ones_no_longer():
+    rib = Rib()
+    rib.apply(heard(A, P, Q, P6))
+    assert [rib.count(A, family) for family in (Family.IPV4, Family.IPV6)] == [2, 1]
+
+    rib.apply(PathsHeard(A, withdrawn=(P, P6)))
+
+    assert [rib.count(A, family) for family in (Family.IPV4, Family.IPV6)] == [1, 0]
 
 
 def test_withdrawals_of_an_update_come_before_its_announcements():

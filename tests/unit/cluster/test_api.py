@@ -14,7 +14,7 @@ from agent.cluster import api as api_module
 from agent.cluster.api import ApiServer
 from agent.cluster.kube import ClusterConfigError, ServiceAccount, _watched_socket
 from agent.cluster.reflector import TransportError
-from tests.lab.badserver import BadServer, Exchange, answer, cut_inside_chunk, hang, node, watch, watch_list
+from tests.lab.badserver import BadServer, Exchange, answer, cut_inside_chunk, hang, listing, node, watch, watch_list
 from tests.lab.wait import eventually
 from tests.unit.cluster.watching import kubeconfig, watching
 
@@ -141,7 +141,8 @@ async def test_a_watch_survives_a_token_that_is_revoked_under_way(tmp_path: Path
 
     async def only_new(exchange: Exchange) -> None:
         if exchange.asked.headers["authorization"] == "Bearer new":
-            await watch(("ADDED", node(2, 20)), then=hang)(exchange)
+            probed = "limit" in exchange.asked.query
+            await (listing(revision=10) if probed else watch(("ADDED", node(2, 20)), then=hang))(exchange)
         else:
             await answer(401)(exchange)
 

@@ -31,6 +31,7 @@ from tests.unit.cluster.watching import FAST, Watched, kubeconfig, watching
 
 MIB = 1024 * 1024
 TWO = watch_list(node(1), node(2), revision=10, then=hang)
+PROBED = listing(node(2), revision=10)
 EXPIRED = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
 
 
@@ -83,11 +84,12 @@ async def test_a_bad_answer_to_the_first_request_is_said_and_asked_again(
 async def test_a_watch_that_breaks_goes_on_where_it_was(tmp_path: Path, then: Behaviour, restart: str) -> None:
     first = watch_list(node(1), node(2), revision=10, then=then)
     on = watch(("DELETED", node(1, 11)), then=hang)
-    async with against(tmp_path, first, on, short_seconds=5.0) as (watched, server):
+    async with against(tmp_path, first, PROBED, on, short_seconds=5.0) as (watched, server):
         await eventually(lambda: watched.nodes() == {"n2"})
 
     assert len(watched.lists) == 1
-    assert server.asked[1].query["resourceVersion"] == "10"
+    assert server.asked[1].query == {"limit": "1"}
+    assert server.asked[2].query["resourceVersion"] == "10"
     assert watched.restarts() == {restart: 1}
 
 
@@ -95,22 +97,22 @@ async def test_a_watch_that_breaks_goes_on_where_it_was(tmp_path: Path, then: Be
 async def test_410_as_status_and_as_event_means_all_objects_again(tmp_path: Path, expired: Behaviour) -> None:
     first = watch_list(node(1), node(2), revision=10, then=cut_inside_chunk)
     again = watch_list(node(2), node(3), revision=30, then=hang)
-    async with against(tmp_path, first, expired, again) as (watched, server):
+    async with against(tmp_path, first, PROBED, expired, again) as (watched, server):
         await eventually(lambda: watched.nodes() == {"n2", "n3"})
 
     assert len(watched.lists) == 2
-    assert ["sendInitialEvents" in asked.query for asked in server.asked] == [True, False, True]
+    assert ["sendInitialEvents" in asked.query for asked in server.asked] == [True, False, False, True]
     assert watched.restarts()["revisionExpired"] == 1
 
 
 async def test_a_half_open_connection_is_given_up_and_the_watch_goes_on(tmp_path: Path) -> None:
     on = watch(("DELETED", node(1, 11)), then=hang)
-    async with against(tmp_path, TWO, on, silence_seconds=0.5, sync_silence_seconds=0.5) as (watched, server):
+    async with against(tmp_path, TWO, PROBED, on, silence_seconds=0.5, sync_silence_seconds=0.5) as (watched, server):
         await eventually(lambda: watched.nodes() == {"n2"})
         await eventually(lambda: server.connections <= 1)
 
     assert "streamSilent" in watched.restarts()
-    assert server.asked[1].query["resourceVersion"] == "10"
+    assert server.asked[2].query["resourceVersion"] == "10"
 
 
 async def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
@@ -167,14 +169,24 @@ async def test_one_malformed_object_among_thousands_is_left_out_alone(tmp_path: 
     assert watched.state.healthy
 
 
-async def test_an_apiserver_that_comes_back_with_an_older_revision_is_believed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "older",
+    [
+        (listing(node(2), revision=4000),),
+        (listing(node(2), revision=5000), watch(("BOOKMARK", {"metadata": {"resourceVersion": "4000"}}), then=hang)),
+        (listing(node(2), revision=5000), says(504, "Timeout", "Too large resource version: 5000, current: 4000")),
+    ],
+    ids=["probe", "bookmark", "504"],
+)
+async def test_an_apiserver_that_comes_back_with_an_older_revision_is_believed(
+    tmp_path: Path, older: tuple[Behaviour, ...]
+) -> None:
     first = watch_list(node(1), node(2), revision=5000, then=cut_inside_chunk)
-    older = watch(("BOOKMARK", {"metadata": {"resourceVersion": "4000"}}), then=hang)
     restored = watch_list(node(3), revision=4001, then=hang)
-    async with against(tmp_path, first, older, restored) as (watched, _):
+    async with against(tmp_path, first, *older, restored) as (watched, _):
         await eventually(lambda: watched.nodes() == {"n3"})
 
-    assert watched.restarts()["revisionWentBack"] == 1
+    assert watched.restarts().keys() & {"revisionWentBack", "revisionExpired"}
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,14 @@ class Run:
     def hear(self, *lines: bytes) -> list[Any]:
         return [change for line in lines for change in self.took(self.machine.heard(line, self.now))]
 
+    def probe(self, revision: int) -> None:
+        """What follows a failure: the store's revision is asked for, and told."""
+        request = self.ask()
+        assert (request.mode, dict(request.query).get("limit")) == (Mode.PROBE, "1")
+        self.open()
+        body = {"metadata": {"resourceVersion": str(revision), "continue": "more"}, "items": [node("z", 1)]}
+        self.took(self.machine.listed(json.dumps(body).encode(), self.now))
+
     def refuse(self, status: int, body: bytes = b"", retry_after: float | None = None) -> list[Any]:
         return self.took(self.machine.refused(status, retry_after, body, self.now))
 
@@ -312,6 +320,27 @@ def test_a_revision_from_before_means_that_the_store_was_restored_and_all_object
     assert run.restarts() == {"revisionWentBack": 1}
 
 
+def test_after_a_failure_the_store_is_asked_whether_it_went_back() -> None:
+    run = Run().sync(node("a", 3), node("b", 4), revision=10)
+    run.took(run.machine.broke("apiUnreachable", "Connect call failed", run.now))
+    run.probe(9)
+    run.sync(node("a", 3), revision=9)
+
+    assert run.world.records(Kind.NODE) == {key("a"): record("a")}
+    assert run.restarts() == {"apiUnreachable": 1, "revisionWentBack": 1}
+
+
+def test_a_store_that_did_not_go_back_is_watched_on_at_once() -> None:
+    run = Run().sync(node("a", 3), revision=10)
+    run.took(run.machine.broke("apiUnreachable", "Connect call failed", run.now))
+    run.probe(12)
+    probed_at = run.now
+
+    assert run.query()["resourceVersion"] == "10"
+    assert run.now == probed_at
+    assert run.world.records(Kind.NODE) == {key("a"): record("a")}
+
+
 def test_a_revision_the_store_has_not_reached_yet_means_all_objects_again() -> None:
     run = Run().sync(revision=10)
     run.end(after=400)
@@ -446,6 +475,7 @@ def test_silence_ends_a_watch_and_the_next_goes_on_where_it_was() -> None:
 
     assert run.state.problem is not None
     assert run.state.problem.reason == "streamSilent"
+    run.probe(10)
     assert run.query()["resourceVersion"] == "10"
     run.open()
     assert run.state.healthy
@@ -618,6 +648,7 @@ STEPS = st.lists(
     st.tuples(st.just("put"), NAMES, st.integers(0, 3))
     | st.tuples(st.just("bad"), NAMES, st.just(0))
     | st.tuples(st.just("delete"), NAMES, st.just(0))
+    | st.tuples(st.sampled_from(["backup", "restore"]), NAMES, st.just(0))
     | st.tuples(st.just("serve"), FAULTS, st.integers(0, 4)),
     max_size=40,
 )
@@ -631,6 +662,16 @@ class Server:
         self.revision = 1
         self.objects: dict[str, dict[str, Any]] = {}
         self.log: list[tuple[int, bytes]] = []
+        self.oldest = 0
+        """Watches cannot begin before this revision."""
+        self.saved = (1, dict[str, dict[str, Any]]())
+
+    def restore(self) -> None:
+        """Nobody writes before the machine has come back: what hides the restore from it hides it from anyone."""
+        self.revision, self.objects = self.saved[0], dict(self.saved[1])
+        self.oldest, self.log = self.revision, []
+        self.serve("refused", 0)
+        self.serve("ok", 0)
 
     def change(self, what: str, name: str, value: int) -> None:
         if what == "delete" and name not in self.objects:
@@ -652,11 +693,13 @@ class Server:
                 run.refuse(int(fault))
             case "refused":
                 run.took(machine.broke("apiUnreachable", "refused", run.now))
-            case _ if request.mode is Mode.LIST:
+            case _ if request.mode in {Mode.LIST, Mode.PROBE}:
                 run.open()
                 meta = {"resourceVersion": str(self.revision)}
                 body = json.dumps({"metadata": meta, "items": [*self.objects.values()]}).encode()
                 run.took(machine.listed(body if fault == "ok" else body[: len(body) // 2], run.now))
+            case _ if int(dict(request.query).get("resourceVersion", self.oldest)) < self.oldest:
+                run.refuse(410)
             case _:
                 run.open()
                 lines = self.lines(request)
@@ -693,11 +736,16 @@ def test_whatever_goes_wrong_the_picture_is_right_when_it_is_over_and_nobody_was
     run = Run(seed=seed)
     server = Server(run)
     for what, name, value in steps:
-        if what == "serve":
-            server.serve(name, value)
-        else:
-            server.change(what, name, value)
-    for _ in range(3):  # at worst: the list, what has changed since, and once more after a 410
+        match what:
+            case "serve":
+                server.serve(name, value)
+            case "backup":
+                server.saved = (server.revision, dict(server.objects))
+            case "restore":
+                server.restore()
+            case _:
+                server.change(what, name, value)
+    for _ in range(4):  # at worst: the probe, a watch that is answered with 410, the list, and what has changed since
         server.serve("ok", 0)
 
     good = {key(name): body["spec"]["podCIDRs"][0] for name, body in server.objects.items()}

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from ipaddress import IPv4Network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.kernel.fib import RETRY_MAX_SECONDS, Fib
@@ -116,6 +116,34 @@ async def test_a_held_key_is_asked_for_again_by_each_prune_until_it_is_let_go(be
 
     assert asked == [A.key] * 4
     assert bench.fib.actual == by_key([B])
+
+
+async def test_a_deletion_that_fails_is_tried_again_when_due(bench):
+    await bench.run(A)
+    bench.world.refuse[A.key] = REFUSED
+    await bench.run(dirty=[A.key])
+    assert bench.fib.operations["delete", "failed"] == 1
+    del bench.world.refuse[A.key]
+    await bench.run(dirty=())
+    assert bench.fib.failing[A.key].error == "Cannot allocate memory"
+
+    bench.now = bench.fib.next_retry_at
+    await bench.run(dirty=())
+
+    assert bench.world.seen() == set()
+    assert bench.fib.next_retry_at is None
+
+
+async def test_a_failed_deletion_that_is_held_now_is_never_due(bench):
+    await bench.run(A)
+    bench.world.refuse[A.key] = REFUSED
+    await bench.run(dirty=[A.key])
+    bench.now = bench.fib.next_retry_at
+
+    await bench.run(dirty=(), hold=lambda _key: True)
+
+    assert bench.fib.next_retry_at is None
+    assert bench.fib.actual == by_key([A])
 
 
 async def test_a_held_key_that_is_wanted_again_stays(bench):
@@ -255,7 +283,7 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=25), st.booleans())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 async def test_whatever_happened_the_kernel_ends_up_as_wanted_and_foreign_routes_as_they_were(history, whole):
     async with running(FakeKernel()) as bench:
         wanted: dict[FibKey, FibRoute] = {}

@@ -7,7 +7,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.kernel.heard import NLM_F_ACK_TLVS, NLM_F_CAPPED, decode_error, decode_route
@@ -33,6 +33,7 @@ from agent.kernel.netlink import (
 )
 from agent.model import FibRoute, NextHop, RouteType
 
+unhurried = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 METRICS = st.integers(0, 2**32 - 1)
 INTERFACES = st.integers(0, 2**31 - 1)
 TABLES = st.integers(1, 2**32 - 1)
@@ -60,6 +61,7 @@ def encoded(*steps, table=254, first_seq=1):
     return [data for data, _ in Encoder(protocol=179, table=table).batches(steps, first_seq)]
 
 
+@unhurried
 @given(routes(), TABLES, st.sampled_from([Operation.CREATE, Operation.REPLACE]))
 def test_a_route_written_is_the_route_read(route, table, operation):
     (message,) = messages(b"".join(encoded(Step(operation, route), table=table)))
@@ -70,6 +72,7 @@ def test_a_route_written_is_the_route_read(route, table, operation):
     assert (heard.protocol, heard.table) == (179, table)
 
 
+@unhurried
 @given(routes())
 def test_a_delete_names_prefix_metric_and_protocol(route):
     (message,) = messages(b"".join(encoded(Step(Operation.DELETE, route))))
@@ -80,7 +83,8 @@ def test_a_delete_names_prefix_metric_and_protocol(route):
     assert (heard.key, heard.protocol, heard.table) == (route.key, 179, 254)
 
 
-@given(st.lists(st.tuples(st.sampled_from(Operation), routes()).map(lambda pair: Step(*pair)), max_size=40))
+@unhurried
+@given(st.lists(st.tuples(st.sampled_from(Operation), routes()).map(lambda pair: Step(*pair)), max_size=12))
 def test_many_steps_are_the_same_messages_as_one_by_one(steps):
     together = [message for data in encoded(*steps, first_seq=1000) for message in messages(data)]
     alone = [message for step in steps for data in encoded(step) for message in messages(data)]
@@ -156,6 +160,7 @@ def test_ipv6_without_metric_is_written_with_the_kernels_default():
     assert struct.pack("=HHI", 8, 6, 1024) in message.body
 
 
+@unhurried
 @given(st.binary(max_size=400))
 def test_any_bytes_are_messages_or_malformed(data):
     try:
@@ -165,11 +170,13 @@ def test_any_bytes_are_messages_or_malformed(data):
     assert sum(len(message.body) + 16 for message in found) <= len(data)
 
 
+@unhurried
 @given(st.binary(max_size=400))
 def test_any_body_is_a_route_or_malformed(body):
     only_malformed(lambda: decode_route(body))
 
 
+@unhurried
 @given(routes(), st.data())
 def test_a_route_cut_or_bent_is_a_route_or_malformed(route, data):
     (message,) = messages(b"".join(encoded(Step(Operation.CREATE, route))))
@@ -180,6 +187,7 @@ def test_a_route_cut_or_bent_is_a_route_or_malformed(route, data):
     only_malformed(lambda: decode_route(bytes(body)))
 
 
+@unhurried
 @given(st.sampled_from([NLMSG_ERROR, NLMSG_DONE]), st.integers(0, 0xFFFF), st.binary(max_size=100))
 def test_any_error_is_an_error_or_malformed(kind, flags, body):
     only_malformed(lambda: decode_error(Message(kind, flags, 1, body)))

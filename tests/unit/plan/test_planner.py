@@ -14,7 +14,9 @@ from agent.plan.picture import Dirty
 from agent.plan.planner import Planner
 from tests.unit.plan.histories import SEED, Cluster, Step, histories
 
-_MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
+_MANY = settings(max_examples=150, deadline=None, suppress_health_check=_QUIET)
+_SOME = settings(max_examples=40, deadline=None, suppress_health_check=_QUIET)
 
 
 class Copy:
@@ -58,7 +60,7 @@ def test_after_every_step_of_any_history_the_plan_is_that_of_the_definition_and_
     _run(history)
 
 
-@_MANY
+@_SOME
 @given(histories)
 def test_a_history_in_one_pass_comes_to_the_same_plan_as_step_by_step(history):
     stepwise = _run(history)
@@ -68,7 +70,7 @@ def test_a_history_in_one_pass_comes_to_the_same_plan_as_step_by_step(history):
     assert squashed.plan == stepwise.plan
 
 
-@_MANY
+@_SOME
 @given(histories, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_show_in_the_plan(history, rng: random.Random):
     finished = Cluster()
@@ -87,6 +89,7 @@ def test_the_order_of_arrival_does_not_show_in_the_plan(history, rng: random.Ran
     assert planner.plan == make_plan(finished.picture)
 
 
+@_SOME
 @given(histories)
 def test_nothing_dirty_is_nothing_changed(history):
     cluster, planner = Cluster(), Planner()

@@ -75,6 +75,10 @@ def test_not_ready_without_an_own_node_object():
     assert words(Readiness().reasons(scene.status(), NOW)) == ["nodeNotPlanned"]
 
 
+def test_a_dry_run_is_ready_once_it_can_plan():
+    assert Readiness().reasons(Scene().status(dry_run=True, speaking_at=None), NOW) == ()
+
+
 def test_peers_that_are_not_synced_are_waited_for_thirty_seconds():
     scene, readiness = Scene(), Readiness()
     scene.rib.apply(SessionDown(MATE, "x"))

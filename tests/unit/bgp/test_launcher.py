@@ -1,0 +1,96 @@
+"""When ExaBGP dials again, and what a session takes with it when it ends: our replacements, apart from ExaBGP."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bgp.launcher import FLAP_MAX_SECONDS, Patience, dial_delay, end_well, flap_delay
+
+
+@pytest.mark.parametrize(
+    ("failures", "away_seconds", "delay"),
+    [
+        (1, 0, 0.25),
+        (2, 1, 0.5),
+        (3, 1, 1.0),
+        (4, 2, 2.0),
+        (5, 4, 2.0),
+        (100, 599, 2.0),
+        (100, 601, 10.0),
+        (9999, 1e6, 30.0),
+    ],
+)
+def test_a_peer_that_is_away_is_dialed_often_at_first(failures: int, away_seconds: float, delay: float) -> None:
+    assert dial_delay(failures, away_seconds) == delay
+
+
+@pytest.mark.parametrize(("losses", "delay"), [(1, 0.0), (2, 0.5), (3, 1.0), (8, 32.0), (9, 60.0), (10_000, 60.0)])
+def test_a_session_that_falls_again_and_again_waits_longer_each_time(losses: int, delay: float) -> None:
+    assert flap_delay(losses) == delay
+
+
+@given(st.integers(min_value=1, max_value=10**6), st.floats(min_value=0, max_value=1e9))
+def test_no_delay_is_longer_than_a_minute(count: int, away_seconds: float) -> None:
+    assert 0 <= dial_delay(count, away_seconds) <= FLAP_MAX_SECONDS
+    assert 0 <= flap_delay(count) <= FLAP_MAX_SECONDS
+
+
+def test_a_new_peer_is_dialed_at_once_and_a_failed_dial_is_not_repeated_at_once() -> None:
+    patience = Patience()
+    assert not patience.backoff()
+
+    patience.increase()
+    assert patience.backoff()
+
+    patience.reset()
+    assert not patience.backoff()
+
+
+def test_the_first_loss_of_a_session_is_followed_by_a_dial_at_once_and_the_second_is_not() -> None:
+    patience = Patience()
+    patience.lost()
+    patience.increase()
+    assert not patience.backoff()
+
+    patience.reset()
+    patience.lost()
+    patience.increase()
+    assert patience.backoff()
+
+
+class Losses:
+    count = 0
+
+    def lost(self) -> None:
+        self.count += 1
+
+
+@dataclass
+class Neighbor:
+    eor: deque[str] = field(default_factory=lambda: deque(["ipv4"]))
+
+
+@dataclass
+class Session:
+    """What `end_well` touches of ExaBGP's Peer."""
+
+    fsm: str
+    neighbor: Neighbor = field(default_factory=Neighbor)
+    closed: list[str] = field(default_factory=list)
+    _delay: Losses = field(default_factory=Losses)
+
+    def close(self, message: str, _error: object) -> None:
+        self.closed.append(message)
+
+
+@pytest.mark.parametrize("fsm", ["up", "connecting"])
+def test_end_of_rib_does_not_outlive_its_session_and_only_an_established_one_is_lost(fsm: str) -> None:
+    session = Session(fsm)
+    end_well(Session.close, "up")(session, "the end", None)
+
+    assert session.closed == ["the end"]
+    assert not session.neighbor.eor
+    assert session._delay.count == (fsm == "up")
