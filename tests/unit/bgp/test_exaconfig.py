@@ -1,0 +1,157 @@
+"""ExaBGP's configuration file: its text, whose change means a new neighbor, and who may not be in it."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
+from itertools import permutations
+
+import pytest
+
+from bgp.exaconfig import configuration, identity, refusal
+from bgp.model import Family, Password, Peer
+
+TOR = Peer(
+    address=ip_address("192.0.2.1"),
+    name="BGPPeer/tor",
+    local_address=ip_address("192.0.2.9"),
+    local_asn=64512,
+    peer_asn=65001,
+    router_id=IPv4Address("192.0.2.9"),
+    families=frozenset(Family),
+    port=1790,
+    password=Password("s3cret"),
+)
+NODE = replace(
+    TOR,
+    address=ip_address("fd00::2"),
+    local_address=ip_address("fd00::9"),
+    peer_asn=64512,
+    passive=True,
+    password=None,
+    families=frozenset({Family.IPV6}),
+)
+BRIDGE = ["/usr/bin/python3", "-I", "/opt/with space/bridge.py"]
+
+TEXT = """\
+process bgpilot {
+  run "/usr/bin/python3" "-I" "/opt/with space/bridge.py";
+  encoder json;
+}
+
+neighbor 192.0.2.1 {
+  router-id 192.0.2.9;
+  local-address 192.0.2.9;
+  local-as 64512;
+  peer-as 65001;
+  hold-time 90;
+  passive false;
+  listen 179;
+  connect 1790;
+  md5-password "czNjcmV0";
+  md5-base64 true;
+  manual-eor true;
+  adj-rib-in false;
+  adj-rib-out true;
+  capability { asn4 enable; route-refresh enable; graceful-restart 120; }
+  family { ipv4 unicast; ipv6 unicast; }
+  api peer-192.0.2.1 {
+    processes [ bgpilot ];
+    neighbor-changes; fsm;
+    receive { parsed; open; update; notification; refresh; }
+    send { parsed; open; notification; }
+  }
+}
+
+neighbor fd00::2 {
+  router-id 192.0.2.9;
+  local-address fd00::9;
+  local-as 64512;
+  peer-as 64512;
+  hold-time 90;
+  passive true;
+  listen 179;
+  connect 1790;
+  manual-eor true;
+  adj-rib-in false;
+  adj-rib-out true;
+  capability { asn4 enable; route-refresh enable; graceful-restart 120; }
+  family { ipv6 unicast; }
+  api peer-fd00--2 {
+    processes [ bgpilot ];
+    neighbor-changes; fsm;
+    receive { parsed; open; update; notification; refresh; }
+    send { parsed; open; notification; }
+  }
+}
+"""
+
+
+def test_the_text_of_two_peers() -> None:
+    assert configuration([TOR, NODE], bridge=BRIDGE) == TEXT
+
+
+def test_the_order_of_peers_changes_nothing() -> None:
+    peers = [TOR, NODE, replace(TOR, address=ip_address("10.0.0.1"))]
+
+    assert len({configuration(order, bridge=BRIDGE) for order in permutations(peers)}) == 1
+
+
+def test_names_and_other_people_s_words_are_not_in_it() -> None:
+    evil = replace(TOR, name='}\nneighbor 1.2.3.4 { "', password=Password('";\n}'))
+    text = configuration([evil], bridge=BRIDGE)
+
+    assert text.count("neighbor ") == 1
+    assert text.count("{") == text.count("}")
+
+
+@pytest.mark.parametrize("path", ['/a"b', "/a\\b", "/a\nb"])
+def test_a_path_that_cannot_be_quoted_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="quote"):
+        configuration([], bridge=[path])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"local_address": ip_address("192.0.2.8")},
+        {"local_asn": 1},
+        {"peer_asn": 1},
+        {"router_id": IPv4Address("192.0.2.8")},
+    ],
+)
+def test_what_makes_a_new_neighbor_of_a_peer(change: dict[str, object]) -> None:
+    assert identity(replace(TOR, **change)) != identity(TOR)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"hold_seconds": 9}, {"password": None}, {"port": 179}, {"passive": True}, {"families": frozenset({Family.IPV4})}],
+)
+def test_what_leaves_a_peer_the_same_neighbor(change: dict[str, object]) -> None:
+    assert identity(replace(TOR, **change)) == identity(TOR)  # type: ignore[arg-type]
+
+
+def test_peers_as_they_should_be_are_not_refused() -> None:
+    assert refusal(TOR) is None
+    assert refusal(NODE) is None
+    assert refusal(replace(TOR, hold_seconds=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"local_address": ip_address("fd00::9")}, "not of one family"),
+        ({"hold_seconds": 2}, "hold time 2"),
+        ({"hold_seconds": 65536}, "hold time 65536"),
+        ({"restart_seconds": 0}, "restart time 0"),
+        ({"restart_seconds": 4096}, "restart time 4096"),
+        ({"families": frozenset()}, "no address family"),
+        ({"password": Password("")}, "password of 0 bytes"),
+        ({"password": Password("ü" * 41)}, "password of 82 bytes"),
+    ],
+)
+def test_a_peer_that_would_spoil_the_file_is_refused_in_words(change: dict[str, object], says: str) -> None:
+    why = refusal(replace(TOR, **change))  # type: ignore[arg-type]
+
+    assert why is not None
+    assert says in why
+    assert "ü" not in why
