@@ -189,10 +189,11 @@ class AllowedPrefix:
     le: int
 
     def admits(self, prefix: Prefix) -> bool:
-        return (
-            prefix.version == self.prefix.version
-            and self.ge <= prefix.prefixlen <= self.le
-            and prefix.subnet_of(self.prefix)  # type: ignore[arg-type]  # same version: checked above
+        if prefix.version != self.prefix.version or not self.ge <= prefix.prefixlen <= self.le:
+            return False
+        outside = int(prefix.network_address) ^ int(self.prefix.network_address)
+        return prefix.prefixlen >= self.prefix.prefixlen and not outside >> (
+            prefix.max_prefixlen - self.prefix.prefixlen
         )
 
 

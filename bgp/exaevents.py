@@ -11,8 +11,9 @@ What it relies on (ExaBGP 5.0.15, encoder json, `exabgp.api.compact`):
 - Names of graceful restart flags are swapped: `restart-flags: [forwarding]` is the R bit, a family's `[restart]` its
   F bit.
 - An UPDATE that must be treated as a withdrawal (RFC 7606) is written as one.
-- An IPv6 next hop of a session over IPv4 may be written as an IPv4-mapped address; one with a link-local part too
-  comes as the global address alone.
+- An IPv6 next hop of a session over IPv4 may be written as an IPv4-mapped address.
+- A global next hop with a link-local one beside it (RFC 2545 3; FRR always sends both) comes as two next hops, each
+  with all prefixes of the UPDATE.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -176,6 +177,7 @@ class EventReader:
             for name, by_hop in update.announce.items()
             if name in _FAMILIES
             for hop, found in by_hop.items()
+            if len(by_hop) == 1 or not self._address(hop).is_link_local  # it names the same router, on its link
         ]
         return PathsHeard(peer, tuple(withdrawn), tuple(announced)) if withdrawn or announced else None
 
@@ -210,6 +212,7 @@ def _remember(cache: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
 _DECODER: Final = msgspec.json.Decoder(exajson.Line)
 _ATTRIBUTES_DECODER: Final = msgspec.json.Decoder(exajson.Attributes)
 _NONE: Final = exajson.Attributes()
+_NO_CAPABILITY: Final = exajson.Capability()
 
 _FAMILIES: Final = frozenset({"ipv4 unicast", "ipv6 unicast"})
 _DIRECTIONS: Final = {"send": Direction.SENT, "receive": Direction.RECEIVED}
@@ -249,21 +252,20 @@ def _as_path(segments: dict[str, exajson.Segment]) -> AsPath:
 
 
 def _opened(peer: Address, direction: Direction, found: exajson.Open) -> Opened:
-    by_name: dict[str, dict[str, Any]] = {}
-    for capability in found.capabilities.values():
-        by_name.setdefault(str(capability.get("name")), capability)
-    families = by_name.get("multiprotocol", {}).get("families")
+    by_name = {capability.name: capability for capability in found.capabilities.values()}
+    families = by_name.get("multiprotocol", _NO_CAPABILITY).families
+    four_bytes = by_name.get("asn4", _NO_CAPABILITY).asn4
     graceful = by_name.get("graceful restart")
-    flags = {} if graceful is None else graceful["address-family-flags"]
+    flags = {} if graceful is None else graceful.address_family_flags
     return Opened(
         peer=peer,
         direction=direction,
-        asn=int(by_name.get("asn4", {}).get("asn4", found.asn)),
+        asn=found.asn if four_bytes is None else four_bytes,
         hold_seconds=found.hold_time,
         router_id=IPv4Address(found.router_id),
         families=DEFAULT_FAMILIES if families is None else _families(families),
-        restart_seconds=None if graceful is None else int(graceful["time"]),
-        restarting=graceful is not None and "forwarding" in graceful["restart-flags"],
+        restart_seconds=None if graceful is None else graceful.time,
+        restarting=graceful is not None and "forwarding" in graceful.restart_flags,
         forwarding_kept=_families(name for name, kept in flags.items() if kept),
         route_refresh="route-refresh" in by_name,
     )

@@ -5,8 +5,6 @@ No meaning is given here: `bgp.exaevents` does that.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 
@@ -26,11 +24,22 @@ class Message(msgspec.Struct):
     eor: EndOfRib | None = None
 
 
+class Capability(msgspec.Struct, rename="kebab"):
+    """Fields of all capabilities that matter; which are there depends on `name`, which some do not have."""
+
+    name: str = ""
+    families: list[str] | None = None
+    asn4: int | None = None
+    time: int = 0
+    address_family_flags: dict[str, list[str]] = {}
+    restart_flags: list[str] = []
+
+
 class Open(msgspec.Struct):
     asn: int
     hold_time: int
     router_id: str
-    capabilities: dict[str, dict[str, Any]]
+    capabilities: dict[str, Capability]
 
 
 class Notification(msgspec.Struct):
