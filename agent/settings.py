@@ -122,7 +122,7 @@ def parse_settings(
     return Settings(
         node_name=_parse_node_name(node_name),
         kubeconfig=Path(kubeconfig) if kubeconfig else None,
-        run_dir=_parse_run_dir(run_dir),
+        run_dir=parse_run_dir(run_dir),
         metrics_address=parse_listen("--metrics-address", metrics_address),
         health_address=parse_listen("--health-address", health_address),
         speaker=_parse_word("--speaker", SpeakerMode, speaker),
@@ -156,7 +156,7 @@ def _parse_node_name(text: str) -> str:
     return text
 
 
-def _parse_run_dir(text: str) -> Path:
+def parse_run_dir(text: str) -> Path:
     path = Path(text)
     if not path.is_absolute():
         raise SettingsError(f"--run-dir {text!r} is not an absolute path: ExaBGP runs in another directory")

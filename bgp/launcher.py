@@ -35,7 +35,7 @@ SETTINGS: Final = {
     "exabgp.api.cli": "false",  # no named pipes: nothing is written to disk
     "exabgp.api.compact": "true",  # prefixes as strings: a third of the JSON
     "exabgp.api.respawn": "true",
-    "exabgp.api.terminate": "false",
+    "exabgp.api.terminate": "true",  # without: a write to a bridge that has just died stops the peer for good
     "exabgp.daemon.daemonize": "false",
     "exabgp.daemon.pid": "",
     "exabgp.daemon.user": "root",  # stays what it is: the default, nobody, refuses to start without SETUID

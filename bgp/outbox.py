@@ -20,11 +20,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from bgp.adjout import Table, Tables
 from bgp.check import Reason
 from bgp.model import Address, Family, Prefix, Route, RouteKey
 from bgp.retry import Failing, Retries
@@ -56,26 +57,6 @@ class SendEndOfRib:
 Command: TypeAlias = Announce | Withdraw | SendEndOfRib
 
 
-@dataclass(slots=True)
-class _Table:
-    """Both sides of one peer."""
-
-    present: bool = False
-    """ExaBGP has this peer."""
-    wanted: dict[Prefix, Route] = field(default_factory=dict)
-    held: dict[Prefix, Route | None] = field(default_factory=dict)
-    unsettled: int = 0
-    """Keys dirty or in flight."""
-    told: Counter[Family] = field(default_factory=Counter)
-    """How many prefixes are held for sure."""
-    owed: set[Family] = field(default_factory=set)
-    """End-of-RIB markers to be sent on the session that is up."""
-
-    def differs(self, prefix: Prefix) -> bool:
-        route = self.wanted.get(prefix)
-        return prefix in self.held if route is None else self.held.get(prefix) != route
-
-
 @dataclass(slots=True, eq=False)
 class _Sent:
     command: Command
@@ -89,20 +70,19 @@ class Outbox:
     """Not safe for use from several threads; every method is cheap but those that name a whole peer."""
 
     def __init__(self) -> None:
-        self._tables: dict[Address, _Table] = {}
+        self._tables = Tables()
         self._dirty: dict[RouteKey, None] = {}
         self._sent: deque[_Sent] = deque()
         self._busy: dict[RouteKey, _Sent] = {}
         self._end_of_rib_ready: dict[Address, None] = {}
         self._retries: Retries[RouteKey] = Retries()
         self._marker_retries: Retries[SendEndOfRib] = Retries()
-        self._holders: dict[Prefix, int] = {}
 
     # What is wanted, and what happens to peers, sessions and ExaBGP.
 
     def want(self, key: RouteKey, route: Route | None) -> None:
         """Change the wanted side of one key; None: nothing shall be told. Telling the same again changes nothing."""
-        table = self._tables.setdefault(key.peer, _Table())
+        table = self._tables.of(key.peer)
         if table.wanted.get(key.prefix) != route:
             if route is None:
                 del table.wanted[key.prefix]
@@ -110,18 +90,18 @@ class Outbox:
                 table.wanted[key.prefix] = route
             self._retries.forget(key)
             self._judge(key, table)
-        self._drop_if_empty(key.peer, table)
+        self._tables.drop_if_empty(key.peer)
 
     def peer_added(self, peer: Address) -> None:
         """ExaBGP has this peer since its last reload, with an empty table."""
-        table = self._tables.setdefault(peer, _Table())
+        table = self._tables.of(peer)
         self._empty(peer, table)
         table.present = True
         for sent in self._sent:
             # Sent before: it may have gone to the table that was, or to the one that is.
             if not isinstance(sent.command, SendEndOfRib) and sent.command.peer == peer:
                 sent.void = True
-                self._hold(table, _key(sent.command).prefix, None)
+                self._tables.hold(table, _key(sent.command).prefix, None)
         self._judge_all(peer, table)
 
     def peer_removed(self, peer: Address) -> None:
@@ -135,15 +115,15 @@ class Outbox:
         for sent in self._sent:
             sent.void = sent.void or sent.command.peer == peer
         self._judge_all(peer, table)
-        self._drop_if_empty(peer, table)
+        self._tables.drop_if_empty(peer)
 
     def session_up(self, peer: Address, families: Iterable[Family]) -> None:
         """Owe End-of-RIB of each family, once all wanted has been answered. ExaBGP resends its table itself."""
         self.session_down(peer)
-        table = self._tables.setdefault(peer, _Table())
+        table = self._tables.of(peer)
         table.owed.update(families)
         self._weigh_end_of_rib(peer, table)
-        self._drop_if_empty(peer, table)
+        self._tables.drop_if_empty(peer)
 
     def session_down(self, peer: Address) -> None:
         """Nothing is owed to a session that is gone. The table stays in ExaBGP."""
@@ -155,7 +135,7 @@ class Outbox:
         if table := self._tables.get(peer):
             table.owed.clear()
             self._weigh_end_of_rib(peer, table)
-            self._drop_if_empty(peer, table)
+            self._tables.drop_if_empty(peer)
 
     def restarted(self) -> None:
         """ExaBGP started anew with the peers it had: nothing is told, nothing in flight, no session up."""
@@ -164,12 +144,12 @@ class Outbox:
         self._dirty.clear()
         self._retries.clear()
         self._marker_retries.clear()
-        for peer, table in list(self._tables.items()):
+        for peer, table in self._tables.all():
             table.unsettled = 0
             table.owed.clear()
             self._empty(peer, table)
             self._judge_all(peer, table)
-            self._drop_if_empty(peer, table)
+            self._tables.drop_if_empty(peer)
 
     def disconnected(self) -> None:
         """The bridge is gone: commands in flight may or may not have been carried out, and no answer will come.
@@ -197,7 +177,7 @@ class Outbox:
         return sum(self._correct(peer, routes) for peer, routes in actual.items())
 
     def _correct(self, peer: Address, actual: Mapping[Prefix, Route]) -> int:
-        table = self._tables.setdefault(peer, _Table())
+        table = self._tables.of(peer)
         believed = dict(table.held)
         differed = 0
         for prefix in believed.keys() | actual.keys():
@@ -207,9 +187,9 @@ class Outbox:
             known = prefix not in believed or believed[prefix] is not None
             differed += table.present and known and believed.get(prefix) != route
             if route is None:
-                self._release(table, prefix)
+                self._tables.release(table, prefix)
             else:
-                self._hold(table, prefix, route)
+                self._tables.hold(table, prefix, route)
         table.present = True
         self._judge_all(peer, table)
         return differed
@@ -219,7 +199,7 @@ class Outbox:
     def next_command(self, now: float) -> Command | None:
         """Hand out one command, in flight from now on. None: nothing to do, window full, or only retries wait."""
         for key in self._retries.take_due(now):
-            self._judge(key, self._tables[key.peer])
+            self._judge(key, self._tables.of(key.peer))
         for marker in self._marker_retries.take_due(now):
             self._owe(marker)
         if len(self._sent) >= WINDOW:
@@ -230,19 +210,19 @@ class Outbox:
             return None
         key = next(iter(self._dirty))
         del self._dirty[key]
-        table = self._tables[key.peer]
+        table = self._tables.of(key.peer)
         route = table.wanted.get(key.prefix)
         command = Withdraw(key.peer, key.prefix) if route is None else Announce(key.peer, route)
         before = {key.prefix: table.held[key.prefix]} if key.prefix in table.held else {}
         sent = _Sent(command, before)
-        self._hold(table, key.prefix, None)
+        self._tables.hold(table, key.prefix, None)
         self._sent.append(sent)
         self._busy[key] = sent
         return command
 
     def _take_end_of_rib(self) -> SendEndOfRib:
         peer = next(iter(self._end_of_rib_ready))
-        table = self._tables[peer]
+        table = self._tables.of(peer)
         command = SendEndOfRib(peer, min(table.owed))
         table.owed.discard(command.family)
         self._weigh_end_of_rib(peer, table)
@@ -259,14 +239,14 @@ class Outbox:
                 self._marker_retries.fail(sent.command, Reason.SPEAKER_REFUSED, now)
             return
         key = _key(sent.command)
-        table = self._tables[key.peer]
+        table = self._tables.of(key.peer)
         if not sent.void:
             if ok and isinstance(sent.command, Announce):
-                self._hold(table, key.prefix, sent.command.route)
+                self._tables.hold(table, key.prefix, sent.command.route)
             elif not ok and key.prefix in sent.before:
-                self._hold(table, key.prefix, sent.before[key.prefix])
+                self._tables.hold(table, key.prefix, sent.before[key.prefix])
             else:
-                self._release(table, key.prefix)
+                self._tables.release(table, key.prefix)
             still_wanted = sent.command == _command(key, table)
             if ok:
                 self._retries.forget(key)
@@ -295,7 +275,7 @@ class Outbox:
 
     def may_hold(self, prefix: Prefix) -> bool:
         """Some peer is, or may be, told of it: its kernel route must stay."""
-        return prefix in self._holders
+        return self._tables.may_hold(prefix)
 
     def is_told(self, key: RouteKey) -> bool:
         """What is wanted of this key is what ExaBGP surely holds."""
@@ -309,7 +289,7 @@ class Outbox:
 
     # One place for each kind of change.
 
-    def _judge(self, key: RouteKey, table: _Table) -> None:
+    def _judge(self, key: RouteKey, table: Table) -> None:
         """Make the key dirty or clean; call after any change of wanted, held, present, in flight or waiting."""
         was_dirty = key in self._dirty
         differs = table.present and table.differs(key.prefix)
@@ -323,62 +303,44 @@ class Outbox:
             self._retries.forget(key)
         self._weigh_end_of_rib(key.peer, table)
 
-    def _judge_all(self, peer: Address, table: _Table) -> None:
-        for prefix in table.wanted.keys() | table.held.keys():
+    def _judge_all(self, peer: Address, table: Table) -> None:
+        for prefix in table.prefixes():
             self._judge(RouteKey(peer, prefix), table)
         self._weigh_end_of_rib(peer, table)
 
     def _no_longer_busy(self, key: RouteKey) -> None:
-        table = self._tables[key.peer]
+        table = self._tables.of(key.peer)
         del self._busy[key]
         table.unsettled -= 1
         self._judge(key, table)
-        self._drop_if_empty(key.peer, table)
+        self._tables.drop_if_empty(key.peer)
 
-    def _weigh_end_of_rib(self, peer: Address, table: _Table) -> None:
+    def _weigh_end_of_rib(self, peer: Address, table: Table) -> None:
         if table.owed and table.present and not table.unsettled:
             self._end_of_rib_ready[peer] = None
         else:
             self._end_of_rib_ready.pop(peer, None)
 
     def _owe(self, command: SendEndOfRib) -> None:
-        table = self._tables.setdefault(command.peer, _Table())
+        table = self._tables.of(command.peer)
         table.owed.add(command.family)
         self._weigh_end_of_rib(command.peer, table)
 
-    def _hold(self, table: _Table, prefix: Prefix, route: Route | None) -> None:
-        if prefix not in table.held:
-            self._holders[prefix] = self._holders.get(prefix, 0) + 1
-        table.told[Family.of(prefix)] += (route is not None) - (table.held.get(prefix) is not None)
-        table.held[prefix] = route
-
-    def _release(self, table: _Table, prefix: Prefix) -> None:
-        if prefix not in table.held:
-            return
-        table.told[Family.of(prefix)] -= table.held.pop(prefix) is not None
-        self._holders[prefix] -= 1
-        if not self._holders[prefix]:
-            del self._holders[prefix]
-
-    def _empty(self, peer: Address, table: _Table) -> None:
+    def _empty(self, peer: Address, table: Table) -> None:
         """ExaBGP's table of the peer is gone; keys are to be judged afterwards."""
-        for prefix in table.wanted.keys() | table.held.keys():
+        for prefix in table.prefixes():
             key = RouteKey(peer, prefix)
-            self._release(table, prefix)
+            self._tables.release(table, prefix)
             self._retries.forget(key)
             if key in self._dirty:
                 del self._dirty[key]
                 table.unsettled -= 1
-
-    def _drop_if_empty(self, peer: Address, table: _Table) -> None:
-        if not (table.present or table.wanted or table.unsettled or table.owed):
-            self._tables.pop(peer, None)
 
 
 def _key(command: Announce | Withdraw) -> RouteKey:
     return RouteKey(command.peer, command.prefix if isinstance(command, Withdraw) else command.route.prefix)
 
 
-def _command(key: RouteKey, table: _Table) -> Command:
+def _command(key: RouteKey, table: Table) -> Command:
     route = table.wanted.get(key.prefix)
     return Withdraw(key.peer, key.prefix) if route is None else Announce(key.peer, route)

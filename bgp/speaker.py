@@ -96,7 +96,10 @@ class Speaker:
         """
         if peers_changed or self._peers is None:
             self._take_peers(plan.peers)
-        keys = plan.routes.keys() | self._asked if dirty is None else self._held_back.union(dirty)
+        if dirty is None:
+            keys: Iterable[RouteKey] = [*plan.routes, *(self._asked - plan.routes.keys())]
+        else:
+            keys = self._held_back.union(dirty)
         for key in keys:
             route = plan.routes.get(key)
             if route is not None and hold_back(key):

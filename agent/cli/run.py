@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -17,9 +16,11 @@ from agent.settings import (
     LogLevel,
     SettingsError,
     SpeakerMode,
+    parse_run_dir,
     parse_settings,
 )
 
+EXIT_REFUSED: Final = 1
 EXIT_USAGE: Final = 2
 
 
@@ -82,21 +83,41 @@ def run(  # noqa: PLR0917  # typer makes each a flag; nobody calls it by positio
             namespace=namespace,
         )
     except SettingsError as error:
-        typer.echo(f"bgpilot: {error}", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
+        _refuse(str(error), EXIT_USAGE)
     from agent.main import run as run_agent  # noqa: PLC0415  # half a second that `bgpilot peers` need not wait
 
     raise typer.Exit(run_agent(settings))
 
 
 def speaker(
-    run_dir: Annotated[Path, typer.Option(envvar="BGPILOT_RUN_DIR", help="The same as that of the agent.")] = Path(
-        DEFAULT_RUN_DIR
-    ),
+    run_dir: Annotated[
+        str, typer.Option(envvar="BGPILOT_RUN_DIR", help="The same as that of the agent.")
+    ] = DEFAULT_RUN_DIR,
 ) -> None:
     """Run ExaBGP beside an agent of `--speaker external`, so that sessions outlive the agent."""
     import asyncio  # noqa: PLC0415  # as above
 
-    from bgp.process import run_external  # noqa: PLC0415  # loads ExaBGP's side only here
+    from bgp.launcher import UnusableError, require_version  # noqa: PLC0415
+    from bgp.process import prepare, run_external  # noqa: PLC0415  # loads ExaBGP's side only here
 
-    asyncio.run(run_external(run_dir))
+    try:
+        path = parse_run_dir(run_dir)
+    except SettingsError as error:
+        _refuse(str(error), EXIT_USAGE)
+    try:
+        require_version()
+        prepare(path, keep=True)
+    except UnusableError as error:
+        _refuse(str(error), EXIT_REFUSED)
+    except OSError as error:
+        _refuse(
+            f"cannot use the run directory {path}: {error.strerror}. Mount it writable, or give another --run-dir "
+            "(the same as that of the agent).",
+            EXIT_REFUSED,
+        )
+    asyncio.run(run_external(path))
+
+
+def _refuse(why: str, code: int) -> NoReturn:
+    typer.echo(f"bgpilot: {why}", err=True)
+    raise typer.Exit(code) from None

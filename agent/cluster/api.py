@@ -101,9 +101,9 @@ class ApiServer:
             if self._client is not used:
                 return True
             self._checked_at = asyncio.get_running_loop().time()
-            if not used.outdated() and not (refused and self._source.renewable):
-                return False
             try:
+                if not used.outdated() and not (refused and self._source.renewable):
+                    return False
                 client = await self._source.load()
             except ClusterConfigError:
                 return False  # files are being replaced, or gone: the old credentials may do; 401 says so if not

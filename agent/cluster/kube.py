@@ -156,7 +156,7 @@ class KubeconfigFile:
     @property
     def renewable(self) -> bool:
         """A program gives the credentials."""
-        return any(user.keys() & {"exec", "auth-provider"} for user in _users(self._read()))
+        return any(user.keys() & {"exec", "auth-provider"} for _, user in _users(self._read()))
 
     async def load(self) -> Client:
         content = self._read()
@@ -165,9 +165,12 @@ class KubeconfigFile:
         try:
             loader = KubeConfigLoader(content, config_base_path=str(folder))  # type: ignore[no-untyped-call]  # theirs
             await loader.load_and_set(configuration)  # type: ignore[no-untyped-call]  # theirs
+            used = loader.current_context["context"].get("user")
         except (ConfigException, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
             raise self._error(str(error)) from error
-        named = [user["tokenFile"] for user in _users(content) if isinstance(user.get("tokenFile"), str)]
+        if not (configuration.api_key or configuration.cert_file) and "exec" in dict(_users(content)).get(used, {}):
+            raise self._error(f"the program under `exec` of user {used} gives no credentials")
+        named = [user["tokenFile"] for _, user in _users(content) if isinstance(user.get("tokenFile"), str)]
         named += [configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file]
         return Client(configuration, (self.path, *(folder / name for name in named if name)))
 
@@ -222,9 +225,10 @@ class ServiceAccount:
         return Client(configuration, (self.token, self.ca))
 
 
-def _users(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    entries = content.get("users") or []
-    return [entry["user"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("user"), dict)]
+def _users(content: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Name and settings of each user that is one."""
+    entries = [entry for entry in content.get("users") or [] if isinstance(entry, dict)]
+    return [(str(entry.get("name")), entry["user"]) for entry in entries if isinstance(entry.get("user"), dict)]
 
 
 def _fingerprint(files: Sequence[Path]) -> bytes:

@@ -8,9 +8,9 @@ watch from the revision reached, again and again. 410, or a revision that lies b
 objects again.
 
 The latter happens when the store was restored from a backup. A watch from a revision that lies ahead of the store is
-accepted by kube-apiserver 1.36 and says nothing, not even bookmarks, until the store has passed that revision, and what
-changed meanwhile is never told (measured). So after each failure the revision of the store is asked for first: a
-restore cannot happen without one.
+accepted by kube-apiserver 1.36 and says nothing, not even bookmarks (measured); what happens before the store has
+passed that revision is never told. So after each failure the revision of the store is asked for first: no restore
+happens without one.
 
 Invariants: a list that did not come to its end changes nothing. No failure, and no 404 once the kind was there, takes
 an object away. Every way out of a stream passes `Health`, which decides on the pause.
@@ -43,6 +43,9 @@ the parameters, and the mark never comes."""
 
 RESTARTS_IN_PEACE: Final = 2
 """How often in a row a revision may be void before that is a problem."""
+
+REVISION_DIGITS_MAX: Final = 20
+"""Of a 64-bit number. What is longer is no revision of etcd's, and compares with nothing."""
 
 STREAM_ENDED: Final = "streamEnded"
 STREAM_TOO_SHORT: Final = "streamTooShort"
@@ -94,6 +97,12 @@ class ListWatch:
         self._syncing = not self._revision
         self._known.begin()
         return make_request(self._mode, self._revision, self._only, self._limits, self._random)
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long to wait, right now, for the next piece of the answer's body."""
+        syncing = self._syncing or self._mode is Mode.PROBE
+        return self._limits.sync_silence_seconds if syncing else self._limits.silence_seconds
 
     def opened(self, now: float) -> Changes:
         """The answer is 200, its body follows."""
@@ -277,7 +286,9 @@ class ListWatch:
 
 def _is_before(revision: str, other: str) -> bool:
     """Resource versions of one kind are numbers that grow (guaranteed since Kubernetes 1.35, true ever since etcd)."""
-    return revision.isdecimal() and other.isdecimal() and int(revision) < int(other)
+    if not all(text.isdecimal() and len(text) <= REVISION_DIGITS_MAX for text in (revision, other)):
+        return False
+    return int(revision) < int(other)
 
 
 _EVENT: Final = msgspec.json.Decoder(shapes.Event)

@@ -95,7 +95,7 @@ class Reflector:
                 asyncio.timeout(request.answer_seconds) as patience,
                 self._transport.get(self._path, request.query) as answer,
             ):
-                patience.reschedule(now() + request.silence_seconds)
+                patience.reschedule(now() + machine.silence_seconds)
                 if answer.status == 200:
                     self._emit(machine.opened(now()))
                     await self._read(request, answer, patience, now)
@@ -118,7 +118,6 @@ class Reflector:
         take = machine.item if is_list else machine.heard
         slice_ends_at = now() + SLICE_SECONDS
         async for chunk in answer.chunks():
-            patience.reschedule(now() + request.silence_seconds)
             for text in splitter.feed(chunk):
                 self._emit(take(text, now()))
                 if not machine.streaming:
@@ -126,6 +125,7 @@ class Reflector:
                 if now() >= slice_ends_at:
                     await asyncio.sleep(0)
                     slice_ends_at = now() + SLICE_SECONDS
+            patience.reschedule(now() + machine.silence_seconds)
         if isinstance(splitter, ItemSplitter):
             self._emit(machine.listed(splitter.rest(), now()))
         elif splitter.within:

@@ -28,8 +28,6 @@ class Request(NamedTuple):
     query: tuple[tuple[str, str], ...]
     answer_seconds: float
     """How long to wait for the answer's header."""
-    silence_seconds: float
-    """How long to wait for each piece of its body."""
 
 
 class Pause(NamedTuple):
@@ -39,17 +37,15 @@ class Pause(NamedTuple):
 def make_request(mode: Mode, revision: str, only: Key | None, limits: Limits, random: Random) -> Request:
     """`revision` is where a WATCH goes on; the others do not look at it."""
     query = (("fieldSelector", f"metadata.name={only.name}"),) if only else ()
-    patience = limits.sync_silence_seconds
     seconds = str(random.randint(limits.watch_least_seconds, limits.watch_most_seconds))
     stream = (*query, ("watch", "1"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", seconds))
     match mode:
         case Mode.LIST:
-            return Request(mode, (*query, ("resourceVersion", "0")), patience, patience)
+            return Request(mode, (*query, ("resourceVersion", "0")), limits.sync_silence_seconds)
         case Mode.PROBE:
-            return Request(mode, (*query, ("limit", "1")), patience, patience)
+            return Request(mode, (*query, ("limit", "1")), limits.sync_silence_seconds)
         case Mode.WATCH_LIST:
             initial = (("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan"))
-            return Request(mode, (*stream, *initial), patience, patience)
+            return Request(mode, (*stream, *initial), limits.sync_silence_seconds)
         case Mode.WATCH:
-            stream = (*stream, ("resourceVersion", revision))
-            return Request(mode, stream, limits.connect_seconds, limits.silence_seconds)
+            return Request(mode, (*stream, ("resourceVersion", revision)), limits.connect_seconds)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final
 
 from agent.model import DISCARD_METRIC, FibKey, Key, Kind
@@ -20,9 +20,9 @@ from agent.status.status import (
     prefix_order,
     told_state,
 )
-from agent.status.views import View, find_peer
+from agent.status.views import View, answer, find_peer
 from bgp.check import Reason
-from bgp.model import Address, Path, Peer, Prefix, RouteKey
+from bgp.model import Path, Peer, Prefix, RouteKey
 
 HOPS_MAX: Final = 500
 """A mesh of hundreds of nodes has one hop per peer; more than this nobody reads."""
@@ -62,33 +62,27 @@ def parse_prefix(text: str) -> Prefix | None:
         return None
 
 
-def parse_address(text: str) -> Address | None:
-    try:
-        return ip_address(text)
-    except ValueError:
-        return None
-
-
 def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> View:
     found = [hop for hop, _ in zip(hops, range(HOPS_MAX), strict=False)]
-    return {
-        "schema": "bgpilot.explain/1",
-        "version": status.version,
-        "node": status.node,
-        "subject": subject,
-        "kind": kind,
-        "ok": all(hop.ok for hop in found),
-        "hops": [
-            {
-                "place": hop.place,
-                "ok": hop.ok,
-                "text": hop.text,
-                "reason": hop.reason or None,
-                "fix": remedy(hop.reason) or None,
-            }
-            for hop in found
-        ],
-    }
+    return answer(
+        status,
+        "explain",
+        {
+            "subject": subject,
+            "kind": kind,
+            "ok": all(hop.ok for hop in found),
+            "hops": [
+                {
+                    "place": hop.place,
+                    "ok": hop.ok,
+                    "text": hop.text,
+                    "reason": hop.reason or None,
+                    "fix": remedy(hop.reason) or None,
+                }
+                for hop in found
+            ],
+        },
+    )
 
 
 # A route.

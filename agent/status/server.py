@@ -6,7 +6,7 @@
 
 Reads `Status` and changes nothing. The socket is mode 0600 from the moment it exists. At most
 `REQUESTS_MAX` requests are answered at a time, the next ones get 503; no request has a body, and an answer has at most
-`views.ROWS_MAX` rows. A table of that size holds the event loop for about 50 ms.
+`tables.ROWS_MAX` rows. A table of that size holds the event loop for about 50 ms.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from agent.settings import Listen
+from agent.settings import OFF, Listen
 from agent.status.explain import explain, parse_prefix
 from agent.status.status import Readiness, Status, not_alive
-from agent.status.views import SIDES, View, fib_view, find_peer, peer_view, peers_view, routes_view, status_view
+from agent.status.tables import SIDES, fib_view, routes_view
+from agent.status.views import View, find_peer, peer_view, peers_view, status_view
 from bgp.model import Address, Prefix
 
 REQUESTS_MAX: Final = 16
@@ -41,7 +42,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ListenError(OSError):
-    """An address or socket could not be had; the message names the flag and the reason."""
+    """An address or socket could not be had; the message names the flag, the reason, and the fix."""
+
+    def __str__(self) -> str:
+        return self.strerror or ""
 
 
 class Answers:
@@ -182,7 +186,7 @@ async def _start(stack: AsyncExitStack, app: web.Application, listening: socket.
 def listen_unix(path: Path) -> socket.socket:
     """A socket of mode 0600. What a dead agent left is replaced; a living one's is not."""
     if _answers(path):
-        raise ListenError(errno.EADDRINUSE, f"another agent answers on {path}: give each its own --run-dir")
+        raise ListenError(errno.EADDRINUSE, f"another agent answers on {path}. Give each its own --run-dir.")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(SOCKET_MODE_MASK)
     try:
@@ -190,7 +194,7 @@ def listen_unix(path: Path) -> socket.socket:
         listening.bind(str(path))
     except OSError as error:
         listening.close()
-        raise ListenError(error.errno, f"cannot make {path} (--run-dir): {error.strerror}") from error
+        raise ListenError(error.errno, f"cannot make {path} (--run-dir): {error.strerror}. Give another.") from error
     finally:
         os.umask(before)
     return listening
@@ -212,7 +216,13 @@ def listen_tcp(flag: str, address: Listen) -> socket.socket:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ListenError(error.errno, f"cannot listen on {address} ({flag}): {error.strerror or error}") from error
+        why = (
+            os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error)
+        )  # < 0: no such name
+        fix = "`ss -ltnp` shows who listens there. " if error.errno == errno.EADDRINUSE else ""
+        raise ListenError(
+            error.errno, f"cannot listen on {address} ({flag}): {why}. {fix}Give another address, or `{OFF}`."
+        ) from error
 
 
 def _listen_everywhere(port: int) -> socket.socket:

@@ -1,40 +1,25 @@
-"""What the CLI and other programs are told, as plain values that JSON can hold: one function per question.
+"""What the CLI and other programs are told of agent and peers, as plain values that JSON can hold.
 
 Keys of peers follow NAPALM's `get_bgp_neighbors`. Every answer names its schema with a version: keys are added within a
-version, and never removed or given another meaning. Tables are bounded (`ROWS_MAX`); what was cut off is counted.
+version, and never removed or given another meaning. Tables of routes are in `agent.status.tables`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain, islice
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
-from agent.model import FibKey, FibRoute, Problem
-from agent.status.status import (
-    FibFailure,
-    Status,
-    address_order,
-    degraded,
-    fib_state,
-    installed_gateways,
-    prefix_order,
-    told_state,
-)
-from bgp.model import Address, AsPath, Attributes, Family, Path, Peer, PeerState, Prefix, RouteKey
-
-ROWS_MAX: Final = 5_000
-"""Rows of a table in one answer: about 2 MB and 50 ms."""
+from agent.model import Problem
+from agent.status.status import Status, degraded
+from bgp.model import Address, Family, Peer, PeerState
 
 View: TypeAlias = dict[str, Any]
-Side: TypeAlias = Literal["received", "accepted", "advertised"]
-SIDES: Final[tuple[Side, ...]] = ("received", "accepted", "advertised")
 
 
 def peers_view(status: Status, now: float) -> View:
     identity = status.plan.identity
     refused = status.refused_counts()
-    return _answer(
+    return answer(
         status,
         "peers",
         {
@@ -49,7 +34,7 @@ def peers_view(status: Status, now: float) -> View:
 def peer_view(status: Status, address: Address, now: float) -> View:
     peer = status.plan.peers[address]
     about = {str(address), f"peer {address}", peer.name, peer.name.replace("/", " ", 1)}
-    return _answer(
+    return answer(
         status,
         "peer",
         {
@@ -121,119 +106,11 @@ def _error(state: PeerState, now: float) -> View | None:
     }
 
 
-def routes_view(
-    status: Status, side: Side, *, peer: Address | None = None, prefix: Prefix | None = None, limit: int = ROWS_MAX
-) -> View:
-    """Adj-RIB-In with the reason word of what is not admitted, what of it is admitted, or what is told to peers.
-
-    `prefix` selects what is inside it, and when it is one host's what covers it.
-    """
-    if side == "advertised":
-        mine = (key for table in (status.plan.routes, status.plan.refused_out) for key in table)
-        keys = (key for key in mine if _selected(key, peer, prefix))
-        return _table(
-            status, "routes", keys, order=_route_order, row=lambda key: _advertised(status, key), limit=limit, side=side
-        )
-    heard = (key for key in _heard(status, peer) if _selected(key, peer, prefix))
-    if side == "accepted":
-        heard = (key for key in heard if key not in status.plan.refused_in)
-    return _table(
-        status, "routes", heard, order=_route_order, row=lambda key: _received(status, key), limit=limit, side=side
-    )
-
-
-def _heard(status: Status, peer: Address | None) -> Iterator[RouteKey]:
-    for address in [peer] if peer is not None else status.plan.peers:
-        for prefix in status.rib.heard_from(address):
-            yield RouteKey(address, prefix)
-
-
-def _selected(key: RouteKey, peer: Address | None, prefix: Prefix | None) -> bool:
-    return peer in (None, key.peer) and (prefix is None or matches(key.prefix, prefix))
-
-
-def matches(prefix: Prefix, asked: Prefix) -> bool:
-    """Inside what was asked for; or around it, when one address was asked for."""
-    if prefix.version != asked.version:
-        return False
-    if asked.prefixlen == asked.max_prefixlen:
-        return asked.network_address in prefix
-    return prefix.prefixlen >= asked.prefixlen and prefix.network_address in asked
-
-
-def _received(status: Status, key: RouteKey) -> View:
-    path: Path = status.rib.heard_from(key.peer)[key.prefix]
-    reason = status.plan.refused_in.get(key)
-    return {
-        "prefix": str(key.prefix),
-        "peer": str(key.peer),
-        "next_hop": str(path.next_hop),
-        **_attributes(path.attributes),
-        "accepted": reason is None,
-        "reason": reason,
-        "installed": reason is None and path.next_hop in installed_gateways(status, key.prefix),
-    }
-
-
-def _advertised(status: Status, key: RouteKey) -> View:
-    route = status.plan.routes.get(key)
-    state, reason = told_state(status, key)
-    origination = status.plan.originated.get(key.prefix)
-    return {
-        "prefix": str(key.prefix),
-        "peer": str(key.peer),
-        "next_hop": None if route is None else str(route.next_hop),
-        **({} if route is None else _attributes(route.attributes)),
-        "state": state,
-        "reason": reason or None,
-        "sources": [] if origination is None else list(origination.sources),
-    }
-
-
-def _attributes(attributes: Attributes) -> View:
-    return {
-        "as_path": _as_path(attributes.as_path),
-        "origin": attributes.origin.name.lower(),
-        "local_preference": attributes.local_pref,
-        "med": attributes.med,
-        "communities": sorted(f"{it.asn}:{it.value}" for it in attributes.communities),
-        "large_communities": sorted(f"{it.admin}:{it.data1}:{it.data2}" for it in attributes.large_communities),
-    }
-
-
-def _as_path(as_path: AsPath) -> str:
-    """As routers print it: sets in braces."""
-    return " ".join(str(it) if isinstance(it, int) else "{" + ",".join(map(str, sorted(it))) + "}" for it in as_path)
-
-
-def fib_view(status: Status, *, prefix: Prefix | None = None, limit: int = ROWS_MAX) -> View:
-    """Routes of ours in the kernel, and those that should be there."""
-    wanted, actual, failing = status.plan.fib, status.fib.actual, status.fib.failing
-    keys = chain(wanted, (key for key in actual if key not in wanted))
-    selected = (key for key in keys if prefix is None or matches(key.prefix, prefix))
-    return _table(
-        status, "fib", selected, order=_fib_order, row=lambda key: _kernel_route(status, failing, key), limit=limit
-    )
-
-
-def _kernel_route(status: Status, failing: Mapping[FibKey, FibFailure], key: FibKey) -> View:
-    route: FibRoute = status.fib.actual.get(key) or status.plan.fib[key]
-    state, details = fib_state(status, failing, key)
-    return {
-        "prefix": str(key.prefix),
-        "type": str(route.type),
-        "metric": key.metric,
-        "next_hops": [str(next_hop.gateway) for next_hop in route.next_hops],
-        "state": state,
-        "details": details or None,
-    }
-
-
 def status_view(status: Status, now: float) -> View:
     plan, age = status.plan, status.picture_age(now)
     identity = plan.identity
     established = [peer for peer in plan.peers.values() if status.is_up(peer.address)]
-    return _answer(
+    return answer(
         status,
         "status",
         {
@@ -298,30 +175,5 @@ def problems_list(problems: Iterable[Problem]) -> list[View]:
     ]
 
 
-def _table(
-    status: Status,
-    name: str,
-    keys: Iterator[Any],
-    *,
-    order: Callable[[Any], Any],
-    row: Callable[[Any], View],
-    limit: int,
-    **more: str,
-) -> View:
-    """The first `limit` rows that are found, in order; when there are more, the rest is only counted."""
-    chosen = list(islice(keys, limit))
-    left_out = sum(1 for _ in keys)
-    rows = [row(key) for key in sorted(chosen, key=order)]
-    return _answer(status, name, {**more, "rows": rows, "left_out": left_out})
-
-
-def _route_order(key: RouteKey) -> tuple[tuple[int, int, int], tuple[int, int]]:
-    return prefix_order(key.prefix), address_order(key.peer)
-
-
-def _fib_order(key: FibKey) -> tuple[tuple[int, int, int], int]:
-    return prefix_order(key.prefix), key.metric
-
-
-def _answer(status: Status, name: str, body: View) -> View:
+def answer(status: Status, name: str, body: View) -> View:
     return {"schema": f"bgpilot.{name}/1", "version": status.version, "node": status.node, **body}

@@ -1,5 +1,6 @@
 """Commands and tables in ExaBGP's words, exactly as they go over its API."""
 
+import contextlib
 from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
@@ -49,8 +50,8 @@ def test_every_attribute_is_written_in_numbers() -> None:
     )
 
     assert line == (
-        "route fd01::/64 next-hop fd00::9 origin incomplete as-path [ 64512 1 ] ( 3 5 ) [ 7 ] med 0 local-preference 200 "
-        "community [ 1:2 65535:0 ] large-community [ 4200000001:1:2 ] originator-id 192.0.2.3 "
+        "route fd01::/64 next-hop fd00::9 origin incomplete as-path [ 64512 1 ] ( 3 5 ) [ 7 ] med 0 "
+        "local-preference 200 community [ 1:2 65535:0 ] large-community [ 4200000001:1:2 ] originator-id 192.0.2.3 "
         "cluster-list [ 192.0.2.4 192.0.2.5 ]"
     )
 
@@ -74,16 +75,24 @@ TABLE = f"{WORDS} family-allowed in-open"
         ("origin egp as-path (  )", Attributes(origin=Origin.EGP)),
         ("origin igp", Attributes()),
         ("as-path ( 1 2 ) [ 5 6 ] ( 9 ) med 5", Attributes(as_path=(1, 2, frozenset({5, 6}), 9), med=5)),
-        ("as-path ( 1 ) local-preference 0 community 1:2", Attributes(as_path=(1,), local_pref=0, communities=frozenset({Community(1, 2)}))),
+        (
+            "as-path ( 1 ) local-preference 0 community 1:2",
+            Attributes(as_path=(1,), local_pref=0, communities=frozenset({Community(1, 2)})),
+        ),
         ("community [ no-export 1:2 ]", Attributes(communities=frozenset({Community(65535, 65281), Community(1, 2)}))),
-        ("large-community [ 1:2:3 4:5:6 ]", Attributes(large_communities=frozenset({LargeCommunity(1, 2, 3), LargeCommunity(4, 5, 6)}))),
+        (
+            "large-community [ 1:2:3 4:5:6 ]",
+            Attributes(large_communities=frozenset({LargeCommunity(1, 2, 3), LargeCommunity(4, 5, 6)})),
+        ),
         ("large-community 1:2:3", Attributes(large_communities=frozenset({LargeCommunity(1, 2, 3)}))),
         (
             "originator-id 1.2.3.4 cluster-list [ 1.1.1.1 2.2.2.2 ]",
-            Attributes(originator_id=IPv4Address("1.2.3.4"), cluster_list=(IPv4Address("1.1.1.1"), IPv4Address("2.2.2.2"))),
+            Attributes(
+                originator_id=IPv4Address("1.2.3.4"), cluster_list=(IPv4Address("1.1.1.1"), IPv4Address("2.2.2.2"))
+            ),
         ),
     ],
-)  # fmt: skip
+)
 def test_a_line_of_the_table_is_read(words: str, expected: Attributes) -> None:
     entry = read_table_line(f"{TABLE} ipv4 unicast 10.1.0.0/24 next-hop 192.0.2.9 {words}")
 
@@ -118,10 +127,8 @@ def test_what_is_not_a_line_of_the_table_is_refused(line: str) -> None:
 
 @given(st.lists(st.sampled_from(GOOD.split()), max_size=40).map(" ".join) | st.text())
 def test_no_line_whatever_raises_anything_else(line: str) -> None:
-    try:
-        read_table_line(line)
-    except NotUnderstoodError as error:
-        assert str(error)
+    with contextlib.suppress(NotUnderstoodError):
+        assert read_table_line(line).session.startswith("neighbor ")
 
 
 @given(st.integers(min_value=0, max_value=len(GOOD)), st.text(max_size=5))

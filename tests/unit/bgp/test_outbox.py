@@ -235,7 +235,7 @@ class Histories(RuleBasedStateMachine):
         self.it_converges()
 
 
-Histories.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Histories.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestHistories = Histories.TestCase
 
 
@@ -432,6 +432,26 @@ def test_an_answer_in_flight_to_a_peer_made_anew_is_not_believed(outbox):
     outbox.answered(True, 0.0)
 
     assert outbox.next_command(0.0) == Announce(A, route(P))
+
+
+def test_an_answer_in_flight_to_a_peer_that_lost_its_table_is_not_believed(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.next_command(0.0)
+    outbox.peer_added(A)
+    assert outbox.may_hold(P)
+    outbox.answered(True, 0.0)
+
+    assert outbox.next_command(0.0) == Announce(A, route(P))
+
+
+def test_an_answer_for_a_peer_that_is_gone_does_not_bring_its_routes_back(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.next_command(0.0)
+    outbox.peer_removed(A)
+    outbox.answered(True, 0.0)
+
+    assert not outbox.may_hold(P)
+    assert outbox.told_count(A, Family.IPV4) == 0
 
 
 def test_an_answer_to_nothing_is_an_error(outbox):

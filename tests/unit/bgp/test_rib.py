@@ -69,8 +69,8 @@ def apply_to_model(model, event):
             model.clear()
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(events, min_size=3, max_size=30))
+@settings(max_examples=120, deadline=None)
+@given(st.lists(events, min_size=3, max_size=20))
 def test_the_rib_equals_a_flat_table_and_names_every_prefix_that_changed(history):
     rib, model = Rib(), {}
     for event in history:

@@ -134,6 +134,20 @@ async def test_a_program_that_gives_tokens_is_run_again_on_401(tmp_path: Path) -
     assert server.tokens() == ["Bearer t1", "Bearer t2"]
 
 
+async def test_a_program_that_gives_no_token_is_an_error_that_names_it(tmp_path: Path) -> None:
+    run = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": str(tmp_path / "none"),
+        "interactiveMode": "Never",
+    }
+    config = kubeconfig(tmp_path, "https://127.0.0.1:1", exec=run)
+
+    with pytest.raises(ClusterConfigError, match="the program under `exec` of user u gives no credentials") as caught:
+        await ApiServer.open(config)
+
+    assert str(config) in str(caught.value)
+
+
 async def test_a_watch_survives_a_token_that_is_revoked_under_way(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("old")
@@ -253,6 +267,20 @@ async def test_a_certificate_authority_that_is_none_is_an_error(tmp_path: Path) 
 
     with pytest.raises(ClusterConfigError, match=r"cannot use the certificates .*ca\.pem"):
         await ApiServer.open(kubeconfig(tmp_path, "https://127.0.0.1:1", ca=tmp_path / "ca.pem"))
+
+
+async def test_a_kubeconfig_without_a_user_is_one_for_a_server_that_asks_for_none(tmp_path: Path) -> None:
+    config = tmp_path / "kubeconfig"
+    async with BadServer(answer(200)) as server:
+        config.write_text(
+            "{current-context: x, contexts: [{name: x, context: {cluster: c}}],"
+            f" clusters: [{{name: c, cluster: {{server: '{server.url}'}}}}]}}"
+        )
+        api = await ApiServer.open(config)
+        assert await status(api) == 200
+        await api.close()
+
+    assert "authorization" not in server.asked[0].headers
 
 
 async def test_without_kubeconfig_and_pod_the_error_says_what_to_give() -> None:

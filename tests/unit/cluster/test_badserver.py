@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -289,15 +290,13 @@ async def test_the_first_list_of_5000_nodes_of_13_kb_leaves_the_event_loop_alone
         await exchange.mark("5000")
         await hang(exchange)
 
-    loop = asyncio.get_running_loop()
-    slices: list[float] = []
+    rounds: list[float] = []
     async with against(tmp_path, all_at_once) as (watched, _):
-        before = loop.time()
+        before = time.thread_time()  # other programs on the machine do not count
         while not watched.lists:
             await asyncio.sleep(0)
-            slices.append(loop.time() - before)
-            before = loop.time()
+            rounds.append(time.thread_time() - before)
+            before = time.thread_time()
 
     assert len(watched.nodes()) == 5000
-    slices.sort()
-    assert slices[-len(slices) // 100] < 0.02, "one round of the loop in a hundred takes 20 ms"
+    assert sorted(rounds)[-len(rounds) // 100] < 0.02, "one round of the loop in a hundred takes 20 ms"

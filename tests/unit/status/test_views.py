@@ -9,17 +9,8 @@ import pytest
 
 from agent.model import FibRoute, NextHop
 from agent.status.explain import explain
-from agent.status.views import (
-    ROWS_MAX,
-    SIDES,
-    fib_view,
-    find_peer,
-    matches,
-    peer_view,
-    peers_view,
-    routes_view,
-    status_view,
-)
+from agent.status.tables import ROWS_MAX, SIDES, fib_view, matches, routes_view
+from agent.status.views import find_peer, peer_view, peers_view, status_view
 from bgp.model import RouteKey
 from tests.unit.status.scene import (
     MATE,

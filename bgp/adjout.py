@@ -1,0 +1,79 @@
+"""Adj-RIBs-Out as tables: per peer what is wanted and what ExaBGP holds of it, and per prefix whether any peer may.
+
+Holds and counts; what is to be sent, and what an answer means, is decided in `bgp.outbox`.
+
+Invariants: `told` counts the prefixes held for sure, `may_hold` those in any table, sure or not; a table that says
+nothing is not kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bgp.model import Address, Family, Prefix, Route
+
+
+@dataclass(slots=True)
+class Table:
+    """Both sides of one peer."""
+
+    present: bool = False
+    """ExaBGP has this peer."""
+    wanted: dict[Prefix, Route] = field(default_factory=dict)
+    held: dict[Prefix, Route | None] = field(default_factory=dict)
+    """None: nobody knows what ExaBGP holds, if anything. Written by `Tables.hold` and `Tables.release` only."""
+    unsettled: int = 0
+    """Keys dirty or in flight."""
+    told: Counter[Family] = field(default_factory=Counter)
+    """How many prefixes are held for sure."""
+    owed: set[Family] = field(default_factory=set)
+    """End-of-RIB markers to be sent on the session that is up."""
+
+    def differs(self, prefix: Prefix) -> bool:
+        route = self.wanted.get(prefix)
+        return prefix in self.held if route is None else self.held.get(prefix) != route
+
+    def prefixes(self) -> set[Prefix]:
+        """On either side."""
+        return self.wanted.keys() | self.held.keys()
+
+
+class Tables:
+    def __init__(self) -> None:
+        self._tables: dict[Address, Table] = {}
+        self._holders: dict[Prefix, int] = {}
+
+    def of(self, peer: Address) -> Table:
+        """The peer's table, made when there is none."""
+        return self._tables.setdefault(peer, Table())
+
+    def get(self, peer: Address) -> Table | None:
+        return self._tables.get(peer)
+
+    def all(self) -> Iterator[tuple[Address, Table]]:
+        """Tables may be dropped meanwhile."""
+        return iter(list(self._tables.items()))
+
+    def drop_if_empty(self, peer: Address) -> None:
+        table = self._tables.get(peer)
+        if table is not None and not (table.present or table.wanted or table.unsettled or table.owed):
+            del self._tables[peer]
+
+    def hold(self, table: Table, prefix: Prefix, route: Route | None) -> None:
+        if prefix not in table.held:
+            self._holders[prefix] = self._holders.get(prefix, 0) + 1
+        table.told[Family.of(prefix)] += (route is not None) - (table.held.get(prefix) is not None)
+        table.held[prefix] = route
+
+    def release(self, table: Table, prefix: Prefix) -> None:
+        if prefix not in table.held:
+            return
+        table.told[Family.of(prefix)] -= table.held.pop(prefix) is not None
+        self._holders[prefix] -= 1
+        if not self._holders[prefix]:
+            del self._holders[prefix]
+
+    def may_hold(self, prefix: Prefix) -> bool:
+        return prefix in self._holders

@@ -1,0 +1,205 @@
+"""What becomes of a peer's state as ExaBGP's events come in."""
+
+from ipaddress import IPv4Address, ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bgp.exaevents import CameUp, Heard, Notified, Opened, Refreshed, StateChanged, WentDown
+from bgp.model import (
+    Direction,
+    EndOfRib,
+    Family,
+    PathsHeard,
+    SessionDown,
+    SessionError,
+    SessionState,
+    SessionUp,
+)
+from bgp.sessions import TRANSPORT_CLOSED, Sessions, describe
+
+PEER = ip_address("192.0.2.1")
+
+
+def opened(direction: Direction, **more: Any) -> Opened:
+    said: dict[str, Any] = {
+        "peer": PEER,
+        "direction": direction,
+        "asn": 65001,
+        "hold_seconds": 90,
+        "router_id": IPv4Address("192.0.2.1"),
+        "families": frozenset(Family),
+        "restart_seconds": 120,
+        "restarting": False,
+        "forwarding_kept": frozenset(),
+        "route_refresh": True,
+    }
+    return Opened(**{**said, **more})
+
+
+SENT = opened(Direction.SENT, asn=64512)
+RECEIVED = opened(Direction.RECEIVED)
+UP = CameUp(PEER, "1.0")
+
+
+def after(*events: Heard) -> Sessions:
+    sessions = Sessions()
+    sessions.configure([PEER])
+    for now, event in enumerate(events):
+        sessions.heard(event, float(now))
+    return sessions
+
+
+def test_a_session_goes_through_the_states_of_the_rfc() -> None:
+    sessions = Sessions()
+    sessions.configure([PEER])
+    seen = [sessions.states[PEER].state]
+    steps: list[Heard] = [StateChanged(PEER, state) for state in (SessionState.CONNECT, SessionState.OPEN_SENT)]
+    for event in [*steps, SENT, RECEIVED, StateChanged(PEER, SessionState.OPEN_CONFIRM), UP, WentDown(PEER, "x")]:
+        sessions.heard(event, 0.0)
+        if sessions.states[PEER].state != seen[-1]:
+            seen.append(sessions.states[PEER].state)
+
+    assert seen == [
+        SessionState.IDLE,
+        SessionState.CONNECT,
+        SessionState.OPEN_SENT,
+        SessionState.OPEN_CONFIRM,
+        SessionState.ESTABLISHED,
+        SessionState.IDLE,
+    ]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "held"), [(90, 9, 9), (9, 90, 9), (0, 90, 0), (90, 0, 0)])
+def test_the_smaller_hold_time_holds_and_zero_means_none(ours: int, theirs: int, held: int) -> None:
+    sent, received = opened(Direction.SENT, hold_seconds=ours), opened(Direction.RECEIVED, hold_seconds=theirs)
+    up = after(sent, received, UP).states[PEER].up
+
+    assert up is not None
+    assert up.hold_seconds == held
+
+
+def test_families_are_those_that_both_have() -> None:
+    received = opened(Direction.RECEIVED, families=frozenset({Family.IPV6}))
+    up = after(SENT, received, UP).states[PEER].up
+
+    assert up is not None
+    assert up.families == frozenset({Family.IPV6})
+
+
+def test_a_session_told_twice_comes_up_once_and_another_one_again() -> None:
+    sessions = after(SENT, RECEIVED)
+
+    assert [type(event) for event in sessions.heard(UP, 1.0)] == [SessionUp]
+    assert sessions.heard(UP, 2.0) == []
+    assert [type(event) for event in sessions.heard(CameUp(PEER, "2.0"), 3.0)] == [SessionUp]
+
+
+def test_a_lost_session_is_a_flap_with_the_notification_as_its_cause() -> None:
+    sessions = after(SENT, RECEIVED, UP, Notified(PEER, Direction.RECEIVED, 6, 2, "maintenance"))
+    (down,) = sessions.heard(WentDown(PEER, "notification received (6,2)"), 9.0)
+
+    state = sessions.states[PEER]
+    assert down == SessionDown(PEER, "received 6/2 Administrative Shutdown: maintenance")
+    assert (state.flaps, state.since, state.up) == (1, 9.0, None)
+    assert state.last_error == SessionError(Direction.RECEIVED, 6, 2, "maintenance", 9.0)
+
+
+def test_the_cause_of_one_session_is_not_that_of_the_next() -> None:
+    sessions = after(SENT, RECEIVED, UP, Notified(PEER, Direction.SENT, 4, 0, ""), WentDown(PEER, "x"))
+    sessions.heard(WentDown(PEER, "closing connection"), 9.0)
+
+    error = sessions.states[PEER].last_error
+    assert error == SessionError(Direction.LOCAL, 0, 0, TRANSPORT_CLOSED, 9.0)
+
+
+def test_attempts_that_fail_alike_are_counted_and_told_once() -> None:
+    sessions = after()
+    told = [sessions.heard(WentDown(PEER, "closing connection"), float(now)) for now in range(3)]
+
+    assert [len(events) for events in told] == [1, 0, 0]
+    assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, TRANSPORT_CLOSED, 2.0, count=3)
+    assert sessions.states[PEER].flaps == 0
+
+
+def test_end_of_rib_and_the_end_of_a_refresh_both_mean_that_all_has_been_heard() -> None:
+    sessions = after(SENT, RECEIVED, UP)
+
+    assert sessions.heard(EndOfRib(PEER, Family.IPV4), 1.0) == [EndOfRib(PEER, Family.IPV4)]
+    assert sessions.heard(Refreshed(PEER, Family.IPV6), 1.0) == [EndOfRib(PEER, Family.IPV6)]
+    assert sessions.states[PEER].synced == frozenset(Family)
+    sessions.heard(WentDown(PEER, "x"), 2.0)
+    assert sessions.states[PEER].synced == frozenset()
+
+
+def test_paths_pass_through() -> None:
+    heard = PathsHeard(PEER)
+
+    assert after().heard(heard, 0.0) == [heard]
+
+
+def test_when_exabgp_is_lost_every_session_is_down_and_comes_up_anew() -> None:
+    sessions = after(SENT, RECEIVED, UP)
+    sessions.lost("ExaBGP ended with signal SIGKILL", 5.0)
+
+    state = sessions.states[PEER]
+    assert (state.state, state.up, state.flaps, state.since) == (SessionState.IDLE, None, 1, 5.0)
+    assert [type(event) for event in sessions.heard(UP, 6.0)] == [SessionUp]
+
+
+def test_a_removed_peer_is_forgotten_with_its_last_words() -> None:
+    sessions = after(SENT, RECEIVED, UP)
+    sessions.configure([])
+    for event in (WentDown(PEER, "stop, message [removed]"), StateChanged(PEER, SessionState.IDLE)):
+        sessions.heard(event, 9.0)
+
+    assert PEER not in sessions.states
+
+
+def test_peers_that_stay_keep_their_state() -> None:
+    sessions = after(SENT, RECEIVED, UP)
+    sessions.configure([PEER, ip_address("192.0.2.2")])
+
+    assert sessions.states[PEER].state is SessionState.ESTABLISHED
+    assert sessions.states[ip_address("192.0.2.2")].state is SessionState.IDLE
+
+
+def test_a_session_whose_opens_were_forgotten_is_up_all_the_same() -> None:
+    state = after(UP).states[PEER]
+
+    assert state.up is not None
+    assert state.up.router_id is None
+
+
+def test_an_unknown_subcode_is_described_by_its_code() -> None:
+    assert describe(SessionError(Direction.SENT, 2, 99, "", 0.0)) == "sent 2/99 OPEN Message Error"
+    assert describe(SessionError(Direction.SENT, 99, 1, "x", 0.0)) == "sent 99/1 : x"
+
+
+EVENTS = [
+    SENT,
+    RECEIVED,
+    UP,
+    CameUp(PEER, "2.0"),
+    WentDown(PEER, "closing connection"),
+    Notified(PEER, Direction.SENT, 4, 0, ""),
+    StateChanged(PEER, SessionState.CONNECT),
+    EndOfRib(PEER, Family.IPV4),
+]
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=30))
+def test_up_is_known_exactly_while_the_state_says_established(events: list[Heard]) -> None:
+    sessions = Sessions()
+    sessions.configure([PEER])
+    up = False
+    for event in events:
+        for meant in sessions.heard(event, 0.0):
+            if isinstance(meant, SessionUp):
+                up = True
+            elif isinstance(meant, SessionDown):
+                up = False
+        state = sessions.states[PEER]
+        assert (state.state is SessionState.ESTABLISHED) == (state.up is not None) == up

@@ -1,0 +1,282 @@
+"""The speaker and its link against an ExaBGP that is only its API: what is lost on the way, and what comes of it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from ipaddress import IPv4Address, ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from bgp.link import LINE_MAX, CommandRefusedError, Link, LinkLostError
+from bgp.model import (
+    Attributes,
+    BgpEvent,
+    Family,
+    PathsHeard,
+    Peer,
+    Route,
+    RouteKey,
+    SessionUp,
+    SpeakerLost,
+    SpeakerPlan,
+)
+from bgp.speaker import Speaker, SpeakerMode
+from tests.lab.fakeexabgp import FakeExaBgp
+from tests.lab.wait import eventually
+
+TOR = Peer(
+    address=ip_address("192.0.2.1"),
+    name="BGPPeer/tor",
+    local_address=ip_address("192.0.2.9"),
+    local_asn=64512,
+    peer_asn=65001,
+    router_id=IPv4Address("192.0.2.9"),
+    families=frozenset(Family),
+)
+UPDATE = (
+    '{ "exabgp": "5.0.0", "time": 1.5, "type": "update", "neighbor": { "address": { "local": "192.0.2.9", '
+    '"peer": "192.0.2.1" }, "direction": "receive", "message": { "update": { "attribute": { "origin": "igp" }, '
+    '"announce": { "ipv4 unicast": { "192.0.2.1": [ "10.50.0.0/24" ] } } } } } }'
+)
+
+
+def a_route(number: int, med: int = 0) -> Route:
+    return Route(ip_network(f"10.1.{number}.0/24"), ip_address("192.0.2.9"), Attributes(as_path=(64512,), med=med))
+
+
+class Rig:
+    def __init__(self, run_dir: Path) -> None:
+        self.events: list[BgpEvent] = []
+        self.exabgp = FakeExaBgp(run_dir)
+        self.routes: dict[RouteKey, Route] = {}
+        self.peers = {TOR.address: TOR}
+        self.speaker = Speaker(
+            run_dir=run_dir,
+            mode=SpeakerMode.EXTERNAL,
+            put=self.events.append,
+            wake=lambda: None,
+            clock=time.monotonic,
+        )
+
+    async def tell(self, *routes: Route) -> None:
+        for route in routes:
+            self.routes[RouteKey(TOR.address, route.prefix)] = route
+        plan = SpeakerPlan(self.peers, self.routes)
+        await self.speaker.apply(plan, peers_changed=True, dirty=None, hold_back=lambda _key: False)
+
+    async def in_sync(self) -> None:
+        await eventually(lambda: self.speaker.in_sync)
+        assert not self.exabgp.faults
+
+    def told(self) -> set[str]:
+        return set(self.exabgp.routes(str(TOR.address)))
+
+    def wanted(self) -> set[str]:
+        return {str(key.prefix) for key in self.routes}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    rig = Rig(tmp_path)
+    await rig.speaker.start()
+    yield rig
+    await rig.speaker.stop()
+    await rig.exabgp.disconnect()
+
+
+async def test_answers_lost_with_the_bridge_are_read_back_and_nothing_is_told_twice(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.mute_after = 10
+    await rig.tell(*map(a_route, range(100)))
+    await eventually(lambda: len(rig.told()) >= 60)
+    assert not rig.speaker.in_sync
+    assert rig.speaker.may_hold(a_route(5).prefix)
+    await rig.exabgp.disconnect()
+    told = rig.told()
+    rig.exabgp.mute_after = None
+    rig.exabgp.heard.clear()
+    await rig.exabgp.connect()
+    await rig.in_sync()
+
+    announced = [
+        line.split(" announce route ")[1].split()[0] for line in rig.exabgp.heard if " announce route " in line
+    ]
+    assert rig.told() == rig.wanted()
+    assert set(announced) == rig.wanted() - told
+    assert not any(isinstance(event, SpeakerLost) for event in rig.events)
+
+
+async def test_another_exabgp_is_told_everything_anew(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell(*map(a_route, range(10)))
+    await rig.in_sync()
+    await rig.exabgp.disconnect()
+    rig.exabgp.new_process()
+    await rig.exabgp.connect()
+    await eventually(lambda: rig.told() == rig.wanted())
+    await rig.in_sync()
+
+    assert rig.speaker.restarts == 1
+    assert [type(event) for event in rig.events] == [SpeakerLost]
+
+
+async def test_a_route_that_is_refused_fails_alone_and_is_shown(rig: Rig) -> None:
+    rig.exabgp.refusing.add("10.1.1.0/24")
+    await rig.exabgp.connect()
+    await rig.tell(*map(a_route, range(3)))
+    await eventually(lambda: rig.speaker.failing)
+    await eventually(lambda: rig.told() == {"10.1.0.0/24", "10.1.2.0/24"})
+
+    assert [key.prefix for key in rig.speaker.failing] == [ip_network("10.1.1.0/24")]
+    assert not rig.speaker.in_sync
+    rig.exabgp.refusing.clear()
+    await rig.in_sync()
+    assert rig.told() == rig.wanted()
+
+
+async def test_after_lines_were_lost_the_session_is_told_again_and_its_peer_asked_to_repeat_itself(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.comes_up(str(TOR.address))
+    rig.exabgp.say(UPDATE)
+    await eventually(lambda: len(rig.events) == 2)
+    await eventually(lambda: len(rig.exabgp.markers) == 2)
+    await rig.exabgp.disconnect()
+    await rig.exabgp.connect(dropped=3)
+    await eventually(lambda: sorted(rig.exabgp.refreshed) == ["192.0.2.1 ipv4", "192.0.2.1 ipv6"])
+
+    assert [type(event) for event in rig.events] == [SessionUp, PathsHeard, SessionUp]
+    assert rig.speaker.dropped == 3
+
+
+async def test_a_bridge_that_comes_back_with_nothing_lost_changes_nothing(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell(a_route(1))
+    await rig.in_sync()
+    rig.exabgp.comes_up(str(TOR.address))
+    await eventually(lambda: len(rig.exabgp.markers) == 2)
+    await rig.exabgp.disconnect()
+    rig.exabgp.heard.clear()
+    await rig.exabgp.connect()
+    await rig.in_sync()
+
+    assert [type(event) for event in rig.events] == [SessionUp]
+    assert rig.exabgp.heard == ["show adj-rib out extensive", "reload"]
+
+
+async def test_nothing_is_told_before_there_is_a_plan(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    rig.exabgp.comes_up(str(TOR.address))
+    await eventually(lambda: rig.events)
+
+    assert not rig.exabgp.heard
+    assert not rig.speaker.in_sync
+
+
+class Ear:
+    """A link whose every call is written down."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.said: list[object] = []
+        self.link = Link(
+            run_dir / "speaker.sock",
+            on_hello=lambda hello: self.said.append(hello.instance),
+            on_event=self.said.append,
+            on_answer=self.said.append,
+            on_pause=lambda: None,
+            on_lost=lambda: self.said.append("lost"),
+        )
+
+
+@pytest.fixture
+async def ear(tmp_path: Path) -> AsyncIterator[Ear]:
+    ear = Ear(tmp_path)
+    await ear.link.start()
+    yield ear
+    await ear.link.stop()
+
+
+HELLO = '{"instance": "a", "bridge": "b", "dropped": 0, "pending": %d, "peers": {}}\n'
+
+
+async def bridge(ear: Ear, pending: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_unix_connection(ear.link._path)
+    writer.write((HELLO % pending).encode())
+    await eventually(lambda: ear.link.connected)
+    return reader, writer
+
+
+async def test_answers_to_an_agent_before_us_are_not_ours(ear: Ear) -> None:
+    _, writer = await bridge(ear, pending=2)
+    ear.link.send(["one", "two"])
+    writer.write(b"error\nerror\ndone\nerror\n")
+    await eventually(lambda: ear.said == ["a", True, False])
+    writer.close()
+
+
+async def test_an_ask_gets_the_lines_before_its_answer_and_events_go_their_own_way(ear: Ear) -> None:
+    _, writer = await bridge(ear)
+    asked = asyncio.create_task(ear.link.ask("show"))
+    await eventually(lambda: ear.link._expected)
+    with pytest.raises(RuntimeError, match="unanswered"):
+        await ear.link.ask("another")
+    writer.write(b"first\n" + UPDATE.encode() + b"\nsecond\ndone\n")
+
+    assert await asked == ["first", "second"]
+    assert isinstance(ear.said[1], PathsHeard)
+    refused = asyncio.create_task(ear.link.ask("show"))
+    writer.write(b"error\n")
+    with pytest.raises(CommandRefusedError):
+        await refused
+    writer.close()
+
+
+async def test_whoever_waits_for_an_answer_learns_that_the_bridge_is_gone(ear: Ear) -> None:
+    _, writer = await bridge(ear)
+    asked = asyncio.create_task(ear.link.ask("show"))
+    await eventually(lambda: ear.link._expected)
+    writer.close()
+    with pytest.raises(LinkLostError):
+        await asked
+
+    assert ear.said == ["a", "lost"]
+    with pytest.raises(LinkLostError):
+        ear.link.send(["one"])
+
+
+async def test_malformed_lines_are_counted_and_the_next_is_read(ear: Ear) -> None:
+    _, writer = await bridge(ear)
+    writer.write(b'{ "type": 1 }\n{\nnobody asked\n' + UPDATE.encode() + b"\n")
+    await eventually(lambda: len(ear.said) == 2)
+
+    assert ear.link.malformed == 3
+    writer.close()
+
+
+async def test_a_line_without_end_is_given_up(ear: Ear) -> None:
+    reader, writer = await bridge(ear)
+    for _ in range(LINE_MAX // 65536 + 2):
+        writer.write(b"x" * 65536)
+        await asyncio.sleep(0)
+    await eventually(lambda: ear.said == ["a", "lost"])
+
+    assert ear.link.malformed == 1
+    writer.close()
+    del reader
+
+
+async def test_a_new_bridge_takes_the_place_of_one_that_hangs(ear: Ear) -> None:
+    _, old = await bridge(ear)
+    _, new = await asyncio.open_unix_connection(ear.link._path)
+    new.write((HELLO % 0).encode())
+    await eventually(lambda: ear.said == ["a", "lost", "a"])
+    old.close()
+    new.close()
+
+
+async def test_the_socket_is_ours_alone(ear: Ear) -> None:
+    assert ear.link._path.stat().st_mode & 0o777 == 0o600
