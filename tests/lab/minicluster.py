@@ -14,6 +14,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, Self
 
+from agent.cli.client import RefusedError, UnreachableError, ask
+from agent.settings import SOCKET_NAME
 from tests.lab.api import EmbeddedApi
 from tests.lab.frr import Frr
 from tests.lab.neighbor import Neighbor
@@ -70,8 +72,20 @@ class Agent:
         assert done.returncode in {0, 3}, done.stdout + done.stderr
         return json.loads(done.stdout)
 
+    def view(self, *path: str) -> Any:
+        """What `ask` answers, straight from the agent's socket: for what is asked again and again."""
+        return view(self.run_dir, *path)
+
     def _start(self) -> Process:
         return self.namespace.start(self._argv, log="agent")
+
+
+def view(run_dir: Path, *path: str) -> Any:
+    """What the agent of this run directory answers; AssertionError while it does not."""
+    try:
+        return ask(run_dir / SOCKET_NAME, *path)
+    except (UnreachableError, RefusedError) as error:
+        raise AssertionError(str(error)) from error
 
 
 class Fleet:

@@ -11,15 +11,16 @@ It refuses to start a router: which one there is, and who peers with it, is the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any, Self
 
 from tests.lab.addresses import Network, family_of
 from tests.lab.cni import CniPod, bridge_conflist
 from tests.lab.controlplane import ControlPlane
 from tests.lab.gobuild import CNI_PLUGINS, PROJECT, binary
+from tests.lab.kubeapi import ApiError
 from tests.lab.kubeproxy import start_kube_proxy
-from tests.lab.minicluster import Agent, Fleet, Object
+from tests.lab.minicluster import Agent, Fleet, Object, custom
 from tests.lab.netns import Family
 from tests.lab.pods import HTTP_PORT, serve_http
 from tests.lab.procs import Process
@@ -35,6 +36,7 @@ SERVICE_CIDRS: Mapping[Family, str] = {"ipv4": "10.96.0.0/16", "ipv6": "fd00:10:
 POD_CIDRS: Mapping[Family, str] = {"ipv4": "10.244.0.0/16", "ipv6": "fd10:244::/48"}
 CONTROLLERS = ("endpointslice-controller", "node-ipam-controller", "serviceaccount-controller")
 SECONDS = 60.0
+TERMINATING_SECONDS = 300
 
 _KUBE_PROXY = "system:kube-proxy"
 """A user whom Kubernetes' own roles know."""
@@ -94,9 +96,12 @@ class RealCluster(Fleet):
         for node in nodes:
             self.start_agent(node)
         for node in nodes:
-            self.proxies[node.name] = start_kube_proxy(
-                node, node_name=node.name, kubeconfig=self._proxy_config, pod_cidrs=self._pod_cidrs
-            )
+            self.start_kube_proxy(node)
+
+    def start_kube_proxy(self, node: Node) -> None:
+        self.proxies[node.name] = start_kube_proxy(
+            node, node_name=node.name, kubeconfig=self._proxy_config, pod_cidrs=self._pod_cidrs
+        )
 
     def register(self, node: Node) -> None:
         """A new Node as a kubelet makes it; `node.pod_cidrs` are then those that the node-ipam controller gave it."""
@@ -112,7 +117,15 @@ class RealCluster(Fleet):
 
     def unregister(self, node: Node) -> None:
         """The Node object goes; all that runs on the node stays as it is."""
-        self.api.delete(f"{NODES}/{node.name}")
+        self.discard(f"{NODES}/{node.name}")
+
+    def leave(self, node: Node) -> None:
+        """All that `join` did is undone, as far as it was."""
+        self.unregister(node)
+        if agent := self.agents.pop(node.name, None):
+            agent.stop()
+        if proxy := self.proxies.pop(node.name, None):
+            proxy.stop()
 
     def _assigned(self, node: Node) -> Mapping[Family, Network]:
         cidrs = self.api.get(f"{NODES}/{node.name}")["spec"].get("podCIDRs", [])
@@ -135,6 +148,10 @@ class RealCluster(Fleet):
         """What the pod's readiness probe came to."""
         self._patch_pod(name, ready=ready)
 
+    def terminate(self, name: str) -> None:
+        """It is asked to end, and for as long as a kubelet would give it stays there and serves: `remove_pod` ends it."""
+        self.api.delete(f"{PODS}/{name}", {"gracePeriodSeconds": TERMINATING_SECONDS})
+
     def remove_pod(self, pod: CniPod, name: str) -> None:
         """At once, without the time that a pod is given to end in order."""
         self.api.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
@@ -154,18 +171,26 @@ class RealCluster(Fleet):
         ingress = [{"ip": address, "ipMode": "VIP"} for address in addresses]
         self.api.patch(f"{SERVICES}/{service}/status", {"status": {"loadBalancer": {"ingress": ingress}}})
 
+    def discard(self, path: str) -> None:
+        """Delete the object, if it exists."""
+        try:
+            self.api.delete(path)
+        except ApiError as error:
+            if error.reason != "NotFound":
+                raise
+
     # What the agents say.
 
     def problems(self, agent: Agent) -> set[tuple[str, str]]:
         """Reason and subject."""
-        return {(told["reason"], told["subject"]) for told in agent.ask("status")["problems"]}
+        return {(told["reason"], told["subject"]) for told in agent.view("status")["problems"]}
 
     def flaps(self) -> Mapping[tuple[str, str], int]:
         """How often each established session of each agent has been lost so far."""
         return {
             (name, address): peer["flaps"]
             for name, agent in self.agents.items()
-            for address, peer in agent.ask("peers")["peers"].items()
+            for address, peer in agent.view("peers")["peers"].items()
             if peer["is_up"]
         }
 
@@ -185,3 +210,19 @@ def web_service(name: str, *, app: str, **spec: Any) -> Object:
     }
 
 
+def host_prefix(address: str) -> str:
+    return f"{address}/{ip_address(address).max_prefixlen}"
+
+
+SERVICES_ADVERTISED = custom(
+    "BGPAdvertisement",
+    "services",
+    {
+        "type": "Service",
+        "service": {
+            "addresses": ["ClusterIP", "ExternalIP", "LoadBalancerIP"],
+            "selector": {"matchLabels": {"advertise": "yes"}},
+        },
+    },
+)
+"""All addresses of what `web_service` makes."""

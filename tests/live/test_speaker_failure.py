@@ -189,6 +189,31 @@ async def test_a_killed_bridge_comes_back_and_no_session_notices(lab: LabFactory
         assert speaking.speaker.restarts == 0
 
 
+async def test_a_bridge_that_is_killed_while_updates_pour_in_does_no_lasting_harm(lab: LabFactory) -> None:
+    """A write to the dead bridge makes ExaBGP end, a bridge that is back in time lets it go on: both must end well."""
+    net = lab(nodes=1)
+    node = net.node(1)
+    async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+        speaking.add_route(one, route("10.1.0.0/24", node.address()))
+        await speaking.tell()
+        await eventually(lambda: len(wire.session.of("end-of-rib")) == 2)
+        exabgp = speaking.exabgp_pid()
+        (bridge,) = Path(f"/proc/{exabgp}/task/{exabgp}/children").read_text().split()
+        for number in range(200):
+            wire.announce([f"10.50.{number}.0/24"], next_hop=str(net.router.address()))
+        os.kill(int(bridge), signal.SIGKILL)
+        for number in range(200):
+            wire.announce([f"10.51.{number}.0/24"], next_hop=str(net.router.address()))
+        await eventually(lambda: len(wire.sessions) > 1 or wire.session.of("route-refresh"))
+        await speaking.established(one)
+        await eventually(lambda: speaking.speaker.in_sync)
+        before = len(speaking.events)
+        wire.announce(["10.52.0.0/24"], next_hop=str(net.router.address()))
+        await eventually(lambda: any(isinstance(event, PathsHeard) for event in speaking.events[before:]))
+        await eventually(lambda: wire.session.of("announce"))
+
+
 async def test_an_external_exabgp_that_is_not_there_is_a_problem_until_it_comes(lab: LabFactory) -> None:
     node = lab(nodes=1).node(1)
     async with Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:

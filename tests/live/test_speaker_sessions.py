@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from bgp.model import Direction, Family, Password, SessionDown, SessionState
+from bgp.model import Direction, Family, Password, PathsHeard, SessionDown, SessionState
 from bgp.sessions import describe
 from bgp.speaker import SpeakerMode
 from tests.lab.frr import Frr
@@ -42,6 +42,14 @@ async def test_one_session_over_either_family_carries_both(lab: LabFactory, fami
         await eventually(lambda: router.routes("ipv6").get("fd01::/64") == [hops["ipv6"]])
         await eventually(lambda: speaking.speaker.states[one.address].synced == frozenset(Family))
 
+        heard = {
+            str(prefix): str(path.next_hop)
+            for event in speaking.heard(PathsHeard)
+            for path, found in event.announced
+            for prefix in found
+        }
+        # FRR adds a link-local next hop to the global one: the global one counts.
+        assert (heard["10.50.0.0/24"], heard["fd50::/64"]) == ("172.18.0.1", "fd18::1")
         assert not speaking.speaker.malformed
 
 

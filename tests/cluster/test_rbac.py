@@ -1,0 +1,141 @@
+"""The running agent and the rights that deploy/agent.yaml grants it: as much as it uses, as the API server's audit log
+has it, and no more.
+
+A server with WatchList needs `watch` alone of it; one without makes the agent fall back to `list`, and use it all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.lab.minicluster import Agent, tor_peer
+from tests.lab.realcluster import AGENT_ACCOUNT, AGENT_NAMESPACE, MANIFEST, SERVICES_ADVERTISED, RealCluster
+from tests.lab.topology import Lab
+from tests.lab.wait import wait_until
+
+pytestmark = pytest.mark.cluster
+
+SECONDS = 60.0
+USER = f"system:serviceaccount:{AGENT_NAMESPACE}:{AGENT_ACCOUNT}"
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": [USER]}, {"level": "None"}],
+}
+SECRETS = f"/api/v1/namespaces/{AGENT_NAMESPACE}/secrets"
+
+
+class Right(NamedTuple):
+    namespace: str
+    """Empty: in all of them."""
+    group: str
+    resource: str
+    verb: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    agent: Agent
+    events: tuple[Mapping[str, Any], ...]
+    """What the agent asked of the API server."""
+
+    @property
+    def used(self) -> set[Right]:
+        return {_right(event) for event in self.events}
+
+
+def _right(event: Mapping[str, Any]) -> Right:
+    asked = event["objectRef"]
+    return Right(asked.get("namespace", ""), asked.get("apiGroup", ""), asked["resource"], event["verb"])
+
+
+@pytest.fixture(scope="module", params=["true", "false"], ids=["WatchList", "without-WatchList"])
+def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
+    """An agent that has seen all it can see: a Node, services, a peer and its Secret; then a password that changed."""
+    folder = tmp_path_factory.mktemp("audit")
+    policy, log = folder / "policy.json", folder / "log"
+    policy.write_text(json.dumps(AUDIT_POLICY))
+    flags = [
+        f"--audit-policy-file={policy}",
+        f"--audit-log-path={log}",
+        f"--feature-gates=WatchList={request.param}",
+    ]
+    with Lab(nodes=1, pod_bridge=False) as lab, RealCluster(lab, apiserver_flags=flags) as cluster:
+        node = lab.node(1)
+        cluster.register(node)
+        cluster.apply(
+            tor_peer(lab.router, passwordSecretRef={"name": "tor", "key": "md5"}),
+            SERVICES_ADVERTISED,
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "tor", "namespace": AGENT_NAMESPACE},
+                "stringData": {"md5": "tulip"},
+            },
+        )
+        agent = cluster.start_agent(node)
+        wait_until(lambda: str(lab.router.address()) in agent.view("peers")["peers"], within=SECONDS)
+        cluster.discard(f"{SECRETS}/tor")
+        wait_until(lambda: ("secretMissing", "BGPPeer tor") in cluster.problems(agent), within=SECONDS)
+        wait_until(lambda: agent.view("status")["picture"]["unhealthy"] == [], within=SECONDS)
+        agent.stop()  # what a watch was is written to the log when it ends
+        wait_until(lambda: len({_right(event) for event in _events(log)}) >= len(watched()), within=SECONDS)
+        yield Audited(agent, tuple(_events(log)))
+
+
+def _events(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def granted() -> set[Right]:
+    """What the bindings of the manifest come to. A ClusterRole and a Role of one name are bound under that name."""
+    roles = [thing for thing in yaml.safe_load_all(MANIFEST.read_text()) if thing["kind"] in ("Role", "ClusterRole")]
+    return {
+        Right(role["metadata"].get("namespace", ""), group, resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def watched() -> set[Right]:
+    return {right for right in granted() if right.verb == "watch"}
+
+
+def test_nothing_the_agent_asks_for_is_forbidden(audited: Audited) -> None:
+    refused = [(event["requestURI"], event["responseStatus"]["code"]) for event in audited.events if _refused(event)]
+
+    assert refused == []
+    assert "forbidden" not in audited.agent.process.output().lower()
+    assert audited.used <= granted()
+
+
+def _refused(event: Mapping[str, Any]) -> bool:
+    return event["responseStatus"]["code"] in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+
+def test_the_agent_watches_all_it_may(audited: Audited) -> None:
+    assert {right for right in audited.used if right.verb == "watch"} == watched()
+
+
+@pytest.mark.parametrize("audited", ["false"], indirect=True, ids=["without-WatchList"])
+def test_every_right_that_is_granted_is_used(audited: Audited) -> None:
+    assert audited.used == granted()
+
+
+def test_secrets_are_asked_for_by_name_only(audited: Audited) -> None:
+    asked = [event["requestURI"] for event in audited.events if event["objectRef"]["resource"] == "secrets"]
+
+    assert asked
+    assert all("fieldSelector=metadata.name%3Dtor" in uri for uri in asked), asked

@@ -1,0 +1,150 @@
+"""An ExaBGP that is only its API: the far end of the speaker's socket, for tests that need neither root nor a network.
+
+It keeps a table per neighbor of the configuration file as of the last reload, answers in the order asked, and can lose
+answers, refuse routes, go away and come back as itself or as another. A command for a neighbor that it does
+not have is a `fault`.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+from pathlib import Path
+
+from bgp.process import CONFIGURATION, SOCKET
+
+NEIGHBOR = re.compile(
+    r"^neighbor (?P<address>\S+) \{\n\s+router-id (?P<id>\S+);\n\s+local-address (?P<local>\S+);\n"
+    r"\s+local-as (?P<local_as>\d+);\n\s+peer-as (?P<peer_as>\d+);",
+    re.MULTILINE,
+)
+COMMAND = re.compile(
+    r"^(neighbor (\S+) local-ip .* router-id \S+) (announce|withdraw) (route|eor|route-refresh) (\S+)(.*)$"
+)
+
+
+class FakeExaBgp:
+    """One process after the other; `connect()` is its bridge."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._generation = 0
+        self.refusing: set[str] = set()
+        self.mute_after: int | None = None
+        """Carry out commands, but answer only so many more."""
+        self.faults: list[str] = []
+        self.heard: list[str] = []
+        self.markers: list[str] = []
+        self.refreshed: list[str] = []
+        self.up: dict[str, list[str]] = {}
+        self.new_process()
+
+    def new_process(self) -> None:
+        self._generation += 1
+        self.table: dict[str, dict[str, str]] = {}
+        self.up = {}
+        self._pending = 0
+
+    async def connect(self, *, dropped: int = 0) -> None:
+        self._reader, self._writer = await asyncio.open_unix_connection(self._run_dir / SOCKET)
+        hello = {
+            "instance": f"fake:{self._generation}",
+            "bridge": f"bridge:{self._generation}",
+            "dropped": dropped,
+            "pending": self._pending,
+            "peers": {peer: {"lines": lines, "told": []} for peer, lines in self.up.items()},
+        }
+        self.say(json.dumps(hello))
+        self._task = asyncio.create_task(self._serve())
+
+    async def disconnect(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+    def say(self, *lines: str) -> None:
+        self._writer.write("".join(f"{line}\n" for line in lines).encode())
+
+    def comes_up(self, peer: str) -> None:
+        said = {"address": {"local": "192.0.2.9", "peer": peer}}
+        families = {"name": "multiprotocol", "families": ["ipv4/unicast", "ipv6/unicast"]}
+        refresh = {"name": "route-refresh", "variant": "RFC"}
+        opened = {
+            "asn": 65001,
+            "hold_time": 90,
+            "router_id": "192.0.2.1",
+            "capabilities": {"1": families, "2": refresh},
+        }
+        lines = [
+            {"type": "open", "time": 1, "neighbor": {**said, "direction": "send", "open": opened}},
+            {"type": "open", "time": 1, "neighbor": {**said, "direction": "receive", "open": opened}},
+            {"type": "state", "time": f"{self._generation}.{len(self.heard)}", "neighbor": {**said, "state": "up"}},
+        ]
+        self.up[peer] = [json.dumps(line) for line in lines]
+        self.say(*self.up[peer])
+
+    def routes(self, peer: str) -> dict[str, str]:
+        """Prefix → the words it was told with."""
+        return next((table for words, table in self.table.items() if words.startswith(f"neighbor {peer} ")), {})
+
+    async def _serve(self) -> None:
+        while line := (await self._reader.readline()).decode().rstrip("\n"):
+            self.heard.append(line)
+            self._answer(self._carry_out(line))
+
+    def _answer(self, ok: bool) -> None:
+        if self.mute_after == 0:
+            return
+        if self.mute_after is not None:
+            self.mute_after -= 1
+        self.say("done" if ok else "error")
+
+    def _carry_out(self, line: str) -> bool:
+        if line == "reload":
+            self._reload()
+            return True
+        if line.startswith("show adj-rib out"):
+            self.say(
+                *(
+                    f"{words} family-allowed in-open {said}"
+                    for words, table in self.table.items()
+                    for said in table.values()
+                )
+            )
+            return True
+        if line == "version":
+            return True
+        if (found := COMMAND.match(line)) is None or found[1] not in self.table:
+            self.faults.append(line)
+            return False
+        words, peer, verb, what, subject, rest = found.groups()
+        return self._command(words, peer, f"{verb} {what}", subject, rest)
+
+    def _command(self, words: str, peer: str, verb: str, subject: str, rest: str) -> bool:
+        match verb:
+            case "announce route" if subject in self.refusing:
+                return False
+            case "announce route":
+                family = "ipv6" if ":" in subject else "ipv4"
+                # ExaBGP reads an AS path out with the brackets of sets and sequences exchanged.
+                said = rest.replace("as-path [", "as-path (", 1).replace("]", ")", 1)
+                self.table[words][subject] = f"{family} unicast {subject}{said}"
+            case "withdraw route":
+                self.table[words].pop(subject, None)
+            case "announce eor":
+                self.markers.append(f"{peer} {subject}")
+            case "announce route-refresh":
+                self.refreshed.append(f"{peer} {subject}")
+        return True
+
+    def _reload(self) -> None:
+        text = (self._run_dir / CONFIGURATION).read_text()
+        wanted = [
+            f"neighbor {found['address']} local-ip {found['local']} local-as {found['local_as']} "
+            f"peer-as {found['peer_as']} router-id {found['id']}"
+            for found in NEIGHBOR.finditer(text)
+        ]
+        self.table = {words: self.table.get(words, {}) for words in wanted}
