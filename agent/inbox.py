@@ -7,7 +7,7 @@ however many events a burst has. Nothing here plans or acts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -77,8 +77,11 @@ class Inbox:
             case Retry():
                 pass
             case _:
-                self._prefixes.update(dict.fromkeys(self.rib.apply(change)))
+                self._touch(self.rib.apply(change, self._clock()))
         self.wake()
+
+    def _touch(self, prefixes: Iterable[Prefix]) -> None:
+        self._prefixes.update(dict.fromkeys(prefixes))
 
     def wake(self) -> None:
         """Ask for a pass without a change to the picture."""
@@ -93,6 +96,7 @@ class Inbox:
         except TimeoutError:
             pass
         await self._settle()
+        self._touch(self.rib.expire(self._clock()))
         self._signal.clear()
         self._last_take_at = self._clock()
         dirt = Dirt(

@@ -103,6 +103,8 @@ class Loop:
         self._clock = clock
         self._dry_run = dry_run
         self._compared_at: float | None = None
+        self._missing: set[FibKey] = set()
+        """Wanted and not in the kernel."""
         self._said: frozenset[Problem] = frozenset()
         self._after_pass: list[Callable[[], None]] = []
 
@@ -149,7 +151,7 @@ class Loop:
         self._reach(Phase.SPEAKING)
         self.swept = self.swept or self._may_sweep()
         await self._fib.prune(self.plan.fib, None if everything else delta.fib, hold=self._still_told, sweep=self.swept)
-        self._settle_phase()
+        self._settle_phase(None if everything else delta.fib)
 
     def _make_plan(self, dirt: Dirt) -> PlanDelta | None:
         """Bring the plan up to date; None while the picture is not whole."""
@@ -204,9 +206,12 @@ class Loop:
         session = self.inbox.rib.session(address)
         return session is not None and session.families <= self.inbox.rib.synced(address)
 
-    def _settle_phase(self) -> None:
-        at_rest = self._speaker.in_sync and not self._fib.failing and self.plan.fib.keys() <= self._fib.actual.keys()
-        if at_rest:
+    def _settle_phase(self, changed: Iterable[FibKey] | None) -> None:
+        """`changed` None: look at every route; else at those that changed, and those that were missing before."""
+        wanted, actual = self.plan.fib, self._fib.actual
+        looked_at = wanted if changed is None else self._missing.union(changed)
+        self._missing = {key for key in looked_at if key in wanted and key not in actual}
+        if self._speaker.in_sync and not self._fib.failing and not self._missing:
             self._reach(Phase.IN_SYNC)
         elif self.phase is Phase.IN_SYNC:
             self.phase = Phase.WORKING
@@ -227,6 +232,8 @@ class Loop:
             rest = min(rest, self._fib.next_retry_at - now)
         if self.speaking_at is not None and not self.swept:
             rest = min(rest, self.speaking_at + SWEEP_CAP_SECONDS - now)
+        if (expiry_at := self.inbox.rib.next_expiry_at) is not None:
+            rest = min(rest, expiry_at - now)
         return max(rest, 0.0)
 
     def _say_problems(self) -> None:

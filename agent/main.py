@@ -182,7 +182,8 @@ class _Agent:
             asyncio.create_task(self._lag.run(), name="lag"),
             asyncio.create_task(ended.wait(), name="signal"),
         }
-        done, _ = await asyncio.wait({*tasks, cluster.failed}, return_when=asyncio.FIRST_COMPLETED)
+        failed = {cluster.failed} if self._settings.dry_run else {cluster.failed, self._speaker.failed}
+        done, _ = await asyncio.wait({*tasks, *failed}, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,6 +5,8 @@ Chooses among paths that may all be believed: loops, unusable next hops and poli
 the order in which they came: there is no "oldest path wins" and nothing to flap.
 
 The choices RFC 4271 leaves open:
+- A path of a peer that is away is only used if there is no other: RFC 4724 4.2 would not tell them apart, but whether
+  the peer still forwards is its promise of long ago, and the other is there.
 - LOCAL_PREF counts on iBGP paths only; absent, and on eBGP paths, it is 100 (5.1.5: an external peer's is ignored).
 - MULTI_EXIT_DISC is compared among paths of the same neighbour AS, over whole groups at once ("deterministic MED"):
   pairwise comparison would make the answer depend on the order. Absent means 0, as 9.1.2.2 c says. The neighbour AS is
@@ -36,6 +38,8 @@ class PeerInfo:
     internal: bool
     router_id: IPv4Address | None
     asn: int
+    away: bool = False
+    """Lost, and perhaps restarting: RFC 4724 4.2 keeps its paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ def best(
     """The paths to use together, the best one first: at most `limit`, each with another next hop. Empty for no path."""
     left = [_Candidate(path, peer_of(path.peer)) for path in paths]
     if len(left) > 1:
+        left = _lowest(left, lambda it: it.peer.away)
         left = _lowest(left, lambda it: -_local_pref(it))
         left = _lowest(left, lambda it: len(it.path.attributes.as_path))
         left = _lowest(left, lambda it: it.path.attributes.origin)

@@ -84,7 +84,7 @@ def refusal(peer: Peer, route: Route) -> Reason | None:
         return Reason.FAMILY_NOT_SPOKEN
     if route.prefix.prefixlen == 0:
         return Reason.DEFAULT_ROUTE
-    if _martian(route.prefix):
+    if martian(route.prefix):
         return Reason.MARTIAN_PREFIX
     if route.next_hop.version != route.prefix.version:
         return Reason.NEXT_HOP_FAMILY
@@ -105,14 +105,24 @@ def heard_refusal(
     path: Path, prefix: Prefix, *, own_asn: int, own_router_id: IPv4Address, own_addresses: Collection[Address]
 ) -> Reason | None:
     """Why a path that was heard must not be used, None if it may. A default route is for policy to judge."""
+    why = path_refusal(path, own_asn=own_asn, own_router_id=own_router_id, own_addresses=own_addresses)
+    if why is not None:
+        return why
+    if prefix.prefixlen > 0 and martian(prefix):
+        return Reason.MARTIAN_PREFIX
+    if path.next_hop.version != prefix.version:
+        return Reason.NEXT_HOP_FAMILY
+    return None
+
+
+def path_refusal(
+    path: Path, *, own_asn: int, own_router_id: IPv4Address, own_addresses: Collection[Address]
+) -> Reason | None:
+    """Why nothing may be reached by this path, whatever the prefix: asked once for all prefixes of an UPDATE."""
     if _contains(path.attributes.as_path, own_asn):
         return Reason.AS_LOOP
     if path.attributes.originator_id == own_router_id:
         return Reason.ORIGINATED_HERE
-    if prefix.prefixlen > 0 and _martian(prefix):
-        return Reason.MARTIAN_PREFIX
-    if path.next_hop.version != prefix.version:
-        return Reason.NEXT_HOP_FAMILY
     if path.next_hop in own_addresses:
         return Reason.NEXT_HOP_IS_US
     if _unusable(path.next_hop):
@@ -120,7 +130,7 @@ def heard_refusal(
     return None
 
 
-def _martian(prefix: Prefix) -> bool:
+def martian(prefix: Prefix) -> bool:
     return _inside_martian(prefix.version, int(prefix.network_address), prefix.prefixlen)
 
 
@@ -131,7 +141,10 @@ def _unusable(next_hop: Address) -> bool:
 
 def _inside_martian(version: int, bits: int, length: int) -> bool:
     """In plain numbers, because it is asked for each prefix that is heard: `subnet_of` takes ten times as long."""
-    return any(length >= least and bits >> shift == top for least, shift, top in _MARTIAN_BITS[version])
+    for least, shift, top in _MARTIAN_BITS[version]:  # noqa: SIM110  # a generator costs more than the comparisons
+        if bits >> shift == top and length >= least:
+            return True
+    return False
 
 
 def _leaves_the_as_wrongly(attributes: Attributes) -> bool:

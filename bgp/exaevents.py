@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -40,6 +40,7 @@ from bgp.model import (
     PathsHeard,
     Prefix,
     SessionState,
+    heard_prefix,
 )
 
 CACHE_MAX: Final = 262_144
@@ -64,6 +65,7 @@ class Opened:
     families: frozenset[Family]
     restart_seconds: int | None
     restarting: bool
+    restart_families: frozenset[Family]
     forwarding_kept: frozenset[Family]
     route_refresh: bool
 
@@ -191,7 +193,7 @@ class EventReader:
         found = self._prefixes.get(text)
         if found is None:
             # Bits behind the length have no meaning (RFC 4271 4.3) and may be set on the wire.
-            prefix = IPv6Network(text, strict=False) if ":" in text else IPv4Network(text, strict=False)
+            prefix = heard_prefix(text)
             found = _remember(self._prefixes, text, prefix)
         return found
 
@@ -266,6 +268,7 @@ def _opened(peer: Address, direction: Direction, found: exajson.Open) -> Opened:
         families=DEFAULT_FAMILIES if families is None else _families(families),
         restart_seconds=None if graceful is None else graceful.time,
         restarting=graceful is not None and "forwarding" in graceful.restart_flags,
+        restart_families=_families(flags),
         forwarding_kept=_families(name for name, kept in flags.items() if kept),
         route_refresh="route-refresh" in by_name,
     )

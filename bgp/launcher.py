@@ -50,8 +50,8 @@ TURN_MAX_MS: Final = 300
 TURN_MS_PER_PEER: Final = 0.3
 
 AWAY_CAPS: Final = ((30.0, 0.5), (600.0, 2.0), (3600.0, 10.0), (float("inf"), 30.0))
-"""(away for at most, longest delay between two dials), seconds. A node that joins is dialed by the others from the moment
-they know it, a few seconds before it listens."""
+"""(away for at most, longest delay between two dials), seconds. A node that joins is dialed from the moment the others
+know it, a few seconds before it listens."""
 DIAL_FIRST_SECONDS: Final = 0.25
 FLAP_FIRST_SECONDS: Final = 0.5
 FLAP_MAX_SECONDS: Final = 60.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -46,6 +47,8 @@ LOG_LINE_MAX: Final = 64 * 1024
 LOG_REPEAT_SECONDS: Final = 60.0
 LOG_KINDS_MAX: Final = 256
 
+_log: Final = logging.getLogger(__name__)
+"""In the agent one stream and one form with its own log; in `bgpilot speaker`, which sets up none, plain lines."""
 _PACKAGE: Final = Path(bgp.__file__).resolve().parent
 _CANNOT_BIND: Final = re.compile(r"can not bind to (\S+) \((.*)\)")
 
@@ -201,7 +204,7 @@ class ExaProcess:
         return reason
 
     async def _watch(self, log: asyncio.StreamReader) -> None:
-        """ExaBGP's log goes on to our stderr; each line but once a minute, numbers apart: it repeats itself a lot."""
+        """ExaBGP's log goes on to ours; each line but once a minute, numbers apart: it repeats itself a lot."""
         while True:
             try:
                 line = (await log.readline()).decode(errors="replace")
@@ -211,8 +214,7 @@ class ExaProcess:
                 return
             self._understand(line)
             if not line.startswith("advice") and self._is_news(re.sub(r"\d+", "0", line)):
-                sys.stderr.write(f"exabgp: {line}")
-                sys.stderr.flush()
+                _log.warning("exabgp: %s", line.rstrip())
 
     def _is_news(self, kind: str) -> bool:
         now = time.monotonic()

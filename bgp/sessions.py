@@ -71,6 +71,7 @@ class Sessions:
         meant = self._heard(event, now)
         if self._configured is not None and event.peer not in self._configured and not self._states[event.peer].up:
             del self._states[event.peer]  # last words of a peer that has just been removed
+            self._sessions.pop(event.peer, None)
         return meant
 
     def _heard(self, event: Heard, now: float) -> list[BgpEvent]:
@@ -130,7 +131,7 @@ class Sessions:
         self._states[event.peer] = _down(state, error, now)
         if state.up is None and same:
             return []  # one more attempt that failed as the one before
-        return [SessionDown(event.peer, describe(error))]
+        return [SessionDown(event.peer, describe(error), without_notification=error.code == 0)]
 
 
 def describe(error: SessionError) -> str:
@@ -177,6 +178,7 @@ def _negotiated(peer: Address, session: _Session) -> SessionUp:
         hold_seconds=min(ours, received.hold_seconds),
         families=received.families if sent is None else sent.families & received.families,
         restart_seconds=received.restart_seconds,
+        restart_families=received.restart_families,
         restarting=received.restarting,
         forwarding_kept=received.forwarding_kept,
     )

@@ -16,6 +16,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -133,6 +134,11 @@ class Speaker:
             self._want(key, told[key])
 
     # What is known, for status and for the other drivers.
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        """Completes only with the exception of a bug of ours, for the owner to raise. Exists once started."""
+        return self._upkeep.failed
 
     @property
     def states(self) -> Mapping[Address, PeerState]:

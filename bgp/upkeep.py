@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,7 @@ from typing import Final
 from bgp import exaconfig, process
 from bgp.exaevents import Heard, WentDown
 from bgp.link import CommandRefusedError, Hello, Link, LinkLostError
-from bgp.model import Address, BgpEvent, Family, Peer, Route, RouteKey, SessionDown, SessionUp, SpeakerLost
+from bgp.model import Address, BgpEvent, Family, Peer, PeerRemoved, Route, RouteKey, SessionDown, SessionUp, SpeakerLost
 from bgp.process import CANNOT_LISTEN, ExaProcess, Trouble
 from bgp.sessions import Sessions
 from bgp.telling import Telling
@@ -37,6 +38,8 @@ LISTEN_SECONDS: Final = 1.0
 """A socket that could not be bound in a reload has been complained of by then."""
 TROUBLE_SECONDS: Final = 1.0
 """How often the reason for ExaBGP's absence is looked up when somebody else starts it."""
+
+log: Final = logging.getLogger(__name__)
 
 
 class Chore(enum.Enum):
@@ -81,6 +84,8 @@ class Upkeep:
         self.telling = Telling(self.link, clock=clock, changed=wake)
         self._process = ExaProcess(run_dir, die_with_parent=True, on_end=self._gone, on_trouble=self._troubled)
         self._task: asyncio.Task[None] | None = None
+        self.failed: asyncio.Future[None]
+        """Made by `start`; completes only with an exception: a bug of ours."""
         self._work = asyncio.Event()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._peers: Mapping[Address, Peer] | None = None  # None: no plan yet
@@ -100,6 +105,7 @@ class Upkeep:
         self.dropped = 0
 
     async def start(self) -> None:
+        self.failed = asyncio.get_running_loop().create_future()
         process.prepare(self._run_dir, keep=not self._child)
         await self.link.start()
         if self._child:
@@ -108,6 +114,7 @@ class Upkeep:
             self._look_for_trouble()
         self._later("audit", self._audit_seconds, self._audit)
         self._task = asyncio.create_task(self._drive(), name="speaker")
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         for timer in self._timers.values():
@@ -120,6 +127,10 @@ class Upkeep:
         if self._child:
             await self._process.stop()
         await self.link.stop()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+            self.failed.set_exception(error)
 
     def take_peers(self, peers: Mapping[Address, Peer]) -> None:
         self._peers = peers
@@ -234,8 +245,13 @@ class Upkeep:
             await self._work.wait()
             self._work.clear()
             self._working = True
-            with contextlib.suppress(LinkLostError):  # the next hello makes it all due again
+            try:
                 await self._chores()
+            except LinkLostError:
+                pass  # the next hello makes it all due again
+            except CommandRefusedError as error:
+                log.warning("ExaBGP is asked again in %.0f s: %s", RETRY_SECONDS, error)
+                self._later("again", RETRY_SECONDS, lambda: self._do(Chore.RESYNC, Chore.RELOAD))
             self._working = False
             self._wake()
 
@@ -271,6 +287,9 @@ class Upkeep:
             self.refused = f"cannot write the configuration: {error}"
             self._later("configure", RETRY_SECONDS, lambda: self._do(Chore.CONFIGURE))
         if self.refused is None:
+            for address, peer in (self._in_file or {}).items():
+                if address not in peers or exaconfig.identity(peers[address]) != exaconfig.identity(peer):
+                    self._put(PeerRemoved(address))  # now: after the reload the new session may be up already
             self._in_file, self._text = peers, text
             self._do(Chore.RELOAD)
 

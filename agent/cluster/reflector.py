@@ -81,10 +81,13 @@ class Reflector:
 
     async def run(self) -> None:
         now = asyncio.get_running_loop().time
+        rested_until = now()
         while True:
-            match step := self._machine.next_step(now()):
+            # asyncio may end a sleep early by the clock's resolution: what was slept through counts as slept.
+            match step := self._machine.next_step(max(now(), rested_until)):
                 case Pause(until=until):
                     await asyncio.sleep(max(0.0, until - now()))
+                    rested_until = until
                 case Request():
                     await self._carry_out(step, now)
 

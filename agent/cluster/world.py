@@ -10,6 +10,7 @@ record away. Mappings that it hands out are live views: readers use them between
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, assert_never
 
@@ -25,6 +26,7 @@ from agent.model import (
     Malformed,
     Problem,
     Record,
+    Secret,
     WatchState,
 )
 
@@ -64,10 +66,18 @@ class World:
 
     @property
     def problems(self) -> frozenset[Problem]:
-        """Objects that do not parse, and watches that do not work."""
-        malformed = (problem for problems in self._malformed.values() for problem in problems.values())
+        """Objects that do not parse, with what holds instead, and watches that do not work."""
+        malformed = (
+            self._with_effect(key, it) for problems in self._malformed.values() for key, it in problems.items()
+        )
         broken = (watch.problem for watch in self._watches.values() if watch.problem is not None)
         return frozenset((*malformed, *broken))
+
+    def _with_effect(self, key: Key, problem: Problem) -> Problem:
+        good = self._records[key.kind].get(key)
+        kept = good is not None and not (isinstance(good, Secret) and not good.found)
+        effect = "its last good version stays in force" if kept else "it is left out"
+        return replace(problem, message=f"{problem.message}: {effect}")
 
     @property
     def watches(self) -> Mapping[tuple[Kind, Key | None], WatchState]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar
 
-from agent.kernel.table import DumpFailedError, Holder, KernelError, RouteChange, RouteTable, fulfils
+from agent.kernel.table import DumpFailedError, Holder, KernelError, RouteChange, RouteTable, fulfils, narrows
 from agent.model import FibKey, FibRoute, Problem
 
 RETRY_FIRST_SECONDS: Final = 1.0
@@ -97,6 +97,8 @@ class Fib:
         times = [trouble.retry_at for trouble in self._trouble.values()]
         if self.read_error is not None:
             times.append(self._read_at)
+        if self._to_install:
+            times.append(self._clock())
         if self._all_due and self._trouble:
             times.append(self._clock())
         return min(times, default=None)
@@ -140,7 +142,8 @@ class Fib:
         """Remove what is ours and not wanted. `dirty` None: everything.
 
         A key stays while `hold(key)` (it is still announced to somebody), and each prune looks at it again. What was
-        adopted at start and never claimed by a plan stays until `sweep`.
+        adopted at start and never claimed by a plan stays until `sweep`; so do next hops of an adopted route that are
+        not wanted yet, and the next `install` after the sweep removes those.
         """
         async with self._busy:
             if not await self._readable():
@@ -154,6 +157,7 @@ class Fib:
             self._missed_prune = False
             self._to_prune.clear()
             if sweep:
+                self._to_install.update(self._adopted & wanted.keys())
                 self._adopted.clear()
             for part in _parts(keys):
                 unwanted = [(key, self._actual[key]) for key in part if key in self._actual and key not in wanted]
@@ -170,6 +174,8 @@ class Fib:
                 self._forget_trouble(key)
             return None
         if self._adopted:
+            if key in self._adopted and actual is not None and narrows(route, actual):
+                return None  # the other next hops may be claimed by peers that have not spoken yet
             self._adopted.discard(key)
         if actual is not None and fulfils(route, actual):
             self._forget_trouble(key)

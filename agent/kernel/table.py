@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from agent.model import DISCARD_METRIC, FibKey, FibRoute, Problem
+from bgp.model import Address
 
 WRITTEN_METRICS: Final = frozenset({0, DISCARD_METRIC})
 """Metrics of all routes we ever write. A route with our protocol number and another metric is not ours to touch."""
@@ -80,3 +81,12 @@ def fulfils(wanted: FibRoute, actual: FibRoute) -> bool:
         ours.gateway == there.gateway and ours.interface in (0, there.interface)
         for ours, there in zip(sorted(wanted.next_hops), sorted(actual.next_hops), strict=True)
     )
+
+
+def narrows(wanted: FibRoute, actual: FibRoute) -> bool:
+    """Whether to write it would only take next hops away."""
+    return wanted.type is actual.type and _gateways(wanted) < _gateways(actual)
+
+
+def _gateways(route: FibRoute) -> set[Address]:
+    return {next_hop.gateway for next_hop in route.next_hops}

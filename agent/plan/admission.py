@@ -12,12 +12,11 @@ from typing import Final
 from agent.model import FibKey, FibRoute
 from agent.plan.announcer import Announcements
 from agent.plan.claims import Claims
-from agent.plan.imports import Ground, Teller, Verdict, discards, judge
+from agent.plan.imports import Ground, Verdict, View, discards, judge, look_at
 from agent.plan.merge import Ledger
-from agent.plan.prefixes import supernets
 from agent.plan.roster import Pass, Sessions
 from agent.plan.vips import Known
-from bgp.model import Address, Prefix, RouteKey
+from bgp.model import Address, Path, Prefix, RouteKey
 
 _NOT_HEARD: Final = Verdict()
 
@@ -25,7 +24,17 @@ _NOT_HEARD: Final = Verdict()
 class Inbound:
     """Stage 6: the kernel's routes."""
 
-    __slots__ = ("_announcements", "_claims", "_sessions", "_tellers", "_verdicts", "fib", "refused")
+    __slots__ = (
+        "_announcements",
+        "_claims",
+        "_lengths",
+        "_looked_at",
+        "_sessions",
+        "_verdicts",
+        "_views",
+        "fib",
+        "refused",
+    )
 
     def __init__(self, claims: Claims, sessions: Sessions, announcements: Announcements) -> None:
         self.fib = Ledger[FibKey, FibRoute]()
@@ -33,9 +42,12 @@ class Inbound:
         self._claims = claims
         self._sessions = sessions
         self._announcements = announcements
-        self._tellers: dict[Address, Teller | None] = {}
+        self._views: dict[int, View] = {}
+        self._looked_at: list[Path] = []
         """Of the peers met in this pass."""
         self._verdicts: dict[Prefix, Verdict] = {}
+        self._lengths: dict[tuple[int, int], int] = {}
+        """How many of `_verdicts` there are of each version and length."""
 
     def update(self, now: Pass, claimed: Iterable[Prefix], held: Iterable[Address], known: Iterable[Known]) -> None:
         """`claimed`, `held`, `known`: prefixes of nodes, sessions and service addresses that changed."""
@@ -50,20 +62,35 @@ class Inbound:
         else:
             prefixes.update(self._claims.overlapping(claimed))
             prefixes.update(prefix for peer in held for prefix in rib.heard_from(peer))
-            prefixes.update(_around(known))
-        self._tellers.clear()
+            prefixes.update(self._around(known))
+        self._views.clear()
+        self._looked_at.clear()
         for prefix in prefixes:
             self._judge(now, prefix)
 
+    def _around(self, known: Iterable[Known]) -> Iterator[Prefix]:
+        """The prefixes heard that service addresses, which came or went, may forbid."""
+        for part in known:
+            yield from part.exact
+            for prefix in part.unranged:
+                for version, length in self._lengths:
+                    if version == prefix.version and length <= prefix.prefixlen:
+                        yield prefix.supernet(new_prefix=length)
+
+    def _view_of(self, path: Path) -> View:
+        return self._views[id(path)]
+
     def _judge(self, now: Pass, prefix: Prefix) -> None:
-        paths, importing = now.picture.rib.paths(prefix), now.own.importing
+        paths, importing = now.picture.rib.paths_to(prefix), now.own.importing
         verdict = _NOT_HEARD
         if paths and importing is not None:
             ground = Ground(self._claims.owner_of(prefix), self._announcements.known.forbid(prefix))
-            for address in paths:
-                if address not in self._tellers:
-                    self._tellers[address] = self._sessions.teller(now.picture, address)
-            verdict = judge(importing, prefix, paths, self._tellers.get, ground)
+            for path in paths:
+                if id(path) not in self._views:
+                    teller = self._sessions.teller(now.picture, path.peer)
+                    self._views[id(path)] = look_at(importing, path, teller)
+                    self._looked_at.append(path)
+            verdict = judge(importing, prefix, paths, self._view_of, ground)
         before = self._verdicts.get(prefix, _NOT_HEARD)
         if before == verdict:
             return
@@ -73,13 +100,14 @@ class Inbound:
         self.refused.update({RouteKey(peer, prefix): why for peer, why in verdict.refused.items()})
         if verdict == _NOT_HEARD:
             del self._verdicts[prefix]
+            self._count(prefix, -1)
         else:
+            if before is _NOT_HEARD:
+                self._count(prefix, +1)
             self._verdicts[prefix] = verdict
 
-
-def _around(known: Iterable[Known]) -> Iterator[Prefix]:
-    """The prefixes that service addresses, which came or went, may forbid."""
-    for part in known:
-        yield from part.exact
-        for prefix in part.unranged:
-            yield from supernets(prefix)
+    def _count(self, prefix: Prefix, change: int) -> None:
+        kind = prefix.version, prefix.prefixlen
+        self._lengths[kind] = self._lengths.get(kind, 0) + change
+        if not self._lengths[kind]:
+            del self._lengths[kind]

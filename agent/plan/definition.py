@@ -15,7 +15,7 @@ from agent.model import ExternalPeer, Key, Kind, Node, Problem, Secret, Service
 from agent.plan.adverts import Part, merge_parts, pod_offer, service_offer, told
 from agent.plan.claims import Claims, Standing
 from agent.plan.identity import Announcing, Importing, Own, introspect
-from agent.plan.imports import Ground, Teller, Verdict, discards, judge
+from agent.plan.imports import Ground, Teller, Verdict, discards, judge, look_at
 from agent.plan.links import reduce_links
 from agent.plan.model import NodePlan, Origination
 from agent.plan.picture import Picture, World, every
@@ -142,15 +142,15 @@ def _verdicts(
     for key, service in every(picture.world, Kind.SERVICE, Service):
         addresses.put(key, known_addresses(announcing, service))
     tellers = {
-        address: Teller(sessions.claims[address], peer, rib.session(address))
+        address: Teller(sessions.claims[address], peer, rib.heard_on(address), rib.is_away(address))
         for address, peer in sessions.peers.items()
     }
     return {
         prefix: judge(
             importing,
             prefix,
-            rib.paths(prefix),
-            tellers.get,
+            rib.paths_to(prefix),
+            lambda path: look_at(importing, path, tellers.get(path.peer)),
             Ground(claims.owner_of(prefix), addresses.forbid(prefix)),
         )
         for prefix in rib.prefixes()

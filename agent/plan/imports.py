@@ -7,7 +7,7 @@ own, its connected subnets, and the service range, for which kube-proxy answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from agent.plan.model import Identity
 from agent.plan.prefixes import inside_any
 from agent.plan.sessions import SessionClaim
 from bgp.bestpath import PeerInfo, best
-from bgp.check import heard_refusal
+from bgp.check import Reason, martian, path_refusal
 from bgp.model import Address, Path, Peer, Prefix, SessionUp
 
 
@@ -27,6 +27,9 @@ class Teller(NamedTuple):
     claim: SessionClaim
     peer: Peer
     session: SessionUp | None
+    """The one its paths were heard on."""
+    away: bool = False
+    """Lost, and perhaps restarting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +52,52 @@ class Verdict:
 def judge(
     importing: Importing,
     prefix: Prefix,
-    paths: Mapping[Address, Path],
-    teller_of: Callable[[Address], Teller | None],
+    paths: Collection[Path],
+    view_of: Callable[[Path], View],
     ground: Ground,
 ) -> Verdict:
     """All paths to one prefix. `teller_of` knows the peers of this plan; a path of another peer is not believed."""
     forbidden = _forbidden(importing, prefix, ground)
-    admitted, refused, infos = list[Path](), dict[Address, str](), dict[Address, PeerInfo]()
-    for address, path in paths.items():
-        teller = teller_of(address)
-        if teller is None:
-            refused[address] = forbidden or "peerUnknown"
-        elif why := forbidden or _refusal(importing, prefix, path, teller, ground):
-            refused[address] = why
+    admitted, refused = list[Path](), dict[Address, str]()
+    for path in paths:
+        view = view_of(path)
+        if view.teller is None:
+            refused[path.peer] = forbidden or "peerUnknown"
+        elif why := forbidden or _refusal(prefix, view, view.teller, ground):
+            refused[path.peer] = why
         else:
             admitted.append(path)
-            infos[address] = _info(teller)
     if not admitted:
         return Verdict(None, refused)
-    chosen = best(admitted, peer_of=infos.__getitem__) if len(admitted) > 1 else admitted
+    if len(admitted) == 1:
+        return Verdict(FibRoute(prefix, view_of(admitted[0]).next_hops), refused)
+    infos = {path.peer: _info(view_of(path).teller) for path in admitted}
+    chosen = best(admitted, peer_of=infos.__getitem__)
     gateways = sorted({path.next_hop for path in chosen}, key=int)
     return Verdict(FibRoute(prefix, tuple(map(NextHop, gateways))), refused)
+
+
+class View(NamedTuple):
+    """What of a path does not depend on the prefix: one for all prefixes of an UPDATE."""
+
+    teller: Teller | None
+    why: str | None
+    """Reason word: no prefix may be had by this path."""
+    unreachable: bool
+    version: int
+    next_hops: tuple[NextHop, ...]
+
+
+def look_at(importing: Importing, path: Path, teller: Teller | None) -> View:
+    identity = importing.identity
+    why = path_refusal(
+        path,
+        own_asn=identity.asn,
+        own_router_id=identity.router_id,
+        own_addresses=importing.own_addresses,
+    )
+    unreachable = not importing.reach.is_neighbour(path.next_hop)
+    return View(teller, why, unreachable, path.next_hop.version, (NextHop(path.next_hop),))
 
 
 def discards(identity: Identity | None) -> tuple[FibRoute, ...]:
@@ -94,22 +122,18 @@ def _forbidden(importing: Importing, prefix: Prefix, ground: Ground) -> str | No
     return None
 
 
-def _refusal(importing: Importing, prefix: Prefix, path: Path, teller: Teller, ground: Ground) -> str | None:
-    identity = importing.identity
-    why = heard_refusal(
-        path,
-        prefix,
-        own_asn=identity.asn,
-        own_router_id=identity.router_id,
-        own_addresses=importing.own_addresses,
-    )
-    if why is not None:
-        return why
+def _refusal(prefix: Prefix, view: View, teller: Teller, ground: Ground) -> str | None:
+    if view.why is not None:
+        return view.why
+    if prefix.prefixlen > 0 and martian(prefix):
+        return Reason.MARTIAN_PREFIX
+    if view.version != prefix.version:
+        return Reason.NEXT_HOP_FAMILY
     if not _welcome(prefix, teller, ground):
         if prefix.prefixlen == 0:
             return "defaultRoute"
         return "notAPodCIDR" if teller.peer.internal else "importNotAllowed"
-    if not importing.reach.is_neighbour(path.next_hop):
+    if view.unreachable:
         return "nextHopNotConnected"
     return None
 
@@ -122,9 +146,11 @@ def _welcome(prefix: Prefix, teller: Teller, ground: Ground) -> bool:
     return any(allowed.admits(prefix) for allowed in teller.claim.import_allowed)
 
 
-def _info(teller: Teller) -> PeerInfo:
+def _info(teller: Teller | None) -> PeerInfo:
+    assert teller is not None, "an admitted path has a teller"  # noqa: S101  # our own bug
     return PeerInfo(
         internal=teller.peer.internal,
         router_id=teller.session.router_id if teller.session is not None else None,
         asn=teller.peer.peer_asn,
+        away=teller.away,
     )

@@ -26,19 +26,24 @@ class World(Protocol):
 
 
 class Rib(Protocol):
-    """Adj-RIBs-In: what peers said, and with whom there is a session.
+    """Adj-RIBs-In: what peers said, and on which session.
 
-    A session that comes or goes takes the paths heard on it with it, so its prefixes are dirty then.
+    When what is known of a peer changes, all prefixes heard from it are dirty.
     """
 
     def paths(self, prefix: Prefix) -> Mapping[Address, Path]:
         """By peer; empty when nobody told of the prefix."""
 
+    def paths_to(self, prefix: Prefix) -> tuple[Path, ...]:
+        """The same, one of each peer; the same object for all prefixes of an UPDATE."""
+
     def prefixes(self) -> Collection[Prefix]: ...
 
     def heard_from(self, peer: Address) -> Collection[Prefix]: ...
 
-    def session(self, peer: Address) -> SessionUp | None: ...
+    def heard_on(self, peer: Address) -> SessionUp | None: ...
+
+    def is_away(self, peer: Address) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,9 @@ class Sessions:
 
     def teller(self, picture: Picture, address: Address) -> Teller | None:
         peer = self.peers.values.get(address)
-        return Teller(self.holders[address], peer, picture.rib.session(address)) if peer is not None else None
+        if peer is None:
+            return None
+        return Teller(self.holders[address], peer, picture.rib.heard_on(address), picture.rib.is_away(address))
 
     def _wish(self, picture: Picture, own: Own) -> set[Address]:
         """All BGPPeers at once: a node has few, and Secrets and peers seldom change."""

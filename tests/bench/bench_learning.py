@@ -46,7 +46,7 @@ class Receiver:
 
 
 @contextmanager
-def bird(_: Lab, node: Node, sender: Host) -> Iterator[Receiver]:
+def bird(_: MiniCluster, node: Node, sender: Host) -> Iterator[Receiver]:
     running = Bird(node, asn=NODE_ASN, router_id=str(node.address()), neighbors=[_neighbor(sender)])
     try:
         yield Receiver(lambda: [running.process.pid])
@@ -55,7 +55,7 @@ def bird(_: Lab, node: Node, sender: Host) -> Iterator[Receiver]:
 
 
 @contextmanager
-def frr(_: Lab, node: Node, sender: Host) -> Iterator[Receiver]:
+def frr(_: MiniCluster, node: Node, sender: Host) -> Iterator[Receiver]:
     running = Frr(node, asn=NODE_ASN, router_id=str(node.address()), neighbors=[_neighbor(sender)])
     try:
         yield Receiver(lambda: [running.bgpd.pid, running.zebra.pid])
@@ -64,16 +64,18 @@ def frr(_: Lab, node: Node, sender: Host) -> Iterator[Receiver]:
 
 
 @contextmanager
-def bgpilot(lab: Lab, node: Node, sender: Host) -> Iterator[Receiver]:
-    with MiniCluster(lab) as cluster:
-        everything = {"prefix": "0.0.0.0/0", "ge": 1, "le": 32}
-        peer = {"address": str(sender.address()), "asn": SENDER_ASN, "import": {"allowed": [everything]}}
-        cluster.api.apply(custom("BGPPeer", "sender", peer))
-        cluster.start(node)
-        agent = cluster.agent(node)
+def bgpilot(cluster: MiniCluster, node: Node, sender: Host) -> Iterator[Receiver]:
+    everything = {"prefix": "0.0.0.0/0", "ge": 1, "le": 32}
+    peer = {"address": str(sender.address()), "asn": SENDER_ASN, "import": {"allowed": [everything]}}
+    cluster.api.apply(custom("BGPPeer", "sender", peer))
+    cluster.start(node)
+    agent = cluster.agent(node)
+    try:
         yield Receiver(
             lambda: usage.tree(agent.process.pid), lambda: float(agent.ask("status")["loop"]["longest_lag_ms"])
         )
+    finally:
+        agent.stop()
 
 
 RECEIVERS = {OURS: bgpilot, "BIRD": bird, "FRR": frr}
@@ -81,11 +83,11 @@ RECEIVERS = {OURS: bgpilot, "BIRD": bird, "FRR": frr}
 
 def bench(contestants: Sequence[str] = tuple(RECEIVERS), runs: int = RUNS) -> None:
     table = Table("Bulk learning: session up, then routes sent at once", *contestants)
-    with Lab(nodes=1, families=("ipv4",)) as lab:
+    with Lab(nodes=1, families=("ipv4",)) as lab, MiniCluster(lab) as cluster:
         sender = lab.host("sender")
         with Peers(sender, asn=SENDER_ASN) as peers:
             for _, who in itertools.product(range(runs), contestants):
-                with RECEIVERS[who](lab, lab.node(1), sender) as receiver:
+                with RECEIVERS[who](cluster, lab.node(1), sender) as receiver:
                     _measure(table, who, receiver, lab.node(1), peers)
                     _until_gone(peers)
     table.show()

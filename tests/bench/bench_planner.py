@@ -36,9 +36,7 @@ MICROSECONDS = 1e6
 
 
 def bench() -> None:
-    table = Table(
-        f"One change in Planner.update, {NODES} nodes, one router", *(f"{size:,} services" for size in SIZES)
-    )
+    table = Table(f"One change in Planner.update, {NODES} nodes, one router", *(f"{size:,} services" for size in SIZES))
     for size in SIZES:
         who = f"{size:,} services"
         for what, seconds in _one_change(size).items():
@@ -113,7 +111,7 @@ def _routes(picture: Picture) -> Iterable[Callable[[], Dirty]]:
 
 
 def _hear(picture: Picture, event: PathsHeard) -> Callable[[], Dirty]:
-    return lambda: Dirty(prefixes=frozenset[Prefix](picture.rib.apply(event)))  # type: ignore[attr-defined]
+    return lambda: Dirty(prefixes=frozenset[Prefix](picture.rib.apply(event, 0.0)))  # type: ignore[attr-defined]
 
 
 def _from_scratch() -> list[tuple[str, str, float]]:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from tests.bench import usage
 from tests.bench.kernelwatch import RouteCount, RouteWatch
-from tests.bench.report import Table
+from tests.bench.report import Add, Table
 from tests.lab.bird import Bird
 from tests.lab.minicluster import (
     CLUSTER_ASN,
@@ -24,7 +24,8 @@ from tests.lab.minicluster import (
     tor_peer,
 )
 from tests.lab.neighbor import Neighbor
-from tests.lab.topology import Lab, Node
+from tests.lab.topology import Host, Lab, Node
+from tests.lab.wait import wait_until
 
 SIZES = (10, 1_000, 10_000)
 CHANGES = 20
@@ -45,9 +46,14 @@ def bench() -> None:
         cluster.api.apply(
             custom("BGPAdvertisement", "services", {"type": "Service", "service": {"addresses": ["ClusterIP"]}}),
             tor_peer(lab.router),
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "ServiceCIDR",
+                "metadata": {"name": "kubernetes"},
+                "spec": {"cidrs": [str(SERVICES)]},
+            },
         )
         cluster.start(node)
-        pids = usage.tree(cluster.agent(node).process.pid)
         before, there = count.now(), 0
         with RouteWatch(lab.router) as watch:
             for size in SIZES:
@@ -58,9 +64,13 @@ def bench() -> None:
                 arrived_at = count.wait_for(before + size, within=ANNOUNCE_SECONDS)
                 table.add("all of them written to the API", "ms", (written_at - began_at) * 1000, who=who)
                 table.add("… and on the router after the last write", "ms", (arrived_at - written_at) * 1000, who=who)
+                wait_until(lambda: cluster.agent(node).ask("status")["phase"] == "IN_SYNC", within=ANNOUNCE_SECONDS)
                 there = size
-                _change(table, who, cluster, node, watch, lab)
+                _change(table.column(who), cluster, node, watch, lab.router)
                 pids = usage.tree(cluster.agent(node).process.pid)
+                stall = float(cluster.agent(node).ask("status")["loop"]["longest_lag_ms"])
+                table.add("longest stall of the event loop so far", "ms", stall, who=who)
+                table.add("CPU of agent and ExaBGP so far", "s", usage.cpu_seconds(*pids), who=who)
                 table.add("memory of agent and ExaBGP", "MiB", usage.rss_mib(*pids), who=who)
         count.close()
     table.show()
@@ -71,7 +81,7 @@ def _router(lab: Lab, node: Node) -> Bird:
     return Bird(lab.router, asn=ROUTER_ASN, router_id="10.99.0.1", neighbors=[neighbor])
 
 
-def _change(table: Table, who: str, cluster: MiniCluster, node: Node, watch: RouteWatch, lab: Lab) -> None:
+def _change(add: Add, cluster: MiniCluster, node: Node, watch: RouteWatch, router: Host) -> None:
     address = IPv4Address(SERVICES[-2])
     prefix = IPv4Network(address)
     for number in range(CHANGES):
@@ -82,13 +92,13 @@ def _change(table: Table, who: str, cluster: MiniCluster, node: Node, watch: Rou
         watch.forget()
         began_at = time.monotonic()
         cluster.api.apply(service)
-        came_at = watch.wait_came(lab.router, prefix, within=CHANGE_SECONDS)
-        table.add("a service comes", "ms", (came_at - began_at) * 1000, who=who)
+        came_at = watch.wait_came(router, prefix, within=CHANGE_SECONDS)
+        add("a service comes", "ms", (came_at - began_at) * 1000)
         time.sleep(PAUSE_SECONDS)
         began_at = time.monotonic()
         cluster.api.delete("Service", name, "default")
-        went_at = watch.wait_went(lab.router, prefix, within=CHANGE_SECONDS)
-        table.add("a service goes", "ms", (went_at - began_at) * 1000, who=who)
+        went_at = watch.wait_went(router, prefix, within=CHANGE_SECONDS)
+        add("a service goes", "ms", (went_at - began_at) * 1000)
         cluster.api.delete("EndpointSlice", f"{name}-ipv4", "default")
 
 
@@ -98,5 +108,3 @@ def _add(cluster: MiniCluster, node: Node, numbers: range) -> None:
         cluster.api.apply(
             service_object(name, [str(SERVICES[number + 10])]), slice_object(name, {node.name: ["10.244.1.2"]})
         )
-
-

@@ -1,6 +1,7 @@
-"""BGP messages as a bench sends them: OPEN, KEEPALIVE, UPDATE of IPv4 unicast, as bytes (RFC 4271 4, RFC 6793, RFC 4724).
+"""BGP messages as a bench sends them: OPEN, KEEPALIVE and UPDATE of IPv4 unicast, as bytes.
 
-Only what a sender of routes needs. It shares no code with the agent, and refuses to read more than a message's type.
+RFC 4271 section 4, with four-byte AS numbers (RFC 6793) and End-of-RIB (RFC 4724). Only what a sender of routes
+needs. It shares no code with the agent, and refuses to read more than a message's type.
 """
 
 from __future__ import annotations

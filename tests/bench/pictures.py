@@ -111,7 +111,7 @@ def hear_mesh(rib: Rib, nodes: int) -> None:
         other = node(number)
         _come_up(rib, other.addresses[0], 64512)
         path = Path(other.addresses[0], other.addresses[0], Attributes(local_pref=100))
-        rib.apply(PathsHeard(other.addresses[0], (), ((path, other.pod_cidrs),)))
+        rib.apply(PathsHeard(other.addresses[0], (), ((path, other.pod_cidrs),)), 0.0)
 
 
 def hear_router(rib: Rib, routes: int) -> None:
@@ -121,11 +121,11 @@ def hear_router(rib: Rib, routes: int) -> None:
     number = 0
     while chunk := tuple(itertools.islice(prefixes, ROUTES_PER_UPDATE)):
         path = Path(ROUTER, ROUTER, Attributes(as_path=(ROUTER_ASN, 65100 + number % 10)))
-        rib.apply(PathsHeard(ROUTER, (), ((path, chunk),)))
+        rib.apply(PathsHeard(ROUTER, (), ((path, chunk),)), 0.0)
         number += 1
 
 
 def _come_up(rib: Rib, peer: IPv4Address, asn: int) -> None:
     rib.apply(
-        SessionUp(peer=peer, router_id=peer, peer_asn=asn, hold_seconds=90, families=frozenset({Family.IPV4}))
+        SessionUp(peer=peer, router_id=peer, peer_asn=asn, hold_seconds=90, families=frozenset({Family.IPV4})), 0.0
     )

@@ -7,11 +7,18 @@ what it saw, and no exit code hangs on it.
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 OURS = "bgpilot"
 ABSENT = "–"
+
+
+class Add(Protocol):
+    def __call__(self, what: str, unit: str, figure: float) -> None: ...
 
 
 @dataclass(slots=True)
@@ -26,7 +33,7 @@ class Row:
 
 
 class Table:
-    """`add` as often as there are runs; `show` prints medians, and how far the runs lie apart when there are several."""
+    """`add` as often as there are runs; `show` prints medians, and how far the runs lie apart."""
 
     def __init__(self, title: str, *contestants: str) -> None:
         self.title = title
@@ -36,6 +43,10 @@ class Table:
     def add(self, what: str, unit: str, figure: float, *, who: str = OURS) -> None:
         self.rows.setdefault(what, Row(what, unit)).samples.setdefault(who, []).append(figure)
 
+    def column(self, who: str) -> Add:
+        """`add` for one contestant."""
+        return partial(self.add, who=who)
+
     def show(self) -> None:
         others = [who for who in self.contestants if who != OURS] if OURS in self.contestants else []
         head = ["", *self.contestants, *(f"ours/{who}" for who in others)]
@@ -44,7 +55,7 @@ class Table:
         print(f"\n{self.title}")
         for line in [head, *body]:
             print("  " + _line(line, widths))
-        print(flush=True)
+        sys.stdout.flush()
 
     def _cells(self, row: Row, others: Iterable[str]) -> list[str]:
         ours = row.median(OURS)

@@ -305,11 +305,10 @@ def test_nothing_is_withdrawn_while_the_api_server_is_away(scene: Scene) -> None
     address = scene.cluster.cluster_ips("web")["ipv4"]
 
     with undisturbed(scene):
-        scene.cluster.control.stop_apiserver()
-        for agent in scene.cluster.agents.values():
-            wait_until(lambda agent=agent: agent.view("status")["picture"]["unhealthy"], within=SECONDS)
-        assert curl(scene.lab.client, address)
-        scene.cluster.control.start()
+        with scene.cluster.api_server_away():
+            for agent in scene.cluster.agents.values():
+                wait_until(lambda agent=agent: agent.view("status")["picture"]["unhealthy"], within=SECONDS)
+            assert curl(scene.lab.client, address)
         for agent in scene.cluster.agents.values():
             wait_until(lambda agent=agent: not agent.view("status")["picture"]["unhealthy"], within=SECONDS)
 

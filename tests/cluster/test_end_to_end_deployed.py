@@ -7,7 +7,9 @@ Only image and cgroups are left out: the programs are those of this checkout (te
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,27 +156,55 @@ def test_its_probes_answer(scene: Scene, name: str) -> None:
     wait_until(lambda: scene.pod.probe(name), within=SECONDS)
 
 
-@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
-def test_an_agent_that_is_restarted_drops_no_session_and_moves_no_route(scene: Scene, end: str) -> None:
+@contextmanager
+def nothing_moves(scene: Scene) -> Iterator[None]:
+    """No session ends, and no route changes, in any kernel and in the router's table."""
     machines = (*scene.lab.nodes.values(), scene.lab.router)
-    before = scene.tables()
-    monitors = [machine.start(["ip", "monitor", "route"], log=f"monitor-{end}") for machine in machines]
-    agent = scene.pod.running["agent"]
-
-    if end == "SIGTERM":
-        assert agent.stop() == 0
-    else:
-        agent.kill()
-    scene.pod.start("agent")
-    wait_until(lambda: scene.pod.status()["phase"] == "IN_SYNC", within=SECONDS)
-    wait_until(lambda: scene.pod.status()["peers"]["established"] == 2, within=SECONDS)
+    tables, flaps = scene.tables(), scene.cluster.flaps()
+    monitors = [machine.start(["ip", "monitor", "route"], log=f"monitor-{time.monotonic_ns()}") for machine in machines]
+    yield
     for monitor in monitors:
         monitor.stop()
-
     assert [scene.tor.times_established(str(node.address())) for node in scene.lab.nodes.values()] == [1, 1]
-    assert set(scene.cluster.flaps().values()) == {0}
-    assert scene.tables() == before
+    assert scene.cluster.flaps() == flaps
+    assert scene.tables() == tables
     assert [monitor.output() for monitor in monitors] == ["", "", ""]
+
+
+def in_sync_again(scene: Scene) -> bool:
+    told = scene.pod.status()
+    return bool(told["phase"] == "IN_SYNC" and told["peers"]["established"] == 2)
+
+
+def test_an_agent_that_ends_in_order_and_comes_back_moves_nothing(scene: Scene) -> None:
+    with nothing_moves(scene):
+        assert scene.pod.running["agent"].stop() == 0
+        scene.pod.start("agent")
+        wait_until(lambda: in_sync_again(scene), within=SECONDS)
+
+
+def test_an_agent_that_crashes_and_comes_back_moves_nothing(scene: Scene) -> None:
+    with nothing_moves(scene):
+        scene.pod.running["agent"].kill()
+        scene.pod.start("agent")
+        wait_until(lambda: in_sync_again(scene), within=SECONDS)
+
+
+def test_an_agent_that_starts_while_the_api_server_is_away_moves_nothing_and_lives(scene: Scene) -> None:
+    with nothing_moves(scene):
+        with scene.cluster.api_server_away():
+            assert scene.pod.running["agent"].stop() == 0
+            scene.pod.start("agent")
+            wait_until(lambda: _reasons(scene) == {"apiUnreachable"}, within=SECONDS)
+            assert scene.pod.status()["phase"] == "LISTING"
+            assert scene.pod.probe("livenessProbe")
+            assert not scene.pod.probe("readinessProbe")
+        wait_until(lambda: in_sync_again(scene), within=SECONDS)
+        wait_until(lambda: scene.pod.probe("readinessProbe"), within=SECONDS)
+
+
+def _reasons(scene: Scene) -> set[str]:
+    return {told["reason"] for told in scene.pod.status()["problems"]}
 
 
 def test_a_service_reaches_the_router_from_there_too(scene: Scene) -> None:

@@ -138,9 +138,12 @@ class EmbeddedApi:
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         return path
 
-    def apply(self, *objects: Object) -> None:
-        """Create or replace whole objects, status included; a namespace that does not exist is made."""
-        self._call(lambda: [self._store.apply(thing) for thing in objects])
+    def apply(self, *objects: Object, checked: bool = True) -> None:
+        """Create or replace whole objects, status included; a namespace that does not exist is made.
+
+        Not `checked`: custom resources are taken as they are, as where the CRDs are older or without a schema.
+        """
+        self._call(lambda: [self._store.apply(thing, checked=checked) for thing in objects])
 
     def merge(self, kind: str, name: str, patch: Object, namespace: str = "") -> None:
         """JSON merge patch of any part of the object, status included."""

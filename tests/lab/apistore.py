@@ -114,8 +114,11 @@ class Store:
             wanted = _with_status(wanted, before)
         return self._save(resource, namespace, name, completed(resource, wanted), before)
 
-    def apply(self, body: Object) -> Object:
-        """Create or replace the whole object, status included: for tests, which may say all at once."""
+    def apply(self, body: Object, *, checked: bool = True) -> Object:
+        """Create or replace the whole object, status included: for tests, which may say all at once.
+
+        Not `checked`: as if its kind had no schema.
+        """
         resource = self._kinds[body["kind"]]
         metadata = body.get("metadata", {})
         namespace = metadata.get("namespace", "default") if resource.namespaced else ""
@@ -124,7 +127,8 @@ class Store:
         wanted = copy.deepcopy(body)
         self._check_place(resource, namespace, metadata.get("name", ""), wanted)
         before = self._shelves[resource].objects.get((namespace, metadata["name"]))
-        return self._save(resource, namespace, metadata["name"], completed(resource, wanted), before)
+        whole = completed(resource, wanted) if checked else wanted
+        return self._save(resource, namespace, metadata["name"], whole, before)
 
     def merge(self, resource: Resource, namespace: str, name: str, patch: Object) -> Object:
         """Merge patch of any part, status included: for tests."""

@@ -30,6 +30,8 @@ class FakeExaBgp:
         self._run_dir = run_dir
         self._generation = 0
         self.refusing: set[str] = set()
+        self.hides_table = False
+        """Answer `error` when asked for the table."""
         self.mute_after: int | None = None
         """Carry out commands, but answer only so many more."""
         self.faults: list[str] = []
@@ -107,6 +109,8 @@ class FakeExaBgp:
             self._reload()
             return True
         if line.startswith("show adj-rib out"):
+            if self.hides_table:
+                return False
             self.say(
                 *(
                     f"{words} family-allowed in-open {said}"

@@ -10,8 +10,10 @@ It refuses to start a router: which one there is, and who peers with it, is the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
+from types import TracebackType
 from typing import Any, Self
 
 from tests.lab.addresses import Network, family_of
@@ -76,7 +78,9 @@ class RealCluster(Fleet):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is not None:  # the logs are gone before anybody could look
+            error.add_note(self.lab.logs())
         self.close()
 
     def close(self) -> None:
@@ -86,6 +90,15 @@ class RealCluster(Fleet):
     def apply(self, *objects: Object) -> None:
         """Through strict validation, as `kubectl apply --server-side`."""
         self.control.apply(*objects)
+
+    @contextmanager
+    def api_server_away(self) -> Iterator[None]:
+        """Inside, nothing listens at its address; afterwards it answers again."""
+        self.control.stop_apiserver()
+        try:
+            yield
+        finally:
+            self.control.start()
 
     # Nodes.
 
@@ -149,7 +162,7 @@ class RealCluster(Fleet):
         self._patch_pod(name, ready=ready)
 
     def terminate(self, name: str) -> None:
-        """It is asked to end, and for as long as a kubelet would give it stays there and serves: `remove_pod` ends it."""
+        """It is asked to end, and goes on serving as a pod does in the time it is given: `remove_pod` ends it."""
         self.api.delete(f"{PODS}/{name}", {"gracePeriodSeconds": TERMINATING_SECONDS})
 
     def remove_pod(self, pod: CniPod, name: str) -> None:

@@ -70,7 +70,7 @@ class Stage:
         for event in events:
             if isinstance(event, tuple):
                 for said in event:
-                    prefixes |= frozenset(self.rib.apply(said))
+                    prefixes |= frozenset(self.rib.apply(said, 0.0))
             else:
                 keys |= self.world.apply(event)
         return Dirty(keys=keys, prefixes=prefixes)

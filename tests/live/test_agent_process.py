@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,21 +93,30 @@ class Scene:
 
     def wait_whole(self) -> None:
         """Kernels, sessions and the routers' tables are as they should be."""
+        wait_until(self._whole, within=60)
+
+    def _whole(self) -> bool:
         for node in self.lab.nodes.values():
-            wait_until(lambda node=node: node.kernel_routes("ipv4", "proto", OUR_PROTOCOL) == self.wanted(node))
-            wait_until(lambda node=node: self.cluster.agent(node).ask("status")["phase"] == "IN_SYNC")
+            assert node.kernel_routes("ipv4", "proto", OUR_PROTOCOL) == self.wanted(node)
+            assert self.cluster.agent(node).ask("status")["phase"] == "IN_SYNC"
+        pods = {str(node.pod_cidrs["ipv4"]) for node in self.lab.nodes.values()}
         for frr in (self.frr, self.other_frr):
-            wait_until(lambda frr=frr: len(frr.established()) == len(self.lab.nodes))
-            for node in self.lab.nodes.values():
-                wait_until(lambda frr=frr, node=node: str(node.pod_cidrs["ipv4"]) in frr.routes("ipv4"))
+            assert len(frr.established()) == len(self.lab.nodes)
+            assert pods <= frr.routes("ipv4").keys()
+        return True
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
+def site() -> Iterator[Lab]:
     with Lab(nodes=2, routers=2, families=("ipv4",)) as lab:
-        built = Scene(lab)
-        yield built
-        built.cluster.close()
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def scene(site: Lab) -> Iterator[Scene]:
+    built = Scene(site)
+    yield built
+    built.cluster.close()
 
 
 @pytest.fixture(autouse=True)
@@ -137,30 +147,30 @@ class Writes:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._monitor = node.start(["ip", "monitor", "route"], log="monitor")
-        self._mark("192.0.2.1")
+        self.monitor = node.start(["ip", "monitor", "route"], log=f"monitor-{len(node.processes)}")
+        self._wait_shown("192.0.2.1")
 
     def so_far(self) -> list[str]:
-        self._mark("192.0.2.2")
-        return [line for line in self._monitor.output().splitlines() if f"proto {OUR_PROTOCOL} " in line]
+        self._wait_shown("192.0.2.2")
+        return [line for line in self.monitor.output().splitlines() if f"proto {OUR_PROTOCOL} " in line]
 
-    def _mark(self, address: str) -> None:
+    def _wait_shown(self, address: str) -> None:
         """Until a change of ours own is shown, and with it all before."""
 
         def shown() -> bool:
-            self._node.ip("route", "replace", address, "dev", "lo", "proto", "static")
-            return f"{address} dev lo" in self._monitor.output()
+            self.monitor.require_alive()
+            for verb in ("add", "del"):  # a replacement by the same is no news to the kernel
+                self._node.ip("route", verb, address, "dev", "lo", "proto", "static")
+            return f"Deleted {address} dev lo" in self.monitor.output()
 
         wait_until(shown)
-        self._node.ip("route", "del", address, "dev", "lo")
 
 
 @contextmanager
 def kernel_writes(node: Node) -> Iterator[Writes]:
-    (node.run_dir / "monitor.log").unlink(missing_ok=True)
     writes = Writes(node)
     yield writes
-    node.processes[-1].stop()
+    writes.monitor.stop()
 
 
 def test_sigterm_ends_it_with_zero_and_exabgp_with_it_and_the_kernel_keeps_the_routes(scene: Scene) -> None:
@@ -186,6 +196,20 @@ def test_an_agent_that_is_killed_takes_exabgp_along_and_the_next_start_works(sce
     assert node.kernel_routes("ipv4", "proto", OUR_PROTOCOL) == scene.wanted(node)
     agent.restart()
     scene.wait_whole()
+
+
+def test_exabgp_that_is_killed_is_started_again_and_no_kernel_route_is_touched(scene: Scene) -> None:
+    node = scene.lab.node(CHILD)
+    before = scene.other_frr.times_established(str(node.address()))
+    with kernel_writes(node) as writes:
+        (exabgp,) = (pid for pid, line in programs(node).items() if "bgp.launcher" in line)
+
+        os.kill(exabgp, signal.SIGKILL)
+
+        wait_until(lambda: any("bgp.launcher" in line for pid, line in programs(node).items() if pid != exabgp))
+        wait_until(lambda: scene.other_frr.times_established(str(node.address())) > before)
+        scene.wait_whole()
+        assert writes.so_far() == []
 
 
 @pytest.mark.parametrize("number", [CHILD, EXTERNAL], ids=["child", "external"])
@@ -249,8 +273,9 @@ def test_a_password_is_nowhere_but_in_the_file_for_exabgp(scene: Scene) -> None:
         agent = scene.cluster.agent(node)
         assert agent.ask("peers")["peers"][router]["is_up"]
         said = [agent.process.output(), scene.speaker.output()]
-        for words in (["peers"], ["peer", router], ["routes"], ["fib"], ["explain", router], ["status"]):
-            said += [agent.cli(*words, "-o", form).stdout for form in ("table", "json")]
+        output = "table" if node is scene.lab.node(CHILD) else "json"
+        asked = (["peers"], ["peer", router], ["routes"], ["fib"], ["explain", router], ["status"])
+        said += [agent.cli(*words, "-o", output).stdout for words in asked]
         said.append(node.run(["curl", "-sS", "http://127.0.0.1:9817/metrics"]).stdout)
         for pid, command in programs(node).items():
             said += [command, Path("/proc", str(pid), "environ").read_text()]

@@ -15,7 +15,16 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.lab.api import EmbeddedApi
-from tests.lab.minicluster import API_PORT, BGPILOT, LAB_HOLD_SECONDS, Agent, MiniCluster, custom, node_object
+from tests.lab.minicluster import (
+    API_PORT,
+    BGPILOT,
+    LAB_HOLD_SECONDS,
+    OUR_PROTOCOL,
+    Agent,
+    MiniCluster,
+    custom,
+    node_object,
+)
 from tests.lab.procs import Process, run
 from tests.lab.topology import Lab, Node
 from tests.lab.wait import wait_until
@@ -53,6 +62,7 @@ def _clean(site: Lab) -> Iterator[None]:
     yield
     for node in site.nodes.values():
         node.kill_all()
+        node.ip("route", "flush", "proto", OUR_PROTOCOL)
 
 
 def start(
@@ -281,7 +291,8 @@ def test_everything_that_a_flag_says_an_environment_variable_can_say(cluster: Mi
     assert "bgpilot_build_info" in node.run(["curl", "-sS", "http://127.0.0.1:9901/metrics"]).stdout
     assert node.run(["curl", "-sS", "http://127.0.0.1:9902/livez"]).stdout == "ok\n"
     wait_until(lambda: "speakerDown" in process.output())
-    assert process.stop() == 0
+    process.terminate()
+    assert process.wait(within=10) == 0
     assert '{"' not in process.output(), "the console's format, not JSON"
     assert "info" not in process.output(), "warnings only"
     node.ip("route", "flush", "proto", "201")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -53,6 +54,14 @@ def test_no_path_has_no_best():
 )
 def test_the_better_path_alone_is_used(better, worse):
     assert chosen(better, worse) == chosen(worse, better) == (better,)
+
+
+def test_a_path_of_a_peer_that_is_away_is_used_when_there_is_no_other():
+    away, there = path(EXT_A, as_path=(1,)), path(INT_A, local_pref=1, as_path=(2, 3, 4))
+    infos = {**INFO, EXT_A: replace(INFO[EXT_A], away=True)}
+
+    assert best([away, there], peer_of=infos.__getitem__) == (there,)
+    assert best([away], peer_of=infos.__getitem__) == (away,)
 
 
 def test_med_is_compared_between_paths_of_the_same_neighbour_only():

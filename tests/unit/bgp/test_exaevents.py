@@ -77,6 +77,7 @@ def test_an_open_has_the_real_as_and_flags_under_their_right_names() -> None:
         families=frozenset(Family),
         restart_seconds=120,
         restarting=True,
+        restart_families=frozenset(Family),
         forwarding_kept=frozenset({Family.IPV4}),
         route_refresh=True,
     )

@@ -14,11 +14,12 @@ from bgp.model import (
     Family,
     Path,
     PathsHeard,
+    PeerRemoved,
     SessionDown,
     SessionUp,
     SpeakerLost,
 )
-from bgp.rib import Rib
+from bgp.rib import OWN_STALE_SECONDS, Rib
 
 A, B, C = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3))
 P, Q, P6 = (ip_network(p) for p in ("10.0.0.0/24", "10.0.1.0/24", "fd00::/64"))
@@ -28,8 +29,22 @@ def path(peer, med=0):
     return Path(peer, peer, Attributes(med=med))
 
 
-def up(peer):
-    return SessionUp(peer=peer, router_id=peer, peer_asn=64512, hold_seconds=90, families=frozenset(Family))
+BOTH = frozenset(Family)
+RESTART_SECONDS = 60
+
+
+def up(peer, **more):
+    said = {"router_id": peer, "peer_asn": 64512, "hold_seconds": 90, "families": BOTH}
+    return SessionUp(peer=peer, **{**said, **more})
+
+
+def restartable(peer, **more):
+    """A session with a peer that can restart."""
+    return up(peer, restart_seconds=RESTART_SECONDS, restart_families=BOTH, **more)
+
+
+def lost(peer):
+    return SessionDown(peer, "closed", without_notification=True)
 
 
 def heard(peer, *prefixes, med=0):
@@ -45,121 +60,272 @@ paths_heard = st.builds(
     prefixes,
     st.lists(st.tuples(st.integers(0, 1), some_prefixes), max_size=2),
 )
+families = st.sampled_from([BOTH, BOTH, frozenset({Family.IPV6}), frozenset()])
 events = st.one_of(
     *[paths_heard] * 8,
-    st.builds(up, peers),
-    st.builds(SessionDown, peers, st.just("x")),
+    st.builds(
+        lambda peer, restart, families, kept, restarting: up(
+            peer,
+            families=families,
+            restart_seconds=60 if restart else None,
+            restart_families=restart,
+            forwarding_kept=kept,
+            restarting=restarting,
+        ),
+        peers,
+        families,
+        families,
+        families,
+        st.booleans(),
+    ),
+    st.builds(SessionDown, peers, st.just("x"), st.booleans()),
+    st.builds(PeerRemoved, peers),
     st.builds(EndOfRib, peers, st.sampled_from(list(Family))),
     st.builds(SpeakerLost, st.just("x")),
 )
 
 
-def apply_to_model(model, event):
-    """The definition: one flat table of (peer, prefix)."""
-    match event:
-        case PathsHeard():
-            for prefix in event.withdrawn:
-                model.pop((event.peer, prefix), None)
-            for its_path, its_prefixes in event.announced:
-                model.update(dict.fromkeys([(event.peer, prefix) for prefix in its_prefixes], its_path))
-        case SessionUp() | SessionDown():
-            for key in [key for key in model if key[0] == event.peer]:
-                del model[key]
-        case SpeakerLost():
-            model.clear()
+class Model:
+    """The definition, on one flat table of (peer, prefix); a session is the last one with the peer, up or not."""
+
+    def __init__(self):
+        self.paths, self.stale, self.until = {}, set(), {}
+        self.up, self.away = {}, set()
+
+    def of(self, peer):
+        return {key for key in self.paths if key[0] == peer}
+
+    def forget(self, keys):
+        for key in list(keys):
+            del self.paths[key]
+        self.stale &= self.paths.keys()
+
+    def apply(self, event, now):  # noqa: C901  # a table of cases
+        match event:
+            case PathsHeard(peer) if peer in self.away:
+                pass
+            case PathsHeard(peer):
+                heard = [(peer, prefix) for prefix in event.withdrawn]
+                self.forget(self.paths.keys() & set(heard))
+                for its_path, its_prefixes in event.announced:
+                    self.paths.update({(peer, prefix): its_path for prefix in its_prefixes})
+                    self.stale -= {(peer, prefix) for prefix in its_prefixes}
+            case SessionUp(peer=peer):
+                restarted = peer in self.away or event.restarting
+                kept = event.families & event.forwarding_kept if restarted else event.families
+                self.forget({key for key in self.of(peer) if Family.of(key[1]) not in kept})
+                if restarted or not self.has_stale(peer):
+                    self.until[peer] = now + OWN_STALE_SECONDS
+                self.stale |= self.of(peer)
+                self.up[peer] = event
+                self.away.discard(peer)
+            case SessionDown(peer):
+                self.down(peer, self.up.pop(peer, None), event, now)
+            case EndOfRib(peer, family):
+                self.forget({key for key in self.of(peer) & self.stale if Family.of(key[1]) is family})
+            case PeerRemoved(peer):
+                self.up.pop(peer, None)
+                self.forget(self.of(peer))
+            case SpeakerLost():
+                self.up.clear()
+                for peer in (A, B, C):
+                    if not self.of(peer) <= self.stale:
+                        self.until[peer] = now + OWN_STALE_SECONDS
+                        self.stale |= self.of(peer)
+        self.away &= {peer for peer, _ in self.paths}
+
+    def has_stale(self, peer):
+        return bool(self.of(peer) & self.stale)
+
+    def down(self, peer, was_up, event, now):
+        if was_up is None:
+            self.forget(self.of(peer) if not self.has_stale(peer) else ())
+            return
+        kept = was_up.restart_families if event.without_notification and was_up.restart_seconds else ()
+        self.forget(key for key in self.of(peer) if key in self.stale or Family.of(key[1]) not in kept)
+        self.stale |= self.of(peer)
+        self.away.add(peer)
+        self.until[peer] = now + (was_up.restart_seconds or 0)
+
+    def expire(self, now):
+        self.forget({key for key in self.stale if self.until[key[0]] <= now})
+        self.away &= {peer for peer, _ in self.paths}
 
 
-@settings(max_examples=120, deadline=None)
-@given(st.lists(events, min_size=3, max_size=20))
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(events, st.sampled_from([0, 1, 70])), min_size=3, max_size=25))
 def test_the_rib_equals_a_flat_table_and_names_every_prefix_that_changed(history):
-    rib, model = Rib(), {}
-    for event in history:
-        before = dict(model)
-        apply_to_model(model, event)
-        changed = rib.apply(event)
+    rib, model, now = Rib(), Model(), 0.0
+    for event, seconds in history:
+        now += seconds
+        before, away = dict(model.paths), set(model.away)
+        model.expire(now)
+        changed = {*rib.expire(now)}
+        model.apply(event, now)
+        answer = rib.apply(event, now)
+        changed |= set(answer)
 
-        assert {prefix for peer, prefix in before.items() ^ model.items() for _, prefix in [peer]} <= set(changed)
-        assert len(set(changed)) == len(changed)
-        assert set(rib.prefixes()) == {prefix for _, prefix in model}
+        assert {prefix for _, prefix in dict(before.items() ^ model.paths.items())} <= changed
+        assert {prefix for peer, prefix in model.paths if peer in away ^ model.away} <= changed
+        assert len(set(answer)) == len(answer)
+        assert set(rib.prefixes()) == {prefix for _, prefix in model.paths}
+        assert (rib.next_expiry_at is None) == (not model.stale)
         for prefix in (P, Q, P6):
-            assert dict(rib.paths(prefix)) == {peer: it for (peer, held), it in model.items() if held == prefix}
+            assert dict(rib.paths(prefix)) == {peer: it for (peer, held), it in model.paths.items() if held == prefix}
         for peer in (A, B, C):
-            assert dict(rib.heard_from(peer)) == {held: it for (of, held), it in model.items() if of == peer}
+            assert rib.is_away(peer) == (peer in model.away)
+            assert rib.session(peer) == model.up.get(peer)
+            assert dict(rib.heard_from(peer)) == {held: it for (of, held), it in model.paths.items() if of == peer}
             for family in Family:
-                mine = [held for of, held in model if of == peer and Family.of(held) is family]
+                mine = [held for of, held in model.paths if of == peer and Family.of(held) is family]
                 assert rib.count(peer, family) == len(mine)
+    rib.expire(float("inf"))
+    assert rib.next_expiry_at is None
+    assert {peer for peer in (A, B, C) if rib.heard_from(peer)} <= model.up.keys() | {key[0] for key in model.paths}
 
 
 def test_hearing_the_same_again_changes_nothing():
     rib = Rib()
-    rib.apply(heard(A, P, Q))
+    rib.apply(heard(A, P, Q), 0.0)
 
-    assert set(rib.apply(heard(A, P, Q))) == set()
-    assert set(rib.apply(heard(A, P, med=5))) == {P}
+    assert set(rib.apply(heard(A, P, Q), 0.0)) == set()
+    assert set(rib.apply(heard(A, P, med=5), 0.0)) == {P}
 
 
 def test_paths_of_several_peers_stand_side_by_side_and_one_that_is_withdrawn_leaves_the_others():
     rib = Rib()
     for peer in (A, B, C):
-        rib.apply(heard(peer, P))
+        rib.apply(heard(peer, P), 0.0)
     assert rib.paths(P) == {peer: path(peer) for peer in (A, B, C)}
 
-    assert set(rib.apply(PathsHeard(B, withdrawn=(P, Q)))) == {P}
+    assert set(rib.apply(PathsHeard(B, withdrawn=(P, Q)), 0.0)) == {P}
 
     assert rib.paths(P) == {A: path(A), C: path(C)}
 
 
 def test_prefixes_are_counted_by_family_and_withdrawn_ones_no_longer():
     rib = Rib()
-    rib.apply(heard(A, P, Q, P6))
+    rib.apply(heard(A, P, Q, P6), 0.0)
     assert [rib.count(A, family) for family in (Family.IPV4, Family.IPV6)] == [2, 1]
 
-    rib.apply(PathsHeard(A, withdrawn=(P, P6)))
+    rib.apply(PathsHeard(A, withdrawn=(P, P6)), 0.0)
 
     assert [rib.count(A, family) for family in (Family.IPV4, Family.IPV6)] == [1, 0]
 
 
 def test_withdrawals_of_an_update_come_before_its_announcements():
     rib = Rib()
-    rib.apply(PathsHeard(A, withdrawn=(P,), announced=((path(A), (P,)),)))
+    rib.apply(PathsHeard(A, withdrawn=(P,), announced=((path(A), (P,)),)), 0.0)
 
     assert rib.paths(P) == {A: path(A)}
 
 
-def test_a_session_that_comes_up_again_starts_empty_and_unsynced():
+def test_a_session_told_up_again_is_unsynced_and_keeps_what_is_told_again_only():
     rib = Rib()
-    rib.apply(up(A))
-    rib.apply(heard(A, P))
-    rib.apply(EndOfRib(A, Family.IPV4))
+    rib.apply(up(A), 0.0)
+    rib.apply(heard(A, P, Q), 0.0)
+    rib.apply(EndOfRib(A, Family.IPV4), 0.0)
     assert rib.synced(A) == {Family.IPV4}
 
-    assert set(rib.apply(up(A))) == {P}
+    rib.apply(up(A), 5.0)
     assert rib.synced(A) == frozenset()
-    assert rib.session(A) == up(A)
-    assert not rib.paths(P)
+    assert set(rib.prefixes()) == {P, Q}
+    assert set(rib.apply(heard(A, P), 6.0)) == set()
+    assert set(rib.apply(EndOfRib(A, Family.IPV4), 7.0)) == {Q}
+    assert set(rib.prefixes()) == {P}
+    assert rib.next_expiry_at is None
 
 
 def test_a_session_that_ends_takes_only_its_own_paths_along():
     rib = Rib()
     for peer in (A, B):
-        rib.apply(up(peer))
-        rib.apply(heard(peer, P))
-    rib.apply(heard(A, Q))
+        rib.apply(up(peer), 0.0)
+        rib.apply(heard(peer, P), 0.0)
+    rib.apply(heard(A, Q), 0.0)
 
-    assert set(rib.apply(SessionDown(A, "hold timer"))) == {P, Q}
+    assert set(rib.apply(SessionDown(A, "hold timer"), 0.0)) == {P, Q}
     assert rib.paths(P) == {B: path(B)}
     assert rib.session(A) is None
     assert set(rib.prefixes()) == {P}
 
 
-def test_the_speaker_lost_ends_every_session():
+def test_the_speaker_lost_ends_every_session_and_keeps_the_paths_until_they_are_told_again():
     rib = Rib()
-    rib.apply(up(A))
-    rib.apply(heard(A, P))
+    for peer in (A, B):
+        rib.apply(up(peer), 0.0)
+        rib.apply(heard(peer, P, Q), 0.0)
 
-    assert set(rib.apply(SpeakerLost("killed"))) == {P}
+    assert set(rib.apply(SpeakerLost("killed"), 10.0)) == set()
     assert rib.session(A) is None
-    assert not rib.prefixes()
+    assert rib.heard_on(A) == up(A)
+    assert not rib.is_away(A)
+    rib.apply(up(A), 12.0)
+    rib.apply(heard(A, P), 12.0)
+    rib.apply(EndOfRib(A, Family.IPV4), 12.0)
+    assert {prefix: set(rib.paths(prefix)) for prefix in rib.prefixes()} == {P: {A, B}, Q: {B}}
+    assert rib.next_expiry_at == 10.0 + OWN_STALE_SECONDS
+
+    assert set(rib.expire(10.0 + OWN_STALE_SECONDS)) == {P, Q}
+    assert {prefix: set(rib.paths(prefix)) for prefix in rib.prefixes()} == {P: {A}}
+
+
+def test_a_speaker_that_is_lost_again_and_again_without_hearing_anything_keeps_nothing_for_ever():
+    rib = Rib()
+    rib.apply(up(A), 0.0)
+    rib.apply(heard(A, P), 0.0)
+    for now in (0.0, 50.0, 100.0):
+        rib.apply(SpeakerLost("killed"), now)
+        rib.apply(up(A), now + 1)
+
+    assert rib.next_expiry_at == OWN_STALE_SECONDS
+
+
+def test_a_peer_that_ends_with_a_notification_or_cannot_restart_takes_its_paths_along():
+    for session, end in (
+        (restartable(A), SessionDown(A, "sent 4/0 Hold Timer Expired")),
+        (up(A), lost(A)),
+        (up(A, restart_seconds=120), lost(A)),
+        (restartable(A), PeerRemoved(A)),
+    ):
+        rib = Rib()
+        rib.apply(session, 0.0)
+        rib.apply(heard(A, P), 0.0)
+
+        assert set(rib.apply(end, 1.0)) == {P}
+        assert not rib.prefixes()
+        assert rib.next_expiry_at is None
+
+
+def test_a_peer_that_may_be_restarting_is_away_until_it_is_back_or_its_time_is_up():
+    for comes_back in (True, False):
+        rib = Rib()
+        rib.apply(restartable(A), 0.0)
+        rib.apply(heard(A, P, P6), 0.0)
+        assert set(rib.apply(lost(A), 10.0)) == {P, P6}
+        rib.apply(SessionDown(A, "connection refused", without_notification=True), 11.0)
+        assert rib.is_away(A)
+        assert set(rib.prefixes()) == {P, P6}
+
+        if comes_back:
+            back = restartable(A, restarting=True, forwarding_kept=frozenset({Family.IPV4}))
+            assert set(rib.apply(back, 20.0)) == {P, P6}
+            assert set(rib.prefixes()) == {P}, "it has not kept forwarding IPv6"
+            assert rib.next_expiry_at == 20.0 + OWN_STALE_SECONDS
+        else:
+            assert set(rib.expire(10.0 + RESTART_SECONDS)) == {P, P6}
+        assert not rib.is_away(A)
+
+
+def test_a_peer_that_is_lost_twice_without_telling_all_keeps_what_it_told_last():
+    rib = Rib()
+    rib.apply(restartable(A), 0.0)
+    rib.apply(heard(A, P, Q), 0.0)
+    rib.apply(lost(A), 1.0)
+    rib.apply(restartable(A, forwarding_kept=BOTH), 2.0)
+    rib.apply(heard(A, P), 3.0)
+    rib.apply(lost(A), 4.0)
+
+    assert set(rib.prefixes()) == {P}
 
 
 def test_a_hundred_thousand_prefixes_are_taken_in_and_dropped_in_one_go():
@@ -167,9 +333,9 @@ def test_a_hundred_thousand_prefixes_are_taken_in_and_dropped_in_one_go():
     rib = Rib()
     started_at = time.process_time()
     for first in range(0, len(many), 500):
-        rib.apply(heard(A, *many[first : first + 500]))
+        rib.apply(heard(A, *many[first : first + 500]), 0.0)
     assert rib.count(A, Family.IPV4) == 100_000
-    rib.apply(SessionDown(A, "x"))
+    rib.apply(SessionDown(A, "x"), 0.0)
 
     assert time.process_time() - started_at < 5.0  # measured 0.5 s; a square would take hours
     assert not rib.prefixes()

@@ -33,6 +33,7 @@ def opened(direction: Direction, **more: Any) -> Opened:
         "families": frozenset(Family),
         "restart_seconds": 120,
         "restarting": False,
+        "restart_families": frozenset(),
         "forwarding_kept": frozenset(),
         "route_refresh": True,
     }
@@ -95,6 +96,18 @@ def test_a_session_told_twice_comes_up_once_and_another_one_again() -> None:
     assert [type(event) for event in sessions.heard(UP, 1.0)] == [SessionUp]
     assert sessions.heard(UP, 2.0) == []
     assert [type(event) for event in sessions.heard(CameUp(PEER, "2.0"), 3.0)] == [SessionUp]
+
+
+@pytest.mark.parametrize(
+    ("notified", "without"),
+    [([], True), ([Notified(PEER, Direction.SENT, 4, 0, "")], False)],
+    ids=["none", "hold-timer"],
+)
+def test_a_session_that_ends_says_whether_there_was_a_notification(notified: list[Heard], without: bool) -> None:
+    (down,) = after(SENT, RECEIVED, UP, *notified).heard(WentDown(PEER, "x"), 9.0)
+
+    assert isinstance(down, SessionDown)
+    assert down.without_notification is without
 
 
 def test_a_lost_session_is_a_flap_with_the_notification_as_its_cause() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bgp.model import (
     Family,
     PathsHeard,
     Peer,
+    PeerRemoved,
     Route,
     RouteKey,
     SessionUp,
@@ -280,3 +282,37 @@ async def test_a_new_bridge_takes_the_place_of_one_that_hangs(ear: Ear) -> None:
 
 async def test_the_socket_is_ours_alone(ear: Ear) -> None:
     assert ear.link._path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_table_that_is_refused_stops_nothing_and_is_asked_for_again(rig: Rig) -> None:
+    rig.exabgp.hides_table = True
+    await rig.exabgp.connect()
+    await rig.tell(a_route(1))
+    await eventually(lambda: any(line.startswith("show") for line in rig.exabgp.heard))
+    rig.exabgp.hides_table = False
+
+    await eventually(lambda: rig.speaker.in_sync, within=60)
+    assert rig.told() == rig.wanted()
+    assert not rig.speaker.failed.done()
+
+
+async def test_what_a_peer_said_is_void_when_it_is_removed_or_another_one_takes_its_place(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.comes_up(str(TOR.address))
+    await eventually(lambda: rig.events)
+
+    rig.peers = {TOR.address: replace(TOR, hold_seconds=30)}
+    await rig.tell()
+    await rig.in_sync()
+    assert PeerRemoved(TOR.address) not in rig.events
+    rig.peers = {TOR.address: replace(TOR, peer_asn=65002)}
+    await rig.tell()
+    await rig.in_sync()
+    assert rig.events.count(PeerRemoved(TOR.address)) == 1
+    rig.peers = {}
+    await rig.tell()
+    await rig.in_sync()
+
+    assert rig.events.count(PeerRemoved(TOR.address)) == 2

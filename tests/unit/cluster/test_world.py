@@ -1,6 +1,7 @@
 """The picture: what goes in is what is there, whatever the order; and only the keys that changed are said to have."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_network
 
 from hypothesis import given, settings
@@ -102,7 +103,22 @@ def test_an_object_that_does_not_parse_keeps_its_last_good_record_and_its_proble
     assert world.apply(Malformed(key, BROKEN)) == frozenset()
     assert world.apply(Listed(Kind.ENDPOINT_SLICE, {}, {key: BROKEN})) == frozenset()
     assert world.get(key) == slice_of("a")
-    assert world.problems == {BROKEN}
+    assert world.problems == {replace(BROKEN, message="does not parse: its last good version stays in force")}
+
+
+def test_an_object_that_never_parsed_is_said_to_be_left_out() -> None:
+    world = World()
+    world.apply(Malformed(slice_key("a"), BROKEN))
+
+    assert world.problems == {replace(BROKEN, message="does not parse: it is left out")}
+
+
+def test_a_secret_that_was_never_found_has_no_good_version() -> None:
+    world, key = World(), Key(Kind.SECRET, "default", "a")
+    world.apply(Applied(key, Secret(name="a", found=False)))
+    world.apply(Malformed(key, BROKEN))
+
+    assert [problem.message for problem in world.problems] == ["does not parse: it is left out"]
 
 
 def test_an_object_that_parses_again_or_is_gone_has_no_problem() -> None:
@@ -115,7 +131,7 @@ def test_an_object_that_parses_again_or_is_gone_has_no_problem() -> None:
         Listed(Kind.ENDPOINT_SLICE, {}),
     ):
         world.apply(Malformed(key, BROKEN))
-        assert world.problems == {BROKEN}
+        assert len(world.problems) == 1
         world.apply(mended)
         assert world.problems == frozenset()
 

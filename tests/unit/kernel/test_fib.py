@@ -168,6 +168,27 @@ async def test_a_claimed_route_is_removed_without_a_sweep(bench):
     assert bench.fib.adopted == {B.key}
 
 
+async def test_an_adopted_route_keeps_next_hops_that_nobody_has_claimed_yet_until_the_sweep(bench):
+    both, one = route("10.0.0.0/24", "192.0.2.2", "192.0.2.3"), route("10.0.0.0/24", "192.0.2.2")
+    await bench.run(both)
+    bench.new_driver()
+    await bench.fib.resync()
+    bench.world.writes.clear()
+    await bench.run(one, dirty=[A.key], sweep=False)
+    assert bench.fib.actual == by_key([both])
+    await bench.run(both, dirty=[A.key], sweep=False)
+    assert bench.world.writes == []
+    bench.new_driver()
+    await bench.fib.resync()
+
+    await bench.run(one, dirty=[A.key], sweep=True)
+    assert bench.fib.next_retry_at == bench.now, "the sweep leaves the next install something to do"
+    await bench.run(one, dirty=())
+
+    assert bench.fib.actual == by_key([one])
+    assert bench.fib.next_retry_at is None
+
+
 async def test_the_sweep_heeds_what_is_held(bench):
     await bench.run(A, B)
     bench.new_driver()

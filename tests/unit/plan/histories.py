@@ -39,10 +39,12 @@ from agent.plan.picture import Dirty, Picture
 from bgp.model import (
     Attributes,
     BgpEvent,
+    EndOfRib,
     Family,
     Password,
     Path,
     PathsHeard,
+    PeerRemoved,
     SessionDown,
     SessionUp,
     SpeakerLost,
@@ -213,8 +215,15 @@ _events = st.one_of(
         peer_asn=st.just(64512),
         hold_seconds=st.just(90),
         families=st.just(frozenset(Family)),
+        restart_seconds=st.sampled_from((None, 60)),
+        restart_families=st.just(frozenset(Family)),
+        forwarding_kept=st.sampled_from((frozenset(), frozenset(Family))),
     ),
-    st.builds(SessionDown, peer=st.sampled_from(_PEER_ADDRESSES), reason=st.just("gone")),
+    st.builds(
+        SessionDown, peer=st.sampled_from(_PEER_ADDRESSES), reason=st.just("gone"), without_notification=st.booleans()
+    ),
+    st.builds(EndOfRib, st.sampled_from(_PEER_ADDRESSES), st.sampled_from(tuple(Family))),
+    st.builds(PeerRemoved, st.sampled_from(_PEER_ADDRESSES)),
     st.just(SpeakerLost("gone")),
 )
 _ETH0 = Interface(2, "eth0", up=True, addresses=(ip_interface("10.0.0.2/24"), ip_interface("fd00::2/64")))
@@ -249,7 +258,7 @@ class Cluster:
         self.dirty = replace(self.dirty, keys=self.dirty.keys | self.world.apply(Gone(key)))
 
     def hear(self, event: BgpEvent) -> None:
-        self.dirty = replace(self.dirty, prefixes=self.dirty.prefixes | frozenset(self.rib.apply(event)))
+        self.dirty = replace(self.dirty, prefixes=self.dirty.prefixes | frozenset(self.rib.apply(event, 0.0)))
 
     def link(self, interfaces: tuple[Interface, ...]) -> None:
         self.interfaces = interfaces

@@ -123,8 +123,8 @@ class Scene:
             state=SessionState.ESTABLISHED, since=NOW - 3661, up=up, flaps=2, synced=frozenset({Family.IPV4})
         )
         self.outbox.peer_added(address)
-        self.rib.apply(up)
-        self.rib.apply(EndOfRib(address, Family.IPV4))
+        self.rib.apply(up, 0.0)
+        self.rib.apply(EndOfRib(address, Family.IPV4), 0.0)
 
     def announce(self, to, prefix, *, answer=True, **attributes):
         key, route = RouteKey(to, prefix), Route(prefix, US, Attributes(**attributes))
@@ -140,7 +140,8 @@ class Scene:
             self.kernel.actual[route.key] = route
 
     def hear(self, address, *prefixes, reason=None, **attributes):
-        self.rib.apply(PathsHeard(address, announced=((Path(address, address, Attributes(**attributes)), prefixes),)))
+        path = Path(address, address, Attributes(**attributes))
+        self.rib.apply(PathsHeard(address, announced=((path, prefixes),)), 0.0)
         if reason:
             self.refused_in.update({RouteKey(address, prefix): reason for prefix in prefixes})
 

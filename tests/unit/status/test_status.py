@@ -81,7 +81,7 @@ def test_a_dry_run_is_ready_once_it_can_plan():
 
 def test_peers_that_are_not_synced_are_waited_for_thirty_seconds():
     scene, readiness = Scene(), Readiness()
-    scene.rib.apply(SessionDown(MATE, "x"))
+    scene.rib.apply(SessionDown(MATE, "x"), 0.0)
     begun_at = NOW - 10
     status = scene.status(speaking_at=begun_at)
 
@@ -98,7 +98,7 @@ def test_all_peers_synced_is_ready_at_once_and_losing_one_later_changes_nothing(
     assert readiness.reasons(scene.status(speaking_at=NOW - 1), NOW) == ()
 
     scene.states[TOR6] = scene.down_state()
-    scene.rib.apply(SessionDown(TOR6, "died"))
+    scene.rib.apply(SessionDown(TOR6, "died"), 0.0)
 
     assert readiness.reasons(scene.status(speaking_at=NOW - 1), NOW) == ()
 
@@ -110,10 +110,10 @@ def test_end_of_rib_of_each_family_of_the_session_is_needed():
     assert Readiness().reasons(status, NOW) == ()
 
     scene.session_up(TOR)
-    scene.rib.apply(SessionDown(TOR, "x"))
+    scene.rib.apply(SessionDown(TOR, "x"), 0.0)
     assert words(Readiness().reasons(status, NOW)) == ["peerNotSynced"]
 
-    scene.rib.apply(EndOfRib(TOR, Family.IPV4))
+    scene.rib.apply(EndOfRib(TOR, Family.IPV4), 0.0)
     assert Readiness().reasons(status, NOW) == ()
 
 

@@ -1,0 +1,141 @@
+"""The pass, end to end without a network: real picture, planner and kernel driver, the kernel in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import AsyncIterator
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from agent.cluster.world import World
+from agent.inbox import Inbox
+from agent.kernel.fib import Fib
+from agent.kernel.table import KernelError
+from agent.loop import Loop, Phase
+from agent.model import ALWAYS_WATCHED, Applied, Gone, Interface, InterfacesChanged, Key, Kind, Listed, Node
+from agent.plan.planner import Planner
+from bgp.model import Attributes, Family, Path, PathsHeard, SessionUp, SpeakerLost
+from bgp.rib import OWN_STALE_SECONDS, Rib
+from tests.lab.fakekernel import FakeKernel
+from tests.lab.wait import eventually
+
+OWN, OTHER = (
+    Node(name=name, addresses=(ip_address(f"192.0.2.{n}"),), pod_cidrs=(ip_network(f"10.244.{n}.0/24"),))
+    for name, n in (("own", 2), ("other", 3))
+)
+REFUSED = KernelError(errno.ENOMEM, "Cannot allocate memory")
+ADDRESS, CIDR = OTHER.addresses[0], OTHER.pod_cidrs[0]
+
+
+def key_of(node):
+    return Key(Kind.NODE, "", node.name)
+
+
+class Told:
+    """A speaker that has always told everything."""
+
+    in_sync = True
+    problems = ()
+
+    async def apply(self, _plan, **_how):
+        pass
+
+    def may_hold(self, _prefix):
+        return False
+
+
+class Scene:
+    def __init__(self):
+        self.now = 1000.0
+        self.kernel = FakeKernel()
+        self.inbox = Inbox(world=World(), rib=Rib(), clock=lambda: self.now)
+        self.fib = Fib(self.kernel.table, clock=lambda: self.now)
+        self.loop = Loop(
+            node_name=OWN.name,
+            inbox=self.inbox,
+            planner=Planner(),
+            fib=self.fib,
+            speaker=Told(),
+            watch_secrets=lambda _names: None,
+            clock=lambda: self.now,
+        )
+        self.passes = 0
+        self.loop.after_pass(self._count)
+
+    def _count(self):
+        self.passes += 1
+
+    async def put(self, *changes):
+        """Put them, a second later, and wait for the pass that saw them."""
+        self.now += 1
+        before = self.passes
+        for change in changes:
+            self.inbox.put(change)
+        self.inbox.wake()
+        await eventually(lambda: self.passes > before)
+
+    def kernel_prefixes(self):
+        return {str(key.prefix) for key in self.fib.actual}
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    task = asyncio.create_task(scene.loop.run())
+    nodes = {key_of(node): node for node in (OWN, OTHER)}
+    lists = [Listed(kind, nodes if kind is Kind.NODE else {}) for kind in sorted(ALWAYS_WATCHED)]
+    await scene.put(*lists, InterfacesChanged((Interface(2, "eth0", True, (ip_interface("192.0.2.2/24"),)),)))
+    up = SessionUp(peer=ADDRESS, router_id=None, peer_asn=64512, hold_seconds=90, families=frozenset({Family.IPV4}))
+    await scene.put(up, PathsHeard(ADDRESS, (), ((Path(ADDRESS, ADDRESS, Attributes()), (CIDR,)),)))
+    assert scene.kernel_prefixes() == {"10.244.2.0/24", "10.244.3.0/24"}
+    assert scene.loop.phase is Phase.IN_SYNC
+    yield scene
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_routes_stay_while_exabgp_is_away_and_go_when_that_takes_too_long(scene: Scene) -> None:
+    written = len(scene.kernel.writes)
+
+    await scene.put(SpeakerLost("killed"))
+    assert len(scene.kernel.writes) == written
+    scene.now += OWN_STALE_SECONDS
+    await scene.put()
+
+    assert scene.kernel_prefixes() == {"10.244.2.0/24"}
+
+
+async def test_a_node_that_is_deleted_while_exabgp_is_away_loses_its_routes_at_once(scene: Scene) -> None:
+    await scene.put(SpeakerLost("killed"))
+
+    await scene.put(Gone(key_of(OTHER)))
+
+    assert scene.kernel_prefixes() == {"10.244.2.0/24"}
+
+
+async def test_without_the_own_node_nothing_is_in_the_kernel_and_all_is_back_with_it(scene: Scene) -> None:
+    await scene.put(Gone(key_of(OWN)))
+    assert scene.kernel_prefixes() == set()
+
+    await scene.put(Applied(key_of(OWN), OWN))
+
+    assert scene.kernel_prefixes() == {"10.244.2.0/24", "10.244.3.0/24"}
+    assert scene.loop.phase is Phase.IN_SYNC
+
+
+async def test_a_route_that_the_kernel_has_not_taken_is_work_to_do(scene: Scene) -> None:
+    route = scene.fib.actual[next(key for key in scene.fib.actual if key.prefix == CIDR)]
+
+    await scene.put(PathsHeard(ADDRESS, (CIDR,)))
+    scene.kernel.refuse[route.key] = REFUSED
+    await scene.put(PathsHeard(ADDRESS, (), ((Path(ADDRESS, ADDRESS, Attributes()), (CIDR,)),)))
+    assert scene.loop.phase is Phase.WORKING
+    del scene.kernel.refuse[route.key]
+    scene.now += 60
+    await scene.put()
+
+    assert scene.loop.phase is Phase.IN_SYNC
