@@ -11,7 +11,8 @@ container of its own: 100,000 prefixes from one peer take two dict entries each.
 A path that is kept although nobody vouches for it now is stale. It is fresh again when it is announced again, and gone
 with the End-of-RIB of its family, with a withdrawal, or at a set time, whichever comes first.
 - Our side was lost (`SpeakerLost`), or a session must be heard anew (`SessionUp` while it is up): all paths are kept,
-  for OWN_STALE_SECONDS. The peers forward as before; it is us who do not hear them (RFC 4724 4.1).
+  for OWN_STALE_SECONDS. The peers forward as before; it is us who do not hear them (RFC 4724 4.1). The R bit says nothing
+  here: FRR 8.4 sets it in every OPEN of the first two minutes of its life.
 - A peer was lost without NOTIFICATION, and had said that it can restart (RFC 4724 4.2): its paths of those families are
   kept for its restart time; `is_away` says so until it is back, and then it must say that it still forwards (F bit).
   What was stale already goes. ExaBGP 5.0 has nothing of this: it is ours.
@@ -144,7 +145,7 @@ class Rib:
         peer, kept = event.peer, event.families
         before = self._stale.pop(peer, None)
         until = now + OWN_STALE_SECONDS
-        if peer in self._away or event.restarting:
+        if peer in self._away:
             kept = kept & event.forwarding_kept
         elif before is not None:
             until = before.until  # lost by us again and again before the peer has said anything: it ends
@@ -194,6 +195,8 @@ class Rib:
             self._stale[peer] = _Stale(set(heard), until)
 
     def _complete(self, event: EndOfRib) -> Collection[Prefix]:
+        if event.peer in self._away:
+            return ()  # last words; there is no session
         self._synced[event.peer] = self.synced(event.peer) | {event.family}
         stale = self._stale.get(event.peer)
         if stale is None:

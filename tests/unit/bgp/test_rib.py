@@ -102,7 +102,7 @@ class Model:
 
     def apply(self, event, now):  # noqa: C901  # a table of cases
         match event:
-            case PathsHeard(peer) if peer in self.away:
+            case PathsHeard(peer) | EndOfRib(peer) if peer in self.away:
                 pass
             case PathsHeard(peer):
                 heard = [(peer, prefix) for prefix in event.withdrawn]
@@ -111,7 +111,7 @@ class Model:
                     self.paths.update({(peer, prefix): its_path for prefix in its_prefixes})
                     self.stale -= {(peer, prefix) for prefix in its_prefixes}
             case SessionUp(peer=peer):
-                restarted = peer in self.away or event.restarting
+                restarted = peer in self.away
                 kept = event.families & event.forwarding_kept if restarted else event.families
                 self.forget({key for key in self.of(peer) if Family.of(key[1]) not in kept})
                 if restarted or not self.has_stale(peer):
