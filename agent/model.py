@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final, NamedTuple, TypeAlias
 
-from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS, Address, BgpEvent, Password, Prefix
+from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS, Address, BgpEvent, Family, Password, Prefix
 
 DEFAULT_ASN: Final = 64512
 """First private AS number (RFC 6996): what kube-router and Calico use when nothing is said."""
@@ -142,6 +142,8 @@ class EndpointSlice:
     name: str
     service: str
     """Value of the label kubernetes.io/service-name; empty: belongs to no service."""
+    family: Family | None
+    """Of its addressType: it answers for the service's addresses of this family only. None for FQDN: for none."""
     ready: frozenset[str] = frozenset()
     """Names of nodes with a ready endpoint; the empty string stands for endpoints without a node."""
     serving: frozenset[str] = frozenset()

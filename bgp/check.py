@@ -61,7 +61,7 @@ _MARTIANS: Final = tuple(
         "ff00::/8",
     )
 )
-"""RFC 6890: never forwarded. 240.0.0.0/4 is not among them, since clusters use it for pods."""
+"""RFC 6890: never forwarded. 240.0.0.0/4 is not among them (`reserved`), since clusters use it for pods."""
 _MARTIAN_BITS: Final = {
     version: tuple(
         (it.prefixlen, it.max_prefixlen - it.prefixlen, int(it.network_address) >> it.max_prefixlen - it.prefixlen)
@@ -132,6 +132,11 @@ def path_refusal(
 
 def martian(prefix: Prefix) -> bool:
     return _inside_martian(prefix.version, int(prefix.network_address), prefix.prefixlen)
+
+
+def reserved(prefix: Prefix) -> bool:
+    """In 240.0.0.0/4 (RFC 1112): nobody's in the internet, and good for the pods of a cluster only."""
+    return prefix.version == 4 and prefix.prefixlen >= 4 and int(prefix.network_address) >> 28 == 0xF
 
 
 def _unusable(next_hop: Address) -> bool:

@@ -190,6 +190,8 @@ class Outbox:
                 self._tables.release(table, prefix)
             else:
                 self._tables.hold(table, prefix, route)
+        for prefix in believed.keys() - actual.keys():
+            self._judge(RouteKey(peer, prefix), table)  # perhaps it was to be withdrawn, and now need not be
         table.present = True
         self._judge_all(peer, table)
         return differed

@@ -11,8 +11,8 @@ container of its own: 100,000 prefixes from one peer take two dict entries each.
 A path that is kept although nobody vouches for it now is stale. It is fresh again when it is announced again, and gone
 with the End-of-RIB of its family, with a withdrawal, or at a set time, whichever comes first.
 - Our side was lost (`SpeakerLost`), or a session must be heard anew (`SessionUp` while it is up): all paths are kept,
-  for OWN_STALE_SECONDS. The peers forward as before; it is us who do not hear them (RFC 4724 4.1). The R bit says nothing
-  here: FRR 8.4 sets it in every OPEN of the first two minutes of its life.
+  for OWN_STALE_SECONDS. The peers forward as before; it is us who do not hear them (RFC 4724 4.1). The R bit says
+  nothing here: FRR 8.4 sets it in every OPEN of the first two minutes of its life.
 - A peer was lost without NOTIFICATION, and had said that it can restart (RFC 4724 4.2): its paths of those families are
   kept for its restart time; `is_away` says so until it is back, and then it must say that it still forwards (F bit).
   What was stale already goes. ExaBGP 5.0 has nothing of this: it is ours.

@@ -30,6 +30,7 @@ from bgp.model import (
 )
 
 TRANSPORT_CLOSED: Final = "connection refused, closed or reset"
+_REFUSED: Final = (Direction.LOCAL, 0, 0, TRANSPORT_CLOSED)
 
 
 @dataclass(slots=True)
@@ -118,13 +119,24 @@ class Sessions:
             return []
         session.up_at, session.notified = event.at, None
         up = _negotiated(event.peer, session)
-        self._states[event.peer] = replace(state, state=SessionState.ESTABLISHED, since=now, up=up, synced=frozenset())
+        self._states[event.peer] = replace(
+            state,
+            state=SessionState.ESTABLISHED,
+            since=now,
+            up=up,
+            synced=frozenset(),
+            last_error=state.last_error if state.flaps else None,  # attempts before the first session are history
+        )
         return [up]
 
     def _went_down(self, event: WentDown, session: _Session, state: PeerState, now: float) -> list[BgpEvent]:
         error = _error(event, session.notified, now)
         self._sessions[event.peer] = _Session()
         last = state.last_error
+        if state.up is None and state.flaps and last is not None and _what(error) == _REFUSED:
+            # A dial that fails says nothing new: what ended the session is worth more, until there is another.
+            self._states[event.peer] = _down(state, last, now)
+            return []
         same = last is not None and _what(last) == _what(error)
         if last is not None and same:
             error = replace(error, count=last.count + 1)
@@ -138,8 +150,13 @@ def describe(error: SessionError) -> str:
     """One line for people: `received 6/2 Administrative Shutdown: maintenance`."""
     if error.code == 0:
         return error.text
-    name = NOTIFICATIONS.get((error.code, error.subcode)) or NOTIFICATIONS.get((error.code, 0), "")
+    name = notification_name(error.code, error.subcode)
     return f"{error.direction} {error.code}/{error.subcode} {name}{f': {error.text}' if error.text else ''}".strip()
+
+
+def notification_name(code: int, subcode: int) -> str:
+    """Name of the subcode, else that of the code; empty for what the RFCs do not have."""
+    return NOTIFICATIONS.get((code, subcode)) or NOTIFICATIONS.get((code, 0), "")
 
 
 def _error(event: WentDown, notified: Notified | None, now: float) -> SessionError:

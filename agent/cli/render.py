@@ -103,7 +103,7 @@ def routes(answer: Answer, *, wide: bool, colour: bool) -> str:
                 row["as_path"],
                 "yes" if row["accepted"] else "no",
                 "yes" if row["installed"] else "no",
-                row["reason"] or "",
+                ", ".join(it for it in (row["reason"], "kept: session down" if row.get("kept") else "") if it),
             ]
             for row in answer["rows"]
         ]
@@ -137,10 +137,16 @@ def fib(answer: Answer, *, colour: bool) -> str:
 
 def explain(answer: Answer, *, colour: bool) -> str:
     lines = [f"{answer['kind']} {answer['subject']} on node {answer['node']}:"]
-    rows = [["ok" if hop["ok"] else "NO", hop["place"], hop["text"], hop["reason"] or ""] for hop in answer["hops"]]
+    rows = [[_mark(hop), hop["place"], hop["text"], hop["reason"] or ""] for hop in answer["hops"]]
     lines.append(table(["", "WHERE", "WHAT", "REASON"], rows, colour=colour).partition("\n")[2])
     fixes = dict.fromkeys(f"! {hop['reason']}: {hop['fix']}" for hop in answer["hops"] if hop["fix"])
     return "\n".join([*lines, *fixes])
+
+
+def _mark(hop: Answer) -> str:
+    if hop.get("neutral"):
+        return "--"
+    return "ok" if hop["ok"] else "NO"
 
 
 def status(answer: Answer) -> str:
@@ -178,7 +184,12 @@ def _counts(answer: Answer, names: Sequence[str]) -> list[str]:
 
 
 def problem_lines(problems: Sequence[Answer]) -> list[str]:
-    return [f"! {it['subject']}: {it['message']} {it['fix']}".rstrip() for it in problems]
+    return [_problem(it) for it in problems]
+
+
+def _problem(it: Answer) -> str:
+    line = f"! {it['subject']}: {it['message']}"
+    return f"{line.rstrip('. ')}. Fix: {it['fix']}" if it["fix"] else line
 
 
 def _left_out(answer: Answer) -> list[str]:

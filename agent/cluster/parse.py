@@ -33,7 +33,7 @@ from agent.model import (
     ServiceCidr,
     TrafficPolicy,
 )
-from bgp.model import Address, Password
+from bgp.model import Address, Family, Password
 
 _Thing = TypeVar("_Thing")
 
@@ -46,6 +46,7 @@ UNNAMED: Final = "(unnamed)"
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec 0.22 raises on bytes that are not the JSON wanted: the third when it is nested some thousand deep."""
 
+_FAMILIES: Final[Mapping[str, Family]] = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 _FIX: Final = "Mend the object"
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 
@@ -151,7 +152,8 @@ def _load_balancer_ips(ingress: list[shapes.Ingress] | tuple[()]) -> tuple[Addre
 def _endpoint_slice(found: shapes.EndpointSlice) -> EndpointSlice:
     """The rules of kube-proxy 1.36: `ready` and `serving` count as true when absent, `terminating` as false."""
     ready, serving = set(), set()
-    for endpoint in (found.endpoints or ()) if found.address_type in {"IPv4", "IPv6"} else ():
+    family = _FAMILIES.get(found.address_type or "")
+    for endpoint in (found.endpoints or ()) if family is not None else ():
         conditions = endpoint.conditions or shapes.Conditions()
         if conditions.ready is not False:
             ready.add(endpoint.node or "")
@@ -161,6 +163,7 @@ def _endpoint_slice(found: shapes.EndpointSlice) -> EndpointSlice:
         namespace=found.metadata.namespace or "",
         name=found.metadata.name or UNNAMED,
         service=(found.metadata.labels or {}).get(SERVICE_NAME_LABEL, ""),
+        family=family,
         ready=frozenset(ready),
         serving=frozenset(serving),
     )

@@ -14,11 +14,14 @@ from agent.plan.announcer import Announcements
 from agent.plan.claims import Claims
 from agent.plan.imports import Ground, Verdict, View, discards, judge, look_at
 from agent.plan.merge import Ledger
+from agent.plan.prefixes import contains
 from agent.plan.roster import Pass, Sessions
 from agent.plan.vips import Known
 from bgp.model import Address, Path, Prefix, RouteKey
 
 _NOT_HEARD: Final = Verdict()
+_BLOCK: Final = {4: 24, 6: 64}
+"""Lengths of pod CIDRs by default, by version."""
 
 
 class Inbound:
@@ -26,6 +29,7 @@ class Inbound:
 
     __slots__ = (
         "_announcements",
+        "_blocks",
         "_claims",
         "_lengths",
         "_looked_at",
@@ -48,6 +52,8 @@ class Inbound:
         self._verdicts: dict[Prefix, Verdict] = {}
         self._lengths: dict[tuple[int, int], int] = {}
         """How many of `_verdicts` there are of each version and length."""
+        self._blocks: dict[Prefix, set[Prefix]] = {}
+        """Those of `_verdicts` that are longer than a block, by the block: few, whatever peers give."""
 
     def update(self, now: Pass, claimed: Iterable[Prefix], held: Iterable[Address], known: Iterable[Known]) -> None:
         """`claimed`, `held`, `known`: prefixes of nodes, sessions and service addresses that changed."""
@@ -61,6 +67,7 @@ class Inbound:
             prefixes.update(self._verdicts, rib.prefixes())
         else:
             prefixes.update(self._claims.overlapping(claimed))
+            prefixes.update(heard for prefix in claimed for heard in self._inside(prefix))
             prefixes.update(prefix for peer in held for prefix in rib.heard_from(peer))
             prefixes.update(self._around(known))
         self._views.clear()
@@ -77,6 +84,16 @@ class Inbound:
                     if version == prefix.version and length <= prefix.prefixlen:
                         yield prefix.supernet(new_prefix=length)
 
+    def _inside(self, claimed: Prefix) -> Iterator[Prefix]:
+        """The prefixes heard that are parts of a pod CIDR. All are gone through for one that is wider than usual."""
+        if claimed.prefixlen == claimed.max_prefixlen:
+            return
+        length = _BLOCK[claimed.version]
+        among: Iterable[Prefix] = self._verdicts
+        if claimed.prefixlen >= length:
+            among = self._blocks.get(claimed.supernet(new_prefix=length), ())
+        yield from (heard for heard in among if contains(claimed, heard))
+
     def _view_of(self, path: Path) -> View:
         return self._views[id(path)]
 
@@ -84,7 +101,9 @@ class Inbound:
         paths, importing = now.picture.rib.paths_to(prefix), now.own.importing
         verdict = _NOT_HEARD
         if paths and importing is not None:
-            ground = Ground(self._claims.owner_of(prefix), self._announcements.known.forbid(prefix))
+            ground = Ground(
+                self._claims.owner_of(prefix), self._claims.is_part(prefix), self._announcements.known.forbid(prefix)
+            )
             for path in paths:
                 if id(path) not in self._views:
                     teller = self._sessions.teller(now.picture, path.peer)
@@ -111,3 +130,10 @@ class Inbound:
         self._lengths[kind] = self._lengths.get(kind, 0) + change
         if not self._lengths[kind]:
             del self._lengths[kind]
+        length = _BLOCK[prefix.version]
+        if prefix.prefixlen > length:
+            block = prefix.supernet(new_prefix=length)
+            members = self._blocks.setdefault(block, set())
+            (members.add if change > 0 else members.discard)(prefix)
+            if not members:
+                del self._blocks[block]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from agent.model import EndpointSlice, Key, Kind, PodRoutes, Service, ServiceAddress, TrafficPolicy
 from agent.plan.identity import Announcing
@@ -18,8 +18,14 @@ from agent.plan.prefixes import host, inside_any
 from bgp.check import refusal
 from bgp.model import DEFAULT_LOCAL_PREF, Address, Attributes, Family, Peer, Prefix, Route
 
-Taken: TypeAlias = Callable[[Address], str | None]
-"""`Claims.taken`: the reason word why an address cannot be a service's."""
+
+class Taken(NamedTuple):
+    """What says that an address cannot be this service's."""
+
+    by_node: Callable[[Address], str | None]
+    """`Claims.taken`: the reason word."""
+    by_other_service: Callable[[Key, Address], bool]
+    """`ClusterIPs.of_another`."""
 
 
 class Part(NamedTuple):
@@ -61,11 +67,13 @@ def service_offer(announcing: Announcing, service: Service, slices: Iterable[End
         for address in advertisement.addresses
     }
     key = Key(Kind.SERVICE, service.namespace, service.name)
-    local = _has_local_endpoint(announcing.node, slices)
+    local = _families_with_local_endpoint(announcing.node, slices)
     sources: dict[Prefix, list[str]] = {}
     silent: dict[tuple[Key, str], str] = {}
     for class_, address in _addresses(service):
-        why = _silence(announcing, service, class_, address, chosen=class_ in chosen, local=local, taken=taken)
+        why: str | None = _UNASKED
+        if class_ in chosen:
+            why = _silence(announcing, service, class_, address, local=Family.of(address) in local, taken=taken)
         if why is None:
             sources.setdefault(host(address), []).append(f"{Kind.SERVICE} {key.namespace}/{key.name} ({class_})")
         elif why is not _UNASKED:
@@ -85,29 +93,38 @@ def _silence(
     class_: ServiceAddress,
     address: Address,
     *,
-    chosen: bool,
     local: bool,
     taken: Taken,
 ) -> str | None:
-    """The reason word why one address is not announced from here, None when it is."""
-    if not chosen:
-        return _UNASKED
+    """The reason word why one address that is asked for is not announced from here, None when it is."""
     if class_ is ServiceAddress.CLUSTER_IP:
         policy = service.internal_policy
     else:
         policy = service.external_policy
         # Also for LoadBalancerIPs: some controllers (k3s' servicelb) give a service the addresses of nodes.
-        if why := taken(address):
+        key = Key(Kind.SERVICE, service.namespace, service.name)
+        if why := _occupied(announcing, key, address, taken):
             return why
     if class_ is ServiceAddress.EXTERNAL_IP:
         prefix = host(address)
         if inside_any(prefix, announcing.service_ranges):
             return "serviceRange"
+        if inside_any(prefix, announcing.subnets):
+            return "nodeSubnet"
         if not inside_any(prefix, announcing.allowed_external_ips):
             return "externalIPNotAllowed"
     if policy is TrafficPolicy.LOCAL and not local:
         return "noLocalEndpoint"
     return None
+
+
+def _occupied(announcing: Announcing, key: Key, address: Address, taken: Taken) -> str | None:
+    """The reason word why `address` is somebody else's already, whoever gave it to the service."""
+    if why := taken.by_node(address):
+        return why
+    if address in announcing.peer_addresses:
+        return "peerAddress"
+    return "serviceRange" if taken.by_other_service(key, address) else None
 
 
 def merge_parts(prefix: Prefix, parts: Iterable[Part]) -> Origination | None:
@@ -136,12 +153,18 @@ def told(identity: Identity, peer: Peer, origination: Origination) -> Route | st
     return refusal(peer, route) or route
 
 
-def _has_local_endpoint(node: str, slices: Iterable[EndpointSlice]) -> bool:
-    """Ready here; or, when none is ready anywhere, serving here while terminating (as kube-proxy does, KEP-1669)."""
+def _families_with_local_endpoint(node: str, slices: Iterable[EndpointSlice]) -> frozenset[Family]:
+    """Each family for itself, as kube-proxy does (KEP-1669).
+
+    Ready here; or, when none is ready anywhere, serving here while terminating.
+    """
     found = tuple(slices)
-    if any(part.ready for part in found):
-        return any(node in part.ready for part in found)
-    return any(node in part.serving for part in found)
+    ready_somewhere = {part.family for part in found if part.ready}
+    return frozenset(
+        part.family
+        for part in found
+        if part.family is not None and node in (part.ready if part.family in ready_somewhere else part.serving)
+    )
 
 
 def _addresses(service: Service) -> Iterator[tuple[ServiceAddress, Address]]:

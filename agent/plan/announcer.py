@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from agent.model import EndpointSlice, Key, Kind, Service
-from agent.plan.adverts import NOTHING, Offer, Part, merge_parts, pod_offer, service_offer, told
+from agent.plan.adverts import NOTHING, Offer, Part, Taken, merge_parts, pod_offer, service_offer, told
 from agent.plan.claims import Claims
 from agent.plan.merge import Contributions, Ledger
 from agent.plan.model import Identity, Origination
@@ -17,7 +17,7 @@ from agent.plan.picture import World, one
 from agent.plan.prefixes import PrefixIndex, host
 from agent.plan.roster import Pass, Sessions
 from agent.plan.sessions import SessionClaim
-from agent.plan.vips import Known, ServiceAddresses, known_addresses
+from agent.plan.vips import ClusterIPs, Known, ServiceAddresses, known_addresses
 from bgp.model import Address, Prefix, Route, RouteKey
 
 
@@ -25,11 +25,12 @@ class Announcements:
     """Stage 4: the prefixes this node originates."""
 
     __slots__ = (
-        "_claims",
+        "_cluster_ips",
         "_owner_of_slice",
         "_parts",
         "_seen",
         "_silent",
+        "_taken",
         "_users",
         "known",
         "originated",
@@ -43,7 +44,8 @@ class Announcements:
         """The few of `originated` that go to the mesh."""
         self.silent: dict[tuple[Key, str], str] = {}
         self.known = ServiceAddresses()
-        self._claims = claims
+        self._cluster_ips = ClusterIPs()
+        self._taken = Taken(claims.taken, self._cluster_ips.of_another)
         self._parts = Contributions[Prefix, Part]()
         self._seen: set[Key] = set()
         """Services that there were when they were last looked at."""
@@ -84,6 +86,9 @@ class Announcements:
             services.update(self._users.inside(prefix))
         if dirty.everything or now.before.announcing != now.own.announcing:
             services.update(self._seen, world.records(Kind.SERVICE))
+        moved = {address for key in services for address in self._cluster_ips.put(key, one(world, key, Service))}
+        for address in moved:
+            services.update(self._users.inside(host(address)))
         return services
 
     def _owners(self, world: World, slice_key: Key) -> Iterator[Key]:
@@ -101,7 +106,7 @@ class Announcements:
         offer = NOTHING
         if service is not None and now.own.announcing is not None:
             slices = now.picture.world.slices_of(key.namespace, key.name).values()
-            offer = service_offer(now.own.announcing, service, slices, self._claims.taken)
+            offer = service_offer(now.own.announcing, service, slices, self._taken)
         self._say_silent(key, offer)
         return self._parts.put(key, offer.parts)
 

@@ -110,6 +110,10 @@ class Claims:
         holder = self._oldest(set(self._claimants(prefix)))
         return holder if holder in exact else None
 
+    def is_part(self, prefix: Prefix) -> bool:
+        """`prefix` is less than some pod CIDR it lies in, whoever that is of."""
+        return any(wider != prefix for wider in self._cidrs.covering(prefix))
+
     def overlapping(self, prefixes: Iterable[Prefix]) -> set[Prefix]:
         """`prefixes` and the pod CIDRs that overlap them: those whose owner may be another when `prefixes` changed."""
         found = set(prefixes)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.model import ExternalPeer, Key, Kind, Node, Problem, Secret, Service
-from agent.plan.adverts import Part, merge_parts, pod_offer, service_offer, told
+from agent.plan.adverts import Part, Taken, merge_parts, pod_offer, service_offer, told
 from agent.plan.claims import Claims, Standing
 from agent.plan.identity import Announcing, Importing, Own, introspect
 from agent.plan.imports import Ground, Teller, Verdict, discards, judge, look_at
@@ -20,7 +20,7 @@ from agent.plan.links import reduce_links
 from agent.plan.model import NodePlan, Origination
 from agent.plan.picture import Picture, World, every
 from agent.plan.sessions import SessionClaim, external_wish, mesh_claim, settle
-from agent.plan.vips import ServiceAddresses, known_addresses
+from agent.plan.vips import ClusterIPs, ServiceAddresses, known_addresses
 from bgp.model import Address, Peer, Prefix, Route, RouteKey
 
 
@@ -97,9 +97,13 @@ def _announced(own: Own, claims: Claims, world: World) -> _Announced:
     announced = _Announced()
     offers = [pod_offer(own.identity, to_external=own.pods_to_external)]
     if own.announcing is not None:
+        cluster_ips = ClusterIPs()
+        for key, service in every(world, Kind.SERVICE, Service):
+            cluster_ips.put(key, service)
+        taken = Taken(claims.taken, cluster_ips.of_another)
         for _, service in every(world, Kind.SERVICE, Service):
             slices = world.slices_of(service.namespace, service.name).values()
-            offers.append(service_offer(own.announcing, service, slices, claims.taken))
+            offers.append(service_offer(own.announcing, service, slices, taken))
     parts = defaultdict[Prefix, list[Part]](list)
     for offer in offers:
         announced.silent.update(offer.silent)
@@ -151,7 +155,7 @@ def _verdicts(
             prefix,
             rib.paths_to(prefix),
             lambda path: look_at(importing, path, tellers.get(path.peer)),
-            Ground(claims.owner_of(prefix), addresses.forbid(prefix)),
+            Ground(claims.owner_of(prefix), claims.is_part(prefix), addresses.forbid(prefix)),
         )
         for prefix in rib.prefixes()
     }

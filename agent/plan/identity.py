@@ -16,6 +16,7 @@ from typing import Final
 from agent.model import (
     Advertisement,
     AdvertisementType,
+    ExternalPeer,
     Instance,
     Key,
     Kind,
@@ -56,6 +57,10 @@ class Announcing:
     """Of type Service, that select this node."""
     allowed_external_ips: tuple[Prefix, ...]
     service_ranges: tuple[Prefix, ...]
+    subnets: frozenset[Prefix]
+    """Connected to this node: whoever may create a Service must not draw its neighbours' traffic."""
+    peer_addresses: frozenset[Address]
+    """Of all BGPPeers, of other nodes' too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +115,8 @@ def introspect(node_name: str, world: World, standing: Standing | None, links: L
             advertisements=tuple(found for found in here if found.type is AdvertisementType.SERVICE),
             allowed_external_ips=instance.allowed_external_ips,
             service_ranges=ranges,
+            subnets=frozenset(subnet.network for subnet in links.subnets),
+            peer_addresses=frozenset(record.address for _, record in every(world, Kind.PEER, ExternalPeer)),
         ),
         importing=Importing(
             identity=identity,

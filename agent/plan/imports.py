@@ -14,10 +14,10 @@ from typing import NamedTuple
 from agent.model import DISCARD_METRIC, FibRoute, NextHop, PodRoutes, RouteType
 from agent.plan.identity import Importing
 from agent.plan.model import Identity
-from agent.plan.prefixes import inside_any
+from agent.plan.prefixes import host, inside_any
 from agent.plan.sessions import SessionClaim
 from bgp.bestpath import PeerInfo, best
-from bgp.check import Reason, martian, path_refusal
+from bgp.check import Reason, martian, path_refusal, reserved
 from bgp.model import Address, Path, Peer, Prefix, SessionUp
 
 
@@ -38,6 +38,8 @@ class Ground:
 
     owner: str | None
     """The node of which it is a pod CIDR."""
+    in_pod_cidr: bool
+    """It is less than a pod CIDR it lies in."""
     of_services: bool
     """It holds service addresses."""
 
@@ -90,12 +92,14 @@ class View(NamedTuple):
 
 def look_at(importing: Importing, path: Path, teller: Teller | None) -> View:
     identity = importing.identity
-    why = path_refusal(
+    why: str | None = path_refusal(
         path,
         own_asn=identity.asn,
         own_router_id=identity.router_id,
         own_addresses=importing.own_addresses,
     )
+    if why is None and inside_any(host(path.next_hop), identity.pod_cidrs):
+        why = "nextHopIsPod"
     unreachable = not importing.reach.is_neighbour(path.next_hop)
     return View(teller, why, unreachable, path.next_hop.version, (NextHop(path.next_hop),))
 
@@ -119,6 +123,8 @@ def _forbidden(importing: Importing, prefix: Prefix, ground: Ground) -> str | No
         return "serviceRange"
     if ground.owner is not None and importing.identity.pod_routes is PodRoutes.OFF:
         return "podRoutesOff"
+    if ground.in_pod_cidr and ground.owner is None:
+        return "insidePodCIDR"
     return None
 
 
@@ -126,6 +132,8 @@ def _refusal(prefix: Prefix, view: View, teller: Teller, ground: Ground) -> str 
     if view.why is not None:
         return view.why
     if prefix.prefixlen > 0 and martian(prefix):
+        return Reason.MARTIAN_PREFIX
+    if ground.owner is None and reserved(prefix):
         return Reason.MARTIAN_PREFIX
     if view.version != prefix.version:
         return Reason.NEXT_HOP_FAMILY

@@ -23,8 +23,8 @@ from bgp.model import Address, Peer
 Problems: TypeAlias = Contributions[Problem, None]
 """By what was judged: a source of one stage never has the name of another's."""
 
-_RARE: Final = frozenset({Kind.INSTANCE, Kind.SERVICE_CIDR, Kind.ADVERTISEMENT})
-"""Kinds that enter planning through `introspect` only."""
+_RARE: Final = frozenset({Kind.INSTANCE, Kind.SERVICE_CIDR, Kind.ADVERTISEMENT, Kind.PEER})
+"""Kinds that `introspect` looks at."""
 _WISHES: Final = frozenset({Kind.PEER, Kind.SECRET})
 
 

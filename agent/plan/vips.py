@@ -10,7 +10,7 @@ from typing import NamedTuple
 from agent.model import Key, Service
 from agent.plan.identity import Announcing
 from agent.plan.prefixes import PrefixIndex, host, inside_any
-from bgp.model import Prefix
+from bgp.model import Address, Prefix
 
 
 class Known(NamedTuple):
@@ -69,6 +69,36 @@ class ServiceAddresses:
 
     def forbid(self, prefix: Prefix) -> bool:
         return prefix in self._exact or (prefix.prefixlen > 0 and self._index.holds_any_of(prefix))
+
+
+class ClusterIPs:
+    """Whose ClusterIP an address is: no other service may have it in another class."""
+
+    __slots__ = ("_addresses", "_services")
+
+    def __init__(self) -> None:
+        self._addresses: dict[Key, frozenset[Address]] = {}
+        self._services: dict[Address, set[Key]] = {}
+
+    def put(self, key: Key, service: Service | None) -> frozenset[Address]:
+        """`service` is what `key` is from now on; answers the addresses that came or went."""
+        before = self._addresses.get(key, frozenset())
+        wanted = frozenset(service.cluster_ips) if service is not None else frozenset[Address]()
+        for address in before - wanted:
+            self._services[address].discard(key)
+            if not self._services[address]:
+                del self._services[address]
+        for address in wanted - before:
+            self._services.setdefault(address, set()).add(key)
+        if wanted:
+            self._addresses[key] = wanted
+        else:
+            self._addresses.pop(key, None)
+        return before ^ wanted
+
+    def of_another(self, key: Key, address: Address) -> bool:
+        holders = self._services.get(address)
+        return holders is not None and holders != {key}
 
 
 def _differing(before: tuple[Prefix, ...], after: tuple[Prefix, ...]) -> tuple[Prefix, ...]:

@@ -17,12 +17,16 @@ from agent.status.status import (
     Status,
     address_order,
     fib_state,
+    is_chosen,
+    is_installed,
+    is_kept,
     prefix_order,
     told_state,
 )
 from agent.status.views import View, answer, find_peer
 from bgp.check import Reason
 from bgp.model import Path, Peer, Prefix, RouteKey
+from bgp.sessions import notification_name
 
 HOPS_MAX: Final = 500
 """A mesh of hundreds of nodes has one hop per peer; more than this nobody reads."""
@@ -38,6 +42,8 @@ class Hop:
     ok: bool = True
     reason: str = ""
     """Reason word of a "no"."""
+    neutral: bool = False
+    """A "no" that matters to nobody, since the prefix is in use all the same: it is ok and needs no remedy."""
 
 
 def explain(status: Status, subject: str) -> View | None:
@@ -75,9 +81,10 @@ def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> Vie
                 {
                     "place": hop.place,
                     "ok": hop.ok,
+                    "neutral": hop.neutral,
                     "text": hop.text,
                     "reason": hop.reason or None,
-                    "fix": remedy(hop.reason) or None,
+                    "fix": None if hop.ok else remedy(hop.reason) or None,
                 }
                 for hop in found
             ],
@@ -90,7 +97,8 @@ def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> Vie
 
 def _closest(status: Status, asked: Prefix) -> Prefix:
     """What is known of the prefix itself, else of the longest one around it."""
-    known: tuple[Container[Prefix], ...] = (status.plan.originated, status.rib.prefixes())
+    silent = {parse_prefix(what) for _, what in status.plan.not_advertised}
+    known: tuple[Container[Prefix | None], ...] = (status.plan.originated, status.rib.prefixes(), silent)
     around = asked
     while True:
         if any(around in table for table in known):
@@ -102,15 +110,25 @@ def _closest(status: Status, asked: Prefix) -> Prefix:
 
 def _of_prefix(status: Status, prefix: Prefix) -> Iterator[Hop]:
     heard = status.rib.paths(prefix)
+    in_use = prefix in status.plan.originated or is_installed(status, prefix)
+    silent = [] if prefix in status.plan.originated else list(_silent(status, prefix, neutral=in_use))
+    yield from silent
     if prefix in status.plan.originated:
         yield from _way_out(status, prefix)
     for address in sorted(heard, key=address_order):
-        yield _heard(status, RouteKey(address, prefix), heard[address])
+        yield _heard(status, RouteKey(address, prefix), heard[address], in_use=in_use)
     if FibKey(prefix, LEARNED_METRIC) in status.plan.fib or FibKey(prefix, LEARNED_METRIC) in status.fib.actual:
         yield _in_kernel(status, FibKey(prefix, LEARNED_METRIC))
-    elif not heard and prefix not in status.plan.originated:
+    elif not heard and not silent and prefix not in status.plan.originated:
         yield Hop(f"node {status.node}", f"does not announce {prefix} of its own", ok=False, reason="notOriginated")
         yield Hop("peers", f"no peer has announced {prefix} or a prefix around it", ok=False, reason="notHeard")
+
+
+def _silent(status: Status, prefix: Prefix, *, neutral: bool) -> Iterator[Hop]:
+    """Services that have this address and do not announce it from here."""
+    for (key, what), reason in sorted(status.plan.not_advertised.items(), key=lambda it: (str(it[0][0]), it[0][1])):
+        if parse_prefix(what) == prefix:
+            yield Hop(str(key), f"{what} is not announced here: {reason}", ok=neutral, reason=reason, neutral=neutral)
 
 
 def _way_out(status: Status, prefix: Prefix) -> Iterator[Hop]:
@@ -141,16 +159,27 @@ def _told(status: Status, peer: Peer, key: RouteKey) -> Hop:
             return Hop(place, f"{key.prefix} {state}: {_meaning(reason)}", ok=False, reason=reason)
 
 
-def _heard(status: Status, key: RouteKey, path: Path) -> Hop:
+def _heard(status: Status, key: RouteKey, path: Path, *, in_use: bool) -> Hop:
     peer = status.plan.peers.get(key.peer)
     place = _place(peer) if peer is not None else f"peer {key.peer}"
+    what = f"{key.prefix} via {path.next_hop}"
+    kept = "; kept: session down" if is_kept(status, key.peer) else ""
     reason = status.plan.refused_in.get(key)
     if reason is not None:
-        return Hop(place, f"{key.prefix} via {path.next_hop} not admitted: {_meaning(reason)}", ok=False, reason=reason)
-    route = status.plan.fib.get(FibKey(key.prefix, LEARNED_METRIC))
-    if route is not None and any(next_hop.gateway == path.next_hop for next_hop in route.next_hops):
-        return Hop(place, f"{key.prefix} via {path.next_hop} admitted, chosen")
-    return Hop(place, f"{key.prefix} via {path.next_hop} admitted, another path is better")
+        why = "our own route coming back" if in_use and _is_ours(status, path) else _meaning(reason)
+        return Hop(place, f"{what} not admitted: {why}{kept}", ok=in_use, reason=reason, neutral=in_use)
+    if is_chosen(status, path, key.prefix):
+        return Hop(place, f"{what} admitted, chosen{kept}")
+    return Hop(place, f"{what} admitted, another path is better{kept}")
+
+
+def _is_ours(status: Status, path: Path) -> bool:
+    """It has gone through our AS."""
+    identity = status.plan.identity
+    steps = path.attributes.as_path
+    return identity is not None and any(
+        identity.asn == step if isinstance(step, int) else identity.asn in step for step in steps
+    )
 
 
 def _in_kernel(status: Status, key: FibKey) -> Hop:
@@ -209,7 +238,8 @@ def _of_peer(status: Status, peer: Peer) -> Iterator[Hop]:
         if error is None:
             yield Hop(place, f"{state.state}, nothing seen of it yet", ok=False, reason="neverTried")
         else:
-            said = f"{error.direction} {error.code}/{error.subcode} {error.text}"
+            number = f" {error.code}/{error.subcode}" if error.code else ""
+            said = f"{error.direction}{number} {error.text or notification_name(error.code, error.subcode)}".rstrip()
             yield Hop(place, f"{state.state}: {said} (× {error.count})", ok=False, reason="notEstablished")
         return
     families = status.families(peer)

@@ -70,7 +70,10 @@ def _agent(status: Status, now: float) -> Iterator[Metric]:
         reasons.add_metric([word], 1)
     yield reasons
     problems = _gauge("problems", "What the user should mend, by reason word.", "reason")
-    for word, count in sorted(Counter(problem.reason for problem in status.problems).items()):
+    counts = Counter(problem.reason for problem in status.problems)
+    if status.fib.conflicts:
+        counts["kernelConflict"] += len(status.fib.conflicts)
+    for word, count in sorted(counts.items()):
         problems.add_metric([word], count)
     yield problems
     figures = status.figures

@@ -7,13 +7,15 @@ changes nothing, and does not know the time: instants are monotonic seconds, and
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.model import FibKey, FibRoute, Key, Problem, WatchState
 from agent.plan.model import NodePlan
-from bgp.model import Address, Family, Peer, PeerState, Prefix, RouteKey, SessionState
+from agent.status.remedies import remedy
+from bgp.model import Address, Family, Path, Peer, PeerState, Prefix, RouteKey, SessionState
 from bgp.retry import Failing
 from bgp.rib import Rib
 
@@ -233,6 +235,51 @@ def installed_gateways(status: Status, prefix: Prefix) -> frozenset[Address]:
     """Next hops of the kernel's route for what was heard of the prefix."""
     route = status.fib.actual.get(FibKey(prefix, LEARNED_METRIC))
     return frozenset() if route is None else frozenset(next_hop.gateway for next_hop in route.next_hops)
+
+
+def is_installed(status: Status, prefix: Prefix) -> bool:
+    """A path that was heard is chosen for the prefix, and the kernel has it."""
+    key = FibKey(prefix, LEARNED_METRIC)
+    return key in status.plan.fib and key in status.fib.actual and key not in status.fib.conflicts
+
+
+def is_chosen(status: Status, path: Path, prefix: Prefix) -> bool:
+    """The path is among those that the kernel should have."""
+    route = status.plan.fib.get(FibKey(prefix, LEARNED_METRIC))
+    return route is not None and any(next_hop.gateway == path.next_hop for next_hop in route.next_hops)
+
+
+def not_installed_reason(status: Status, failing: Mapping[FibKey, FibFailure], path: Path, prefix: Prefix) -> str:
+    """Why an admitted path is not in the kernel, a reason word; empty: it is there. `failing` as for `fib_state`."""
+    wanted = FibKey(prefix, LEARNED_METRIC) in status.plan.fib
+    if not is_chosen(status, path, prefix):
+        return "notBest" if wanted or prefix in status.plan.originated else "notInstalled"
+    match fib_state(status, failing, FibKey(prefix, LEARNED_METRIC)):
+        case "conflict", _:
+            return "kernelConflict"
+        case "failing", _:
+            return "kernelRefused"
+    return "" if path.next_hop in installed_gateways(status, prefix) else "notInstalled"
+
+
+def is_kept(status: Status, peer: Address) -> bool:
+    """What was heard of the peer is believed although its session is down."""
+    return status.rib.is_away(peer) or status.rib.session(peer) is None
+
+
+def kernel_problems(status: Status, limit: int) -> list[Problem]:
+    """The first conflicts in the kernel's table: what holds the place of which route, and what to do."""
+    conflicts = status.fib.conflicts
+    found = heapq.nsmallest(limit, conflicts, key=lambda key: (prefix_order(key.prefix), key.metric))
+    return [
+        Problem(
+            "kernelConflict",
+            f"route {key.prefix}",
+            f"{key.prefix} is not installed: its place in the kernel's table is held by {conflicts[key]}.",
+            remedy("kernelConflict"),
+        )
+        for key in found
+    ]
 
 
 def address_order(address: Address) -> tuple[int, int]:

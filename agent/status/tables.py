@@ -16,7 +16,8 @@ from agent.status.status import (
     Status,
     address_order,
     fib_state,
-    installed_gateways,
+    is_kept,
+    not_installed_reason,
     prefix_order,
     told_state,
 )
@@ -33,7 +34,8 @@ SIDES: Final[tuple[Side, ...]] = ("received", "accepted", "advertised")
 def routes_view(
     status: Status, side: Side, *, peer: Address | None = None, prefix: Prefix | None = None, limit: int = ROWS_MAX
 ) -> View:
-    """Adj-RIB-In with the reason word of what is not admitted, what of it is admitted, or what is told to peers.
+    """Adj-RIB-In with the reason word of what is not admitted or not installed, what of it is admitted, or what is told
+    to peers.
 
     `prefix` selects what is inside it, and when it is one host's what covers it.
     """
@@ -43,11 +45,18 @@ def routes_view(
         return _table(
             status, "routes", keys, order=_route_order, row=lambda key: _advertised(status, key), limit=limit, side=side
         )
+    failing = status.fib.failing
     heard = (key for key in _heard(status, peer) if _selected(key, peer, prefix))
     if side == "accepted":
         heard = (key for key in heard if key not in status.plan.refused_in)
     return _table(
-        status, "routes", heard, order=_route_order, row=lambda key: _received(status, key), limit=limit, side=side
+        status,
+        "routes",
+        heard,
+        order=_route_order,
+        row=lambda key: _received(status, failing, key),
+        limit=limit,
+        side=side,
     )
 
 
@@ -70,17 +79,19 @@ def matches(prefix: Prefix, asked: Prefix) -> bool:
     return prefix.prefixlen >= asked.prefixlen and prefix.network_address in asked
 
 
-def _received(status: Status, key: RouteKey) -> View:
+def _received(status: Status, failing: Mapping[FibKey, FibFailure], key: RouteKey) -> View:
     path: Path = status.rib.heard_from(key.peer)[key.prefix]
-    reason = status.plan.refused_in.get(key)
+    refused = status.plan.refused_in.get(key)
+    reason = not_installed_reason(status, failing, path, key.prefix) if refused is None else refused
     return {
         "prefix": str(key.prefix),
         "peer": str(key.peer),
         "next_hop": str(path.next_hop),
         **_attributes(path.attributes),
-        "accepted": reason is None,
-        "reason": reason,
-        "installed": reason is None and path.next_hop in installed_gateways(status, key.prefix),
+        "accepted": refused is None,
+        "reason": reason or None,
+        "installed": not reason,
+        "kept": is_kept(status, key.peer),
     }
 
 

@@ -7,13 +7,17 @@ version, and never removed or given another meaning. Tables of routes are in `ag
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from agent.model import Problem
-from agent.status.status import Status, degraded
+from agent.status.status import Status, degraded, kernel_problems
 from bgp.model import Address, Family, Peer, PeerState
+from bgp.sessions import notification_name
 
 View: TypeAlias = dict[str, Any]
+
+CONFLICTS_MAX: Final = 20
+"""Conflicts in the kernel that the short answer names; `fib` shows all."""
 
 
 def peers_view(status: Status, now: float) -> View:
@@ -100,7 +104,7 @@ def _error(state: PeerState, now: float) -> View | None:
         "direction": str(error.direction),
         "code": error.code,
         "subcode": error.subcode,
-        "text": error.text,
+        "text": error.text or notification_name(error.code, error.subcode),
         "age_seconds": int(now - error.at),
         "count": error.count,
     }
@@ -144,7 +148,7 @@ def status_view(status: Status, now: float) -> View:
             "routes": {
                 "originated": len(plan.originated),
                 "wanted": len(plan.routes),
-                "told": sum(status.outbox.told_count(address, family) for address in plan.peers for family in Family),
+                "told": sum(status.outbox.told_count(it.address, family) for it in established for family in Family),
                 "refused": len(plan.refused_out),
                 "failing": len(status.outbox.failing),
                 "heard": len(status.rib.prefixes()),
@@ -162,7 +166,7 @@ def status_view(status: Status, now: float) -> View:
                 "longest_plan_ms": round(status.figures.longest_plan_seconds * 1000, 1),
                 "longest_lag_ms": round(status.figures.longest_lag_seconds * 1000, 1),
             },
-            "problems": problems_list(status.problems),
+            "problems": problems_list([*status.problems, *kernel_problems(status, CONFLICTS_MAX)]),
         },
     )
 

@@ -64,6 +64,7 @@ def slice_of(number: int, *nodes: int) -> EndpointSlice:
         namespace=f"ns-{number % 50}",
         name=f"service-{number}-abcde",
         service=f"service-{number}",
+        family=Family.IPV4,
         ready=frozenset(f"node-{each}" for each in nodes),
     )
 

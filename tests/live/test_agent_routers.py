@@ -281,7 +281,7 @@ def test_the_hold_time_of_a_peer_is_what_was_set(scene: Scene, nodes: tuple[Node
 def _refused(scene: Scene, node: Node) -> dict[str, str]:
     """Prefix → reason word, of what the router announced and the node does not take."""
     rows = scene.cluster.agent(node).ask("routes", "--peer", "tor")["rows"]
-    return {row["prefix"]: row["reason"] for row in rows if row["reason"]}
+    return {row["prefix"]: row["reason"] for row in rows if not row["accepted"]}
 
 
 def test_pod_routes_off_leaves_pods_to_another_cni(lab: Callable[..., Lab]) -> None:

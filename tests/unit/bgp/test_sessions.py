@@ -121,11 +121,41 @@ def test_a_lost_session_is_a_flap_with_the_notification_as_its_cause() -> None:
 
 
 def test_the_cause_of_one_session_is_not_that_of_the_next() -> None:
-    sessions = after(SENT, RECEIVED, UP, Notified(PEER, Direction.SENT, 4, 0, ""), WentDown(PEER, "x"))
+    hold_timer = Notified(PEER, Direction.SENT, 4, 0, "")
+    sessions = after(SENT, RECEIVED, UP, hold_timer, WentDown(PEER, "x"), SENT, RECEIVED, CameUp(PEER, "2.0"))
     sessions.heard(WentDown(PEER, "closing connection"), 9.0)
 
     error = sessions.states[PEER].last_error
     assert error == SessionError(Direction.LOCAL, 0, 0, TRANSPORT_CLOSED, 9.0)
+
+
+def test_dials_that_fail_do_not_hide_what_ended_the_session() -> None:
+    sessions = after(SENT, RECEIVED, UP, Notified(PEER, Direction.SENT, 4, 0, ""), WentDown(PEER, "x"))
+    cause, since = sessions.states[PEER].last_error, sessions.states[PEER].since
+    told = [sessions.heard(WentDown(PEER, "closing connection"), now) for now in (9.0, 10.0)]
+
+    state = sessions.states[PEER]
+    assert told == [[], []]
+    assert cause is not None
+    assert (cause.code, cause.at) == (4, since)
+    assert (state.last_error, state.since, state.flaps) == (cause, since, 1)
+
+
+def test_a_notification_that_answers_a_dial_is_news_after_a_lost_session() -> None:
+    sessions = after(SENT, RECEIVED, UP, WentDown(PEER, "closing connection"))
+    sessions.heard(Notified(PEER, Direction.RECEIVED, 2, 2, ""), 8.0)
+    sessions.heard(WentDown(PEER, "x"), 9.0)
+
+    assert sessions.states[PEER].last_error == SessionError(Direction.RECEIVED, 2, 2, "", 9.0)
+
+
+def test_attempts_before_the_first_session_are_no_error_once_it_is_up_and_the_end_of_a_session_stays() -> None:
+    sessions = after(WentDown(PEER, "closing connection"), SENT, RECEIVED, UP)
+    assert sessions.states[PEER].last_error is None
+
+    for event in (WentDown(PEER, "closing connection"), SENT, RECEIVED, CameUp(PEER, "2.0")):
+        sessions.heard(event, 9.0)
+    assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, TRANSPORT_CLOSED, 9.0)
 
 
 def test_attempts_that_fail_alike_are_counted_and_told_once() -> None:

@@ -20,7 +20,7 @@ from agent.model import FibRoute, NextHop
 from agent.status.metrics import make_registry
 from agent.status.server import Answers, serving
 from bgp.model import RouteKey
-from tests.unit.status.scene import NOW, STRAY, TOR, TOR6, Failure, Scene, learned, missing_secret
+from tests.unit.status.scene import NOW, OWN_PODS, STRAY, TOR, TOR6, Failure, Scene, learned, missing_secret
 
 
 class Agent:
@@ -99,7 +99,7 @@ def test_peers_is_the_table_network_engineers_expect(agent):
         "192.0.2.254   BGPPeer/tor-a  65000  Established  01:01:01  9/3      ipv4       1     0     2  -",
         f"2001:db8::fe  BGPPeer/tor-b  65001  Active       never     90/30    ipv4       0     0     0  {error}",
         f"2001:db8::fe  BGPPeer/tor-b  65001  Active       never     90/30    ipv6       0     0     0  {error}",
-        "! BGPPeer tor-b: Secret bgpilot/tor-b does not exist. Create it.",
+        "! BGPPeer tor-b: Secret bgpilot/tor-b does not exist. Fix: Create it.",
         "",
     ]
 
@@ -161,6 +161,15 @@ def test_explain_names_the_hop_that_says_no_and_the_fix(agent):
         "",
     ]
     assert agent("explain", "10.244.2.9").startswith("route 10.244.2.9 on node worker-1:\nok  peer 192.0.2.2")
+
+
+def test_explain_marks_a_route_that_comes_back_as_neither_yes_nor_no_and_succeeds(agent):
+    agent.scene.hear(TOR, OWN_PODS, as_path=(65000, 64512), reason="asLoop")
+    shown = agent("explain", str(OWN_PODS))
+
+    (line,) = [line for line in shown.split("\n") if "asLoop" in line]
+    assert line.startswith("--")
+    assert "! " not in shown
 
 
 def test_status_says_what_a_glance_needs_and_is_degraded_by_exit_code(agent):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent.cluster.parse import UNNAMED, Parsed, read_object
 from agent.model import EndpointSlice, Key, Kind, Node, Problem, Secret, Service, ServiceCidr, TrafficPolicy
+from bgp.model import Family
 
 
 def read(kind: Kind, body: dict[str, Any], namespace: str = "") -> Parsed:
@@ -174,7 +175,12 @@ def test_an_endpoint_slice_is_reduced_to_the_nodes_of_its_usable_endpoints() -> 
     )
 
     assert found == EndpointSlice(
-        namespace="default", name="x", service="web", ready=frozenset({"n1", ""}), serving=frozenset({"n2"})
+        namespace="default",
+        name="x",
+        service="web",
+        family=Family.IPV4,
+        ready=frozenset({"n1", ""}),
+        serving=frozenset({"n2"}),
     )
 
 
@@ -186,14 +192,16 @@ def test_an_endpoint_that_does_not_say_whether_it_is_ready_is_ready(conditions: 
 
 
 def test_names_are_no_endpoints() -> None:
-    assert slice_of(endpoint("n1", ready=True), address_type="FQDN").ready == frozenset()
+    found = slice_of(endpoint("n1", ready=True), address_type="FQDN")
+
+    assert (found.family, found.ready) == (None, frozenset())
 
 
 @pytest.mark.parametrize("body", [{"endpoints": None}, {}])
 def test_a_slice_without_service_and_endpoints_belongs_to_none(body: dict[str, Any]) -> None:
     parsed = read(Kind.ENDPOINT_SLICE, {"addressType": "IPv6", **body}, "default")
 
-    assert parsed.outcome == EndpointSlice(namespace="default", name="x", service="")
+    assert parsed.outcome == EndpointSlice(namespace="default", name="x", service="", family=Family.IPV6)
 
 
 def test_a_service_cidr_has_its_ranges() -> None:

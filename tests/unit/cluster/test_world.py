@@ -24,6 +24,7 @@ from agent.model import (
     Secret,
     WatchState,
 )
+from bgp.model import Family
 
 BROKEN = Problem("malformedObject", "EndpointSlice default/a", "does not parse")
 
@@ -33,7 +34,7 @@ def slice_key(name: str) -> Key:
 
 
 def slice_of(name: str, service: str = "web", *ready: str) -> EndpointSlice:
-    return EndpointSlice(namespace="default", name=name, service=service, ready=frozenset(ready))
+    return EndpointSlice(namespace="default", name=name, service=service, family=Family.IPV4, ready=frozenset(ready))
 
 
 def node_key(name: str) -> Key:

@@ -77,6 +77,9 @@ _HEARD = tuple(
             "10.0.0.0/24",
             "10.0.0.2/32",
             "172.16.0.0/12",
+            "10.244.0.7/32",
+            "10.244.1.0/25",
+            "fd01::7/128",
             "::/0",
         ),
     )
@@ -122,6 +125,7 @@ _slices = st.builds(
     namespace=st.just("default"),
     name=st.sampled_from(("e0", "e1", "e2")),
     service=st.sampled_from(("s0", "s1", "s2", "")),
+    family=st.sampled_from((*Family, None)),
     ready=st.frozensets(st.sampled_from((*NODES, "")), max_size=2),
     serving=st.frozensets(st.sampled_from((*NODES, "")), max_size=2),
 )
@@ -316,7 +320,7 @@ _SEED = (
         load_balancer_ips=_SERVICE_ADDRESSES[4:5],
         external_policy=TrafficPolicy.LOCAL,
     ),
-    EndpointSlice(namespace="default", name="e0", service="s0", ready=frozenset({OWN})),
+    EndpointSlice(namespace="default", name="e0", service="s0", family=Family.IPV4, ready=frozenset({OWN})),
 )
 SEED = (
     *(Step("set", record) for record in _SEED),

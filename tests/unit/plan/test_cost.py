@@ -29,7 +29,7 @@ from agent.model import (
 )
 from agent.plan import planner as planner_file
 from agent.plan.planner import Planner
-from bgp.model import Attributes, Path, PathsHeard
+from bgp.model import Attributes, Family, Path, PathsHeard
 from tests.unit.plan.histories import OWN, Cluster, key_of
 
 _ROOM = str(File(planner_file.__file__).parent)
@@ -55,7 +55,9 @@ def _service(number: int) -> Service:
 
 
 def _slice(number: int, node: str) -> EndpointSlice:
-    return EndpointSlice(namespace="default", name=f"e{number}", service=f"s{number}", ready=frozenset({node}))
+    return EndpointSlice(
+        namespace="default", name=f"e{number}", service=f"s{number}", family=Family.IPV4, ready=frozenset({node})
+    )
 
 
 def _prefix(number: int) -> IPv4Network:

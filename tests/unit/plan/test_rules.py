@@ -10,6 +10,7 @@ import pytest
 from agent.model import (
     Advertisement,
     AdvertisementType,
+    AllowedPrefix,
     ExternalPeer,
     FibKey,
     Instance,
@@ -57,6 +58,44 @@ def test_a_route_is_installed_when_the_wider_claim_of_an_older_node_goes():
     cluster.remove(Key(Kind.NODE, "", "n0"))
 
     assert _update(cluster, planner).fib == {FibKey(_OTHER.pod_cidrs[0], 0)}
+
+
+@pytest.mark.parametrize("cidr", ["10.244.2.0/23", "10.244.2.0/24", "10.244.2.0/26"])
+def test_a_part_of_a_pod_cidr_leaves_the_kernel_when_its_node_joins_and_returns_when_it_goes(cidr: str):
+    part = ip_network("10.244.2.5/32")
+    all_admitted = replace(_TOR, import_allowed=(AllowedPrefix(ip_network("0.0.0.0/0"), 0, 32),))
+    cluster, planner = _planned(_OWN, all_admitted)
+    cluster.hear(PathsHeard(_TOR.address, (), ((Path(_TOR.address, _TOR.address, Attributes()), (part,)),)))
+    _update(cluster, planner)
+    assert FibKey(part, 0) in planner.plan.fib
+
+    cluster.set(replace(_OTHER, pod_cidrs=(ip_network(cidr, strict=False),)))
+    _update(cluster, planner)
+    assert FibKey(part, 0) not in planner.plan.fib
+    assert planner.plan.refused_in[RouteKey(_TOR.address, part)] == "insidePodCIDR"
+
+    cluster.remove(Key(Kind.NODE, "", _OTHER.name))
+    _update(cluster, planner)
+    assert FibKey(part, 0) in planner.plan.fib
+
+
+def test_an_address_is_withdrawn_as_soon_as_it_is_the_cluster_ip_of_another_service():
+    address = ip_address("192.0.2.1")
+    cluster, planner = _planned(
+        _OWN,
+        _TOR,
+        replace(_SERVICES, addresses=frozenset({ServiceAddress.LOAD_BALANCER_IP})),
+        Service(namespace="a", name="thief", load_balancer_ips=(address,)),
+    )
+    assert ip_network(address) in planner.plan.originated
+
+    cluster.set(Service(namespace="a", name="owner", cluster_ips=(address,)))
+    _update(cluster, planner)
+    assert ip_network(address) not in planner.plan.originated
+
+    cluster.remove(Key(Kind.SERVICE, "a", "owner"))
+    _update(cluster, planner)
+    assert ip_network(address) in planner.plan.originated
 
 
 def test_with_everything_dirty_objects_that_are_gone_need_not_be_named():

@@ -11,10 +11,12 @@ from agent.model import FibRoute, NextHop
 from agent.status.explain import explain
 from agent.status.remedies import REMEDIES
 from bgp.check import Reason
-from bgp.model import RouteKey
+from bgp.model import Direction, PeerState, RouteKey, SessionError, SpeakerLost
 from tests.unit.status.scene import (
     MATE,
     MATE_PODS,
+    NOW,
+    OWN_PODS,
     STRAY,
     TOR,
     TOR6,
@@ -86,6 +88,59 @@ def test_a_path_that_is_not_chosen_says_that_another_is_better(scene):
         "10.244.2.0/24 via 192.0.2.2 admitted, chosen",
         "10.244.2.0/24 via 192.0.2.254 admitted, another path is better",
     ]
+
+
+def marks(scene, subject):
+    return [(hop["neutral"], hop["ok"], hop["reason"], hop["fix"]) for hop in explain(scene.status(), subject)["hops"]]
+
+
+def test_our_own_route_coming_back_from_a_router_is_no_no(scene):
+    scene.hear(TOR, OWN_PODS, as_path=(65000, 64512), reason="asLoop")
+    scene.hear(MATE, OWN_PODS, reason="ownPodCIDR")
+    view = explain(scene.status(), str(OWN_PODS))
+
+    assert view["ok"] is True
+    assert marks(scene, str(OWN_PODS))[-2:] == [(True, True, "ownPodCIDR", None), (True, True, "asLoop", None)]
+    assert view["hops"][-1]["text"] == "10.244.1.0/24 via 192.0.2.254 not admitted: our own route coming back"
+    assert "coming back" not in view["hops"][-2]["text"]
+
+
+def test_a_refused_path_beside_one_that_is_installed_is_no_no(scene):
+    scene.hear(TOR, MATE_PODS, as_path=(65000, frozenset({64512, 3})), reason="asLoop")
+    view = explain(scene.status(), str(MATE_PODS))
+
+    assert view["ok"] is True
+    assert [hop["neutral"] for hop in view["hops"]] == [False, True, False]
+
+    scene.kernel.actual.clear()
+    view = explain(scene.status(), str(MATE_PODS))
+    assert [hop["reason"] for hop in view["hops"] if not hop["ok"]] == ["asLoop", "notInstalled"]
+
+
+def test_an_address_of_a_service_that_is_not_announced_here_says_why(scene):
+    scene.not_advertised[WEB, "192.0.2.77"] = "noLocalEndpoint"
+
+    for subject in ("192.0.2.77", "192.0.2.77/32"):
+        assert hops(scene, subject) == [("Service default/web", False, "noLocalEndpoint")]
+
+
+def test_an_unannounced_address_is_found_though_a_wider_route_is_known(scene):
+    scene.not_advertised[WEB, "203.0.113.9"] = "noLocalEndpoint"
+
+    assert hops(scene, "203.0.113.9") == [("Service default/web", False, "noLocalEndpoint")]
+
+
+def test_a_path_kept_without_a_session_says_so(scene):
+    scene.rib.apply(SpeakerLost("died"), 0.0)
+
+    (text, *_) = [hop["text"] for hop in explain(scene.status(), str(MATE_PODS))["hops"]]
+    assert text == "10.244.2.0/24 via 192.0.2.2 admitted, chosen; kept: session down"
+
+
+def test_an_error_without_words_is_explained_by_its_name(scene):
+    scene.states[TOR6] = PeerState(last_error=SessionError(Direction.SENT, 4, 0, "", NOW))
+
+    assert explain(scene.status(), "tor-b")["hops"][-1]["text"] == "Idle: sent 4/0 Hold Timer Expired (× 1)"
 
 
 def test_a_prefix_that_nobody_knows_says_who_should(scene):
@@ -169,4 +224,5 @@ def test_every_reason_word_for_a_route_has_a_remedy():
     words = reason_words_of_the_planner()
     assert {"ownPodCIDR", "noLocalEndpoint", "notAPodCIDR"} <= words
 
+    words |= {"notBest", "notInstalled", "kernelConflict", "kernelRefused"}
     assert (words | {str(reason) for reason in Reason}) - set(REMEDIES) == set()

@@ -7,8 +7,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.status.metrics import make_registry
+from agent.status.views import status_view
 from bgp.model import SessionState
-from tests.unit.status.scene import MATE, NOW, TOR6, Scene, missing_secret
+from tests.unit.status.scene import MATE, MATE_PODS, NOW, STRAY, TOR6, Scene, learned, missing_secret
 
 WALL_AHEAD = 1_700_000_000.0
 
@@ -47,6 +48,15 @@ def test_mesh_peers_are_summed_up_and_appear_in_no_series_of_their_own(scene):
     assert len(mesh) == len(SessionState)
     everything = [it for family in scrape(scene) for it in family.samples]
     assert str(MATE) not in {it.labels.get("peer") for it in everything}
+
+
+def test_conflicts_in_the_kernel_are_a_problem_and_degrade_as_in_the_status(scene):
+    scene.kernel.conflicts = {learned(MATE_PODS): "static", learned(STRAY): "boot"}
+
+    assert samples(scene, "bgpilot_problems") == {labels(reason="kernelConflict"): 2}
+    words = status_view(scene.status(), NOW)["degraded"]
+    assert samples(scene, "bgpilot_degraded") == {labels(reason=word): 1 for word in words}
+    assert words == ["kernelConflict"]
 
 
 def test_no_label_holds_a_prefix(scene):

@@ -7,11 +7,12 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from agent.cli import render
 from agent.model import FibRoute, NextHop
 from agent.status.explain import explain
 from agent.status.tables import ROWS_MAX, SIDES, fib_view, matches, routes_view
-from agent.status.views import find_peer, peer_view, peers_view, status_view
-from bgp.model import RouteKey
+from agent.status.views import CONFLICTS_MAX, find_peer, peer_view, peers_view, status_view
+from bgp.model import Direction, PeerState, RouteKey, SessionError, SpeakerLost
 from tests.unit.status.scene import (
     MATE,
     MATE_PODS,
@@ -114,6 +115,67 @@ def test_received_routes_tell_which_were_refused_and_which_are_installed(scene):
     assert view["rows"][1]["as_path"] == "65000 {1,2}"
     assert rows(routes_view(scene.status(), "accepted")) == [("10.244.2.0/24", "192.0.2.2")]
     assert rows(routes_view(scene.status(), "received", peer=TOR)) == [("203.0.113.0/24", "192.0.2.254")]
+
+
+def reasons(scene, prefix):
+    return [(row["installed"], row["reason"]) for row in routes_view(scene.status(), "accepted", prefix=prefix)["rows"]]
+
+
+def test_an_admitted_route_that_is_not_the_best_says_so(scene):
+    scene.hear(TOR, MATE_PODS)
+
+    assert reasons(scene, MATE_PODS) == [(True, None), (False, "notBest")]
+
+
+@pytest.mark.parametrize(
+    ("failing", "conflicts", "reason"),
+    [
+        ({learned(MATE_PODS): Failure("Network is unreachable")}, {}, "kernelRefused"),
+        ({}, {learned(MATE_PODS): "static"}, "kernelConflict"),
+        ({}, {}, "notInstalled"),
+    ],
+)
+def test_a_chosen_route_that_is_not_in_the_kernel_says_why(scene, failing, conflicts, reason):
+    scene.kernel.actual.clear()
+    scene.kernel.failing, scene.kernel.conflicts = failing, conflicts
+
+    assert reasons(scene, MATE_PODS) == [(False, reason)]
+
+
+def test_a_route_kept_without_a_session_is_marked(scene):
+    scene.rib.apply(SpeakerLost("died"), 0.0)
+
+    (row,) = routes_view(scene.status(), "received", prefix=MATE_PODS)["rows"]
+    assert (row["kept"], row["installed"]) == (True, True)
+    assert "kept: session down" in render.routes(routes_view(scene.status(), "received"), wide=False, colour=False)
+
+
+def test_the_short_answer_names_the_first_twenty_conflicts_with_holder_and_fix(scene):
+    prefixes = [ip_network((n << 8, 24)) for n in range(30, 0, -1)]
+    scene.kernel.conflicts = {learned(prefix): "static" for prefix in prefixes}
+    scene.problems.add(missing_secret())
+    view = status_view(scene.status(), NOW)
+
+    conflicts = [it for it in view["problems"] if it["reason"] == "kernelConflict"]
+    assert len(conflicts) == CONFLICTS_MAX
+    assert "route 0.0.1.0/24" in {it["subject"] for it in conflicts}
+    assert "route 0.0.30.0/24" not in {it["subject"] for it in conflicts}
+    assert all("held by static" in it["message"] and it["fix"].startswith("Remove") for it in conflicts)
+    assert len(view["problems"]) == CONFLICTS_MAX + 1
+
+
+def test_routes_of_a_peer_that_is_down_are_not_told(scene):
+    scene.states[TOR] = scene.down_state()
+
+    assert status_view(scene.status(), NOW)["routes"]["told"] == 1
+
+
+def test_an_error_without_words_is_named_as_the_rfc_does(scene):
+    scene.states[TOR6] = PeerState(last_error=SessionError(Direction.SENT, 4, 0, "", NOW - 5))
+    error = peer_view(scene.status(), TOR6, NOW)["last_error"]
+
+    assert error["text"] == "Hold Timer Expired"
+    assert render.last_error(error) == "sent 4/0 Hold Timer Expired (5s ago)"
 
 
 def test_advertised_routes_say_for_what_and_how_far(scene):
