@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final, NamedTuple, TypeAlias
 
-from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS, Address, BgpEvent, Family, Password, Prefix
+from agent.intent import Advertisement, ExternalPeer, Instance
+from bgp.model import Address, BgpEvent, Family, Password, Prefix
 
-DEFAULT_ASN: Final = 64512
-"""First private AS number (RFC 6996): what kube-router and Calico use when nothing is said."""
 BGPILOT_GROUP: Final = "bgpilot.io"
 BGPILOT_VERSION: Final = "v1alpha1"
 
@@ -66,34 +65,6 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selector:
-    """A LabelSelector. Empty selects everything."""
-
-    labels: tuple[tuple[str, str], ...] = ()
-    expressions: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
-    """(key, operator, values) with operator In, NotIn, Exists or DoesNotExist."""
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        return all(labels.get(key) == value for key, value in self.labels) and all(
-            _holds(key, operator, values, labels) for key, operator, values in self.expressions
-        )
-
-
-def _holds(key: str, operator: str, values: tuple[str, ...], labels: Mapping[str, str]) -> bool:
-    match operator:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-        case _:
-            raise ValueError(f"unknown selector operator {operator!r}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     name: str
     uid: str = ""
@@ -104,19 +75,17 @@ class Node:
     pod_cidrs: tuple[Prefix, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     """Sorted."""
+    annotations: tuple[tuple[str, str], ...] = ()
+    """Sorted; only short ones (an AS number, an address)."""
+    ready: bool = True
+    """Condition Ready is not False or Unknown."""
+    cordoned: bool = False
+    """spec.unschedulable."""
 
 
 class TrafficPolicy(enum.StrEnum):
     CLUSTER = "Cluster"
     LOCAL = "Local"
-
-
-class ServiceAddress(enum.StrEnum):
-    """Classes of service addresses an advertisement can choose."""
-
-    CLUSTER_IP = "ClusterIP"
-    EXTERNAL_IP = "ExternalIP"
-    LOAD_BALANCER_IP = "LoadBalancerIP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,82 +123,6 @@ class EndpointSlice:
 class ServiceCidr:
     name: str
     cidrs: tuple[Prefix, ...]
-
-
-class PodRoutes(enum.StrEnum):
-    BGP = "BGP"
-    OFF = "Off"
-    """Another CNI carries pods: no pod CIDR is announced, no pod or discard route installed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """BGPInstance. Without any, the defaults here hold."""
-
-    name: str
-    created: float = 0.0
-    asn: int = DEFAULT_ASN
-    pod_routes: PodRoutes = PodRoutes.BGP
-    mesh_hold_seconds: int = DEFAULT_HOLD_SECONDS
-    allowed_external_ips: tuple[Prefix, ...] = ()
-    """ExternalIPs outside all of these are never announced (CVE-2020-8554)."""
-    service_cidrs: tuple[Prefix, ...] = ()
-    """Service ranges of clusters whose API has no ServiceCIDR objects; added to those it has."""
-
-
-class SecretRef(NamedTuple):
-    name: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class AllowedPrefix:
-    """Matches a prefix inside `prefix` whose length is between `ge` and `le`."""
-
-    prefix: Prefix
-    ge: int
-    le: int
-
-    def admits(self, prefix: Prefix) -> bool:
-        if prefix.version != self.prefix.version or not self.ge <= prefix.prefixlen <= self.le:
-            return False
-        outside = int(prefix.network_address) ^ int(self.prefix.network_address)
-        return prefix.prefixlen >= self.prefix.prefixlen and not outside >> (
-            prefix.max_prefixlen - self.prefix.prefixlen
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExternalPeer:
-    """BGPPeer: a router outside the cluster."""
-
-    name: str
-    created: float = 0.0
-    address: Address
-    asn: int
-    node_selector: Selector = Selector()
-    port: int = BGP_PORT
-    hold_seconds: int = DEFAULT_HOLD_SECONDS
-    password_ref: SecretRef | None = None
-    import_pod_cidrs: bool = False
-    import_allowed: tuple[AllowedPrefix, ...] = ()
-
-
-class AdvertisementType(enum.StrEnum):
-    POD_CIDR = "PodCIDR"
-    SERVICE = "Service"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advertisement:
-    """BGPAdvertisement: what of ours external peers are told. No object of type PodCIDR: pod CIDRs are told to all."""
-
-    name: str
-    created: float = 0.0
-    type: AdvertisementType
-    node_selector: Selector = Selector()
-    service_selector: Selector = Selector()
-    addresses: frozenset[ServiceAddress] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,6 +126,28 @@ class Password:
         return hash(self._value)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why there is no session with a peer that is configured."""
+
+    reason: str
+    """Reason word, such as `secretMissing` or `shutdown`."""
+    text: str = ""
+    """What the peer is told if there is a session to end: Shutdown Communication (RFC 9003), at most 255 octets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixLimit:
+    """How many prefixes of one family a peer may tell us (Cease 6/1, RFC 4486)."""
+
+    prefixes: int
+    warning_percent: int = 75
+    restart_seconds: int | None = None
+    """When to try again after a teardown. None: never, until the limit or the peer is changed."""
+    warning_only: bool = False
+    """True: keep the session whatever comes, and only say so."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """One session wanted. Its identity is `address`: there is one session per remote address."""
@@ -135,7 +157,8 @@ class Peer:
     """Who it is for people: `node/worker-2`, `BGPPeer/tor-a`."""
     local_address: Address
     local_asn: int
-    peer_asn: int
+    peer_asn: int | None
+    """None: any but ours, learned from its OPEN."""
     router_id: IPv4Address
     families: frozenset[Family]
     passive: bool = False
@@ -148,6 +171,28 @@ class Peer:
     password: Password | None = None
     mesh: bool = False
     """True: another node of the cluster."""
+    held: Held | None = None
+    """Set: configured, but there must be no session."""
+    description: str = ""
+    listen_port: int = BGP_PORT
+    """TCP port on which we listen for it, at `local_address`."""
+    keepalive_seconds: int | None = None
+    """None: a third of the hold time negotiated (RFC 4271 10)."""
+    connect_retry_seconds: int | None = None
+    """Longest delay between two dials. None: by how long the peer has been away."""
+    multihop: int | None = None
+    """TTL of what we send to an eBGP peer that is not on our link. None: what the kernel does."""
+    ttl_security_hops: int | None = None
+    """GTSM (RFC 5082): send with TTL 255, take nothing with a TTL below 256 minus this."""
+    source_interface: str = ""
+    """Interface that the session is bound to. Empty: as the kernel routes."""
+    allowas_in: int = 0
+    """How often our own AS may stand in the AS_PATH of what it tells."""
+    extended_next_hop: bool = False
+    """Offer IPv4 routes with IPv6 next hops (RFC 8950)."""
+    prefix_limits: tuple[tuple[Family, PrefixLimit], ...] = ()
+    client: bool = False
+    """True: we are a route reflector, and it is our client (RFC 4456)."""
 
     @property
     def internal(self) -> bool:

@@ -10,7 +10,13 @@ from collections.abc import Callable
 
 from agent.cluster.health import Limits
 from agent.cluster.reflector import Reflector, Transport
-from agent.model import ALWAYS_WATCHED, ClusterChange, Gone, Key, Kind
+from agent.model import (
+    ALWAYS_WATCHED,
+    ClusterChange,
+    Gone,
+    Key,
+    Kind,
+)
 
 
 class Cluster:

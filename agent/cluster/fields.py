@@ -3,7 +3,7 @@
 The schema of the custom resources refuses most mistakes at the API server, but it may be absent or older than we are,
 so every rule that our records rely on is checked here once more. Absent and `null` are the same, as in the API.
 
-It refuses to know any kind (`agent.cluster.resources` does), and to mend input: what has two meanings is an error.
+It refuses to know any kind (`agent.cluster.spec` does), and to mend input: what has two meanings is an error.
 """
 
 from __future__ import annotations

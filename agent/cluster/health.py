@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from agent.model import ClusterChange, Key, Kind, Problem, WatchState
+from agent.model import (
+    ClusterChange,
+    Key,
+    Kind,
+    Problem,
+    WatchState,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

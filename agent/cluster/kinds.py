@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from agent.model import BGPILOT_GROUP, BGPILOT_VERSION, Key, Kind
+from agent.model import (
+    BGPILOT_GROUP,
+    BGPILOT_VERSION,
+    Key,
+    Kind,
+)
 
 
 class Resource(NamedTuple):

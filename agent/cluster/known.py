@@ -10,7 +10,18 @@ immutable, and what is held twice is the two dicts.
 from __future__ import annotations
 
 from agent.cluster.parse import Parsed
-from agent.model import Applied, ClusterChange, Gone, Key, Kind, Listed, Malformed, Problem, Record, Secret
+from agent.model import (
+    Applied,
+    ClusterChange,
+    Gone,
+    Key,
+    Kind,
+    Listed,
+    Malformed,
+    Problem,
+    Record,
+    Secret,
+)
 
 
 class Known:

@@ -32,7 +32,12 @@ from agent.cluster.known import Known
 from agent.cluster.parse import UNREADABLE, read_object
 from agent.cluster.refusal import Refusal, read_refusal, read_status
 from agent.cluster.request import Mode, Pause, Request, make_request
-from agent.model import ClusterChange, Key, Kind, Problem
+from agent.model import (
+    ClusterChange,
+    Key,
+    Kind,
+    Problem,
+)
 
 Changes: TypeAlias = tuple[ClusterChange, ...]
 

@@ -19,8 +19,10 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from agent.cluster import shapes
+from agent.cluster.adverts import read_advertisement
 from agent.cluster.fields import Field, FieldError, core_address, core_prefix, quoted
-from agent.cluster.resources import read_advertisement, read_instance, read_peer
+from agent.cluster.instances import read_instance
+from agent.cluster.routers import read_peer
 from agent.model import (
     EndpointSlice,
     Key,

@@ -32,7 +32,12 @@ from agent.kernel.netlink import (
     MalformedError,
     Message,
 )
-from agent.model import FibKey, FibRoute, NextHop, RouteType
+from agent.model import (
+    FibKey,
+    FibRoute,
+    NextHop,
+    RouteType,
+)
 from bgp.model import Address, Prefix
 
 NLM_F_CAPPED: Final = 0x100

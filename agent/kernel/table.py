@@ -9,7 +9,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from agent.model import DISCARD_METRIC, FibKey, FibRoute, Problem
+from agent.model import (
+    DISCARD_METRIC,
+    FibKey,
+    FibRoute,
+    Problem,
+)
 from bgp.model import Address
 
 WRITTEN_METRICS: Final = frozenset({0, DISCARD_METRIC})

@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from agent.model import EndpointSlice, Key, Kind, PodRoutes, Service, ServiceAddress, TrafficPolicy
+from agent.intent import PodRoutes, ServiceAddress
+from agent.model import (
+    EndpointSlice,
+    Key,
+    Kind,
+    Service,
+    TrafficPolicy,
+)
 from agent.plan.identity import Announcing
 from agent.plan.model import Identity, Origination
 from agent.plan.prefixes import host, inside_any

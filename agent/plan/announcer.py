@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from agent.model import EndpointSlice, Key, Kind, Service
+from agent.model import (
+    EndpointSlice,
+    Key,
+    Kind,
+    Service,
+)
 from agent.plan.adverts import NOTHING, Offer, Part, Taken, merge_parts, pod_offer, service_offer, told
 from agent.plan.claims import Claims
 from agent.plan.merge import Contributions, Ledger

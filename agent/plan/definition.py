@@ -11,15 +11,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from agent.model import ExternalPeer, Key, Kind, Node, Problem, Secret, Service
+from agent.intent import ExternalPeer
+from agent.model import (
+    Key,
+    Kind,
+    Node,
+    Problem,
+    Secret,
+    Service,
+)
 from agent.plan.adverts import Part, Taken, merge_parts, pod_offer, service_offer, told
 from agent.plan.claims import Claims, Standing
+from agent.plan.external import external_wish
 from agent.plan.identity import Announcing, Importing, Own, introspect
 from agent.plan.imports import Ground, Teller, Verdict, discards, judge, look_at
 from agent.plan.links import reduce_links
+from agent.plan.mesh import mesh_claim
 from agent.plan.model import NodePlan, Origination
 from agent.plan.picture import Picture, World, every
-from agent.plan.sessions import SessionClaim, external_wish, mesh_claim, settle
+from agent.plan.sessions import SessionClaim, settle
 from agent.plan.vips import ClusterIPs, ServiceAddresses, known_addresses
 from bgp.model import Address, Peer, Prefix, Route, RouteKey
 

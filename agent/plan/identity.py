@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Final
 
-from agent.model import (
+from agent.intent import (
     Advertisement,
     AdvertisementType,
     ExternalPeer,
     Instance,
+    PodRoutes,
+)
+from agent.model import (
     Key,
     Kind,
     Node,
-    PodRoutes,
     Problem,
     ServiceCidr,
 )
@@ -108,7 +110,7 @@ def introspect(node_name: str, world: World, standing: Standing | None, links: L
             identity=identity,
             labels=node.labels,
             own_addresses=own_addresses,
-            mesh_hold_seconds=instance.mesh_hold_seconds,
+            mesh_hold_seconds=instance.mesh.hold_seconds,
         ),
         announcing=Announcing(
             node=node_name,
@@ -116,7 +118,9 @@ def introspect(node_name: str, world: World, standing: Standing | None, links: L
             allowed_external_ips=instance.allowed_external_ips,
             service_ranges=ranges,
             subnets=frozenset(subnet.network for subnet in links.subnets),
-            peer_addresses=frozenset(record.address for _, record in every(world, Kind.PEER, ExternalPeer)),
+            peer_addresses=frozenset(
+                record.address for _, record in every(world, Kind.PEER, ExternalPeer) if record.address is not None
+            ),
         ),
         importing=Importing(
             identity=identity,

@@ -11,7 +11,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agent.model import DISCARD_METRIC, FibRoute, NextHop, PodRoutes, RouteType
+from agent.intent import PodRoutes
+from agent.model import (
+    DISCARD_METRIC,
+    FibRoute,
+    NextHop,
+    RouteType,
+)
 from agent.plan.identity import Importing
 from agent.plan.model import Identity
 from agent.plan.prefixes import host, inside_any
@@ -159,6 +165,6 @@ def _info(teller: Teller | None) -> PeerInfo:
     return PeerInfo(
         internal=teller.peer.internal,
         router_id=teller.session.router_id if teller.session is not None else None,
-        asn=teller.peer.peer_asn,
+        asn=teller.session.peer_asn if teller.session is not None else teller.peer.peer_asn or 0,
         away=teller.away,
     )

@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from agent.model import FibKey, FibRoute, Key, PodRoutes, Problem
+from agent.intent import PodRoutes
+from agent.model import (
+    FibKey,
+    FibRoute,
+    Key,
+    Problem,
+)
 from bgp.model import Address, Peer, Prefix, Route, RouteKey
 
 

@@ -9,7 +9,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from agent.model import EndpointSlice, Interface, Key, Kind, Record
+from agent.model import (
+    EndpointSlice,
+    Interface,
+    Key,
+    Kind,
+    Record,
+)
 from bgp.model import Address, Path, Prefix, SessionUp
 
 R = TypeVar("R", bound=Record)

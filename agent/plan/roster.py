@@ -10,14 +10,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from agent.model import ExternalPeer, Key, Kind, Node, Problem, Secret
+from agent.intent import ExternalPeer
+from agent.model import (
+    Key,
+    Kind,
+    Node,
+    Problem,
+    Secret,
+)
 from agent.plan.claims import Claims, Standing, Touched
+from agent.plan.external import Wish, external_wish
 from agent.plan.identity import Own, introspect
 from agent.plan.imports import Teller
 from agent.plan.links import Links, reduce_links
 from agent.plan.merge import Contributions, Ledger
+from agent.plan.mesh import mesh_claim
 from agent.plan.picture import Dirty, Picture, every, one
-from agent.plan.sessions import SessionClaim, Wish, external_wish, mesh_claim, settle
+from agent.plan.sessions import SessionClaim, settle
 from bgp.model import Address, Peer
 
 Problems: TypeAlias = Contributions[Problem, None]

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
 
-from agent.model import DISCARD_METRIC, FibKey, Key, Kind
+from agent.model import (
+    DISCARD_METRIC,
+    FibKey,
+    Key,
+    Kind,
+)
 from agent.status.remedies import remedy
 from agent.status.status import (
     LEARNED_METRIC,

@@ -12,7 +12,13 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agent.model import FibKey, FibRoute, Key, Problem, WatchState
+from agent.model import (
+    FibKey,
+    FibRoute,
+    Key,
+    Problem,
+    WatchState,
+)
 from agent.plan.model import NodePlan
 from agent.status.remedies import remedy
 from bgp.model import Address, Family, Path, Peer, PeerState, Prefix, RouteKey, SessionState

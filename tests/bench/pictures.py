@@ -9,13 +9,16 @@ import itertools
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from agent.cluster.world import World
-from agent.model import (
-    ALWAYS_WATCHED,
+from agent.intent import (
     Advertisement,
     AdvertisementType,
     AllowedPrefix,
-    EndpointSlice,
     ExternalPeer,
+    ServiceAddress,
+)
+from agent.model import (
+    ALWAYS_WATCHED,
+    EndpointSlice,
     Interface,
     Key,
     Kind,
@@ -23,7 +26,6 @@ from agent.model import (
     Node,
     Record,
     Service,
-    ServiceAddress,
     ServiceCidr,
 )
 from agent.plan.picture import Picture

@@ -15,7 +15,13 @@ import yaml
 
 from agent.cluster.api import ApiServer
 from agent.cluster.driver import Cluster
-from agent.model import ALWAYS_WATCHED, ClusterChange, Kind, Listed, Secret
+from agent.model import (
+    ALWAYS_WATCHED,
+    ClusterChange,
+    Kind,
+    Listed,
+    Secret,
+)
 from tests.lab.controlplane import ControlPlane
 from tests.lab.gobuild import PROJECT
 from tests.lab.kubeapi import ApiError, KubeApi

@@ -16,11 +16,11 @@ from agent.cluster.api import ApiServer
 from agent.cluster.driver import Cluster
 from agent.cluster.health import Limits
 from agent.cluster.world import World
+from agent.intent import ExternalPeer
 from agent.model import (
     ALWAYS_WATCHED,
     ClusterChange,
     EndpointSlice,
-    ExternalPeer,
     Key,
     Kind,
     Listed,

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 
 from agent.kernel.table import WRITTEN_METRICS, Dump, DumpFailedError, Holder, KernelError, RouteChange, fulfils
-from agent.model import FibKey, FibRoute, NextHop, Problem, RouteType
+from agent.model import (
+    FibKey,
+    FibRoute,
+    NextHop,
+    Problem,
+    RouteType,
+)
 from tests.lab.realkernel import PROTOCOL, SUBNETS, Seen
 
 NAMES = {"static": "protocol 4 (static)", "boot": "protocol 3 (boot)"}

@@ -15,7 +15,13 @@ import pytest
 
 from agent.kernel.fib import Fib
 from agent.kernel.table import RouteChange
-from agent.model import DISCARD_METRIC, FibKey, FibRoute, NextHop, RouteType
+from agent.model import (
+    DISCARD_METRIC,
+    FibKey,
+    FibRoute,
+    NextHop,
+    RouteType,
+)
 from tests.lab.fakekernel import FakeKernel
 from tests.lab.realkernel import RealKernel, Seen
 from tests.lab.wait import eventually

@@ -30,7 +30,17 @@ import yaml
 
 from agent.cluster.parse import read_object
 from agent.cluster.world import World
-from agent.model import Applied, ClusterChange, Gone, Interface, Key, Kind, Malformed, Problem, Secret
+from agent.model import (
+    Applied,
+    ClusterChange,
+    Gone,
+    Interface,
+    Key,
+    Kind,
+    Malformed,
+    Problem,
+    Secret,
+)
 from agent.plan.model import NodePlan
 from agent.plan.picture import Dirty, Picture
 from agent.plan.printer import describe

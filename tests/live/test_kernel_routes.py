@@ -12,7 +12,13 @@ import pytest
 
 from agent.kernel.routes import LARGE_TABLE, KernelRoutes
 from agent.kernel.table import RouteChange
-from agent.model import DISCARD_METRIC, FibKey, FibRoute, NextHop, RouteType
+from agent.model import (
+    DISCARD_METRIC,
+    FibKey,
+    FibRoute,
+    NextHop,
+    RouteType,
+)
 from tests.lab.realkernel import RealKernel, fresh_netns, ip
 from tests.lab.wait import eventually
 

@@ -20,7 +20,8 @@ import yaml
 
 from agent import settings
 from agent.cluster.kinds import RESOURCES
-from agent.model import BGPILOT_GROUP, BGPILOT_VERSION, DEFAULT_ASN, Kind, PodRoutes, ServiceAddress
+from agent.intent import DEFAULT_ASN, PodRoutes, ServiceAddress
+from agent.model import BGPILOT_GROUP, BGPILOT_VERSION, Kind
 from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,15 @@ from kubernetes import client, config
 
 from agent.cluster.api import ApiServer
 from agent.cluster.driver import Cluster
-from agent.model import ALWAYS_WATCHED, Applied, ClusterChange, Key, Kind, Listed, WatchState
+from agent.model import (
+    ALWAYS_WATCHED,
+    Applied,
+    ClusterChange,
+    Key,
+    Kind,
+    Listed,
+    WatchState,
+)
 from tests.lab.api import EmbeddedApi
 from tests.lab.api_contract import CASES, Case, Scratch
 from tests.lab.api_scratch import NODES, WATCH_LIST, only, until_bookmark, version

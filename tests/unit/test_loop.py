@@ -15,7 +15,17 @@ from agent.inbox import Inbox
 from agent.kernel.fib import Fib
 from agent.kernel.table import KernelError
 from agent.loop import Loop, Phase
-from agent.model import ALWAYS_WATCHED, Applied, Gone, Interface, InterfacesChanged, Key, Kind, Listed, Node
+from agent.model import (
+    ALWAYS_WATCHED,
+    Applied,
+    Gone,
+    Interface,
+    InterfacesChanged,
+    Key,
+    Kind,
+    Listed,
+    Node,
+)
 from agent.plan.planner import Planner
 from bgp.model import Attributes, Family, Path, PathsHeard, SessionUp, SpeakerLost
 from bgp.rib import OWN_STALE_SECONDS, Rib

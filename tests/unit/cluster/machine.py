@@ -9,7 +9,12 @@ from agent.cluster.health import Limits
 from agent.cluster.listwatch import Changes, ListWatch
 from agent.cluster.request import Mode, Pause, Request
 from agent.cluster.world import World
-from agent.model import Key, Kind, Node, WatchState
+from agent.model import (
+    Key,
+    Kind,
+    Node,
+    WatchState,
+)
 
 LIMITS = Limits()
 HOUR = 3600.0

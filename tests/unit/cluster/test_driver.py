@@ -13,7 +13,12 @@ from agent.cluster.health import Limits
 from agent.cluster.kinds import path_of
 from agent.cluster.reflector import Answer, Reflector, TransportError
 from agent.cluster.world import World
-from agent.model import ALWAYS_WATCHED, Key, Kind, Secret
+from agent.model import (
+    ALWAYS_WATCHED,
+    Key,
+    Kind,
+    Secret,
+)
 from tests.unit.cluster.watching import Watched
 
 MARK = {"metadata": {"resourceVersion": "10", "annotations": {"k8s.io/initial-events-end": "true"}}}

@@ -5,7 +5,13 @@ import json
 import pytest
 
 from agent.cluster.request import Mode
-from agent.model import Applied, Gone, Kind, Listed, Malformed
+from agent.model import (
+    Applied,
+    Gone,
+    Kind,
+    Listed,
+    Malformed,
+)
 from tests.unit.cluster.machine import EXPIRED, LIMITS, Run, bookmark, event, key, node, record
 
 

@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from agent.model import Kind, Listed, Record, Secret
+from agent.model import (
+    Kind,
+    Listed,
+    Record,
+    Secret,
+)
 from tests.unit.cluster.machine import TOR, Run, event
 
 

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cluster.parse import UNNAMED, Parsed, read_object
-from agent.model import EndpointSlice, Key, Kind, Node, Problem, Secret, Service, ServiceCidr, TrafficPolicy
+from agent.model import (
+    EndpointSlice,
+    Key,
+    Kind,
+    Node,
+    Problem,
+    Secret,
+    Service,
+    ServiceCidr,
+    TrafficPolicy,
+)
 from bgp.model import Family
 
 

@@ -7,20 +7,19 @@ from typing import Any
 import pytest
 
 from agent.cluster.parse import read_object
-from agent.model import (
+from agent.intent import (
     Advertisement,
     AdvertisementType,
     AllowedPrefix,
     ExternalPeer,
     Instance,
-    Kind,
+    Mesh,
     PodRoutes,
-    Problem,
-    Record,
     SecretRef,
     Selector,
     ServiceAddress,
 )
+from agent.model import Kind, Problem, Record
 
 PEER = {"address": "192.0.2.1", "asn": 64512}
 SERVICE = {"type": "Service", "service": {"addresses": ["ClusterIP"]}}
@@ -48,7 +47,7 @@ def test_an_instance_in_full() -> None:
         name="x",
         asn=4200000001,
         pod_routes=PodRoutes.OFF,
-        mesh_hold_seconds=9,
+        mesh=Mesh(hold_seconds=9),
         allowed_external_ips=(ip_network("203.0.113.0/24"), ip_network("2001:db8:1::/48")),
         service_cidrs=(ip_network("10.96.0.0/12"),),
     )

@@ -12,7 +12,14 @@ from agent.cluster.api import ApiServer
 from agent.cluster.health import Limits
 from agent.cluster.reflector import Reflector
 from agent.cluster.world import World
-from agent.model import ClusterChange, Key, Kind, Listed, Node, WatchState
+from agent.model import (
+    ClusterChange,
+    Key,
+    Kind,
+    Listed,
+    Node,
+    WatchState,
+)
 
 FAST = Limits(
     backoff_first_seconds=0.04,

@@ -12,26 +12,29 @@ from ipaddress import ip_address, ip_interface, ip_network
 from hypothesis import strategies as st
 
 from agent.cluster.world import World
-from agent.model import (
+from agent.intent import (
     Advertisement,
     AdvertisementType,
     AllowedPrefix,
+    ExternalPeer,
+    Instance,
+    Mesh,
+    PodRoutes,
+    SecretRef,
+    Selector,
+    ServiceAddress,
+)
+from agent.model import (
     Applied,
     EndpointSlice,
-    ExternalPeer,
     Gone,
-    Instance,
     Interface,
     Key,
     Kind,
     Node,
-    PodRoutes,
     Record,
     Secret,
-    SecretRef,
-    Selector,
     Service,
-    ServiceAddress,
     ServiceCidr,
     TrafficPolicy,
 )
@@ -135,7 +138,7 @@ _instances = st.builds(
     created=st.sampled_from(_AGES),
     asn=st.sampled_from((64512, 65000)),
     pod_routes=st.sampled_from(PodRoutes),
-    mesh_hold_seconds=st.sampled_from((9, 90)),
+    mesh=st.builds(Mesh, hold_seconds=st.sampled_from((9, 90))),
     allowed_external_ips=_some(_RANGES, 2),
     service_cidrs=_some(_RANGES[:3], 1),
 )

@@ -11,20 +11,22 @@ from types import FrameType
 
 import pytest
 
-from agent.model import (
+from agent.intent import (
     Advertisement,
     AdvertisementType,
     AllowedPrefix,
+    ExternalPeer,
+    ServiceAddress,
+)
+from agent.model import (
     Applied,
     EndpointSlice,
-    ExternalPeer,
     Interface,
     Key,
     Kind,
     Node,
     Record,
     Service,
-    ServiceAddress,
     TrafficPolicy,
 )
 from agent.plan import planner as planner_file

@@ -7,20 +7,22 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 
-from agent.model import (
+from agent.intent import (
     Advertisement,
     AdvertisementType,
     AllowedPrefix,
     ExternalPeer,
-    FibKey,
     Instance,
+    SecretRef,
+    ServiceAddress,
+)
+from agent.model import (
+    FibKey,
     Key,
     Kind,
     Node,
     Secret,
-    SecretRef,
     Service,
-    ServiceAddress,
 )
 from agent.plan.model import PlanDelta
 from agent.plan.picture import Dirty

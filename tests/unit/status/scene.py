@@ -6,7 +6,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from agent.model import DISCARD_METRIC, FibKey, FibRoute, Key, Kind, NextHop, PodRoutes, Problem, RouteType, WatchState
+from agent.intent import PodRoutes
+from agent.model import (
+    DISCARD_METRIC,
+    FibKey,
+    FibRoute,
+    Key,
+    Kind,
+    NextHop,
+    Problem,
+    RouteType,
+    WatchState,
+)
 from agent.plan.model import Identity, NodePlan, Origination
 from agent.status.status import Figures, Status
 from bgp.model import (

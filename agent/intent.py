@@ -1,0 +1,229 @@
+"""What users ask for: the custom resources of bgpilot.io/v1alpha1, reduced to what planning needs.
+
+Values only, frozen and comparable. Nothing here reads JSON (`agent.cluster.parse`) or decides what comes of a wish
+(`agent.plan`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final, NamedTuple
+
+from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS, Address, Family, Prefix, PrefixLimit
+
+DEFAULT_ASN: Final = 64512
+"""First private AS number (RFC 6996): what kube-router and Calico use when nothing is said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """A LabelSelector. Empty selects everything."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+    expressions: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    """(key, operator, values) with operator In, NotIn, Exists or DoesNotExist."""
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        return all(labels.get(key) == value for key, value in self.labels) and all(
+            _holds(key, operator, values, labels) for key, operator, values in self.expressions
+        )
+
+
+def _holds(key: str, operator: str, values: tuple[str, ...], labels: Mapping[str, str]) -> bool:
+    match operator:
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+        case _:
+            raise ValueError(f"unknown selector operator {operator!r}")
+
+
+class ServiceAddress(enum.StrEnum):
+    """Classes of service addresses an advertisement can choose."""
+
+    CLUSTER_IP = "ClusterIP"
+    EXTERNAL_IP = "ExternalIP"
+    LOAD_BALANCER_IP = "LoadBalancerIP"
+
+
+class PodRoutes(enum.StrEnum):
+    BGP = "BGP"
+    OFF = "Off"
+    """Another CNI carries pods: no pod CIDR is announced, no pod or discard route installed."""
+
+
+class NodeValue(NamedTuple):
+    """Where on the Node a value that differs from node to node is written."""
+
+    annotation: bool
+    """True: in an annotation; else in a label."""
+    key: str
+
+
+class SecretRef(NamedTuple):
+    name: str
+    key: str
+
+
+class MeshMode(enum.StrEnum):
+    """Which nodes have sessions with each other."""
+
+    FULL_MESH = "FullMesh"
+    ROUTE_REFLECTOR = "RouteReflector"
+    """Nodes that `reflector_selector` selects reflect to all others (RFC 4456)."""
+    AUTO = "Auto"
+    """Full mesh in small clusters; in large ones reflectors that every node chooses alike."""
+    NONE = "None"
+
+
+class ControlPlane(enum.StrEnum):
+    """What being a control-plane node means when reflectors are chosen."""
+
+    AVOID = "Avoid"
+    ALLOW = "Allow"
+    PREFER = "Prefer"
+
+
+DEFAULT_MESH_THRESHOLD: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """The sessions between nodes. There are some only between nodes of the same AS."""
+
+    mode: MeshMode = MeshMode.AUTO
+    hold_seconds: int = DEFAULT_HOLD_SECONDS
+    password_ref: SecretRef | None = None
+    reflector_selector: Selector | None = None
+    """Of mode RouteReflector."""
+    cluster_id: IPv4Address | None = None
+    """CLUSTER_ID of the reflectors this instance selects. None: each reflector's own router id (RFC 4456 7)."""
+    threshold: int = DEFAULT_MESH_THRESHOLD
+    """Mode Auto: the most nodes that are still fully meshed."""
+    control_plane: ControlPlane = ControlPlane.AVOID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """BGPInstance. Without any, the defaults here hold."""
+
+    name: str
+    created: float = 0.0
+    node_selector: Selector = Selector()
+    priority: int = 0
+    """The highest of those that select a node is in force there; then the oldest, then the first by name."""
+    asn: int = DEFAULT_ASN
+    asn_from: NodeValue | None = None
+    """Stands over `asn`, on nodes that have it."""
+    router_id: IPv4Address | None = None
+    router_id_from: NodeValue | None = None
+    listen_port: int = BGP_PORT
+    listen_addresses: tuple[Prefix, ...] = ()
+    """Sessions use only node addresses inside these. Empty: any InternalIP."""
+    mesh: Mesh = Mesh()
+    pod_routes: PodRoutes = PodRoutes.BGP
+    allowed_external_ips: tuple[Prefix, ...] = ()
+    """ExternalIPs outside all of these are never announced (CVE-2020-8554)."""
+    service_cidrs: tuple[Prefix, ...] = ()
+    """Service ranges of clusters whose API has no ServiceCIDR objects; added to those it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedPrefix:
+    """Matches a prefix inside `prefix` whose length is between `ge` and `le`."""
+
+    prefix: Prefix
+    ge: int
+    le: int
+
+    def admits(self, prefix: Prefix) -> bool:
+        if prefix.version != self.prefix.version or not self.ge <= prefix.prefixlen <= self.le:
+            return False
+        outside = int(prefix.network_address) ^ int(self.prefix.network_address)
+        return prefix.prefixlen >= self.prefix.prefixlen and not outside >> (
+            prefix.max_prefixlen - self.prefix.prefixlen
+        )
+
+
+class PeerAs(enum.StrEnum):
+    """An AS that is not written as a number."""
+
+    EXTERNAL = "external"
+    """Any but ours, learned from the OPEN."""
+    INTERNAL = "internal"
+    """Ours."""
+
+
+class GatewayFamily(enum.StrEnum):
+    """Which default routes name the router."""
+
+    IPV4 = "IPv4"
+    IPV6 = "IPv6"
+    DUAL = "Dual"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReach:
+    """How packets of a session with a router go."""
+
+    multihop: int | None = None
+    ttl_security_hops: int | None = None
+    source_address: Address | None = None
+    source_interface: str = ""
+    passive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalPeer:
+    """BGPPeer: a router outside the cluster. One of `address`, `address_from` and `default_gateway` says which."""
+
+    name: str
+    created: float = 0.0
+    address: Address | None = None
+    address_from: NodeValue | None = None
+    default_gateway: GatewayFamily | None = None
+    asn: int | PeerAs
+    local_asn: int | None = None
+    """What we are to this peer, instead of the instance's AS (nothing is prepended)."""
+    allowas_in: int = 0
+    node_selector: Selector = Selector()
+    port: int = BGP_PORT
+    hold_seconds: int = DEFAULT_HOLD_SECONDS
+    keepalive_seconds: int | None = None
+    connect_retry_seconds: int | None = None
+    password_ref: SecretRef | None = None
+    reach: PeerReach = PeerReach()
+    families: frozenset[Family] = frozenset()
+    """Empty: those of which the node has an address."""
+    extended_next_hop: bool = False
+    prefix_limits: tuple[tuple[Family, PrefixLimit], ...] = ()
+    description: str = ""
+    shutdown: str | None = None
+    """Set: administratively shut down, with this text (may be empty) for the router (RFC 9003)."""
+    import_pod_cidrs: bool = False
+    import_allowed: tuple[AllowedPrefix, ...] = ()
+
+
+class AdvertisementType(enum.StrEnum):
+    POD_CIDR = "PodCIDR"
+    SERVICE = "Service"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advertisement:
+    """BGPAdvertisement: what of ours external peers are told. No object of type PodCIDR: pod CIDRs are told to all."""
+
+    name: str
+    created: float = 0.0
+    type: AdvertisementType
+    node_selector: Selector = Selector()
+    service_selector: Selector = Selector()
+    addresses: frozenset[ServiceAddress] = frozenset()
