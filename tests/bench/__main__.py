@@ -16,6 +16,7 @@ from tests.bench import (
     bench_join,
     bench_learning,
     bench_planner,
+    bench_scale,
     bench_service,
     bench_sync,
 )
@@ -41,6 +42,7 @@ BENCHES: Mapping[str, Callable[[], None]] = {
     "service": bench_service.bench,
     "join": bench_join.bench,
     "idle": bench_idle.bench,
+    "scale": bench_scale.bench,
 }
 
 

@@ -91,14 +91,14 @@ class WirePeer:
     def announce(self, prefixes: Iterable[str], *, next_hop: str, as_path: tuple[int, ...] = ()) -> None:
         """IPv4 in the old place, IPv6 in MP_REACH_NLRI."""
         networks = [ip_network(prefix) for prefix in prefixes]
-        attributes = _attribute(0x40, 1, b"\0") + _attribute(0x40, 2, _path(as_path or (self._asn,)))
+        attributes = attribute(0x40, 1, b"\0") + attribute(0x40, 2, _path(as_path or (self._asn,)))
         hop = ip_address(next_hop).packed
         nlri = b"".join(map(_pack, networks))
         if networks[0].version == 4:
-            self._update(attributes + _attribute(0x40, 3, hop), nlri)
+            self._update(attributes + attribute(0x40, 3, hop), nlri)
         else:
             reach = struct.pack("!HBB", 2, 1, len(hop)) + hop + b"\0" + nlri
-            self._update(attributes + _attribute(0x80, MP_REACH, reach), b"")
+            self._update(attributes + attribute(0x80, MP_REACH, reach), b"")
 
     def withdraw(self, prefixes: Iterable[str]) -> None:
         packed = b"".join(_pack(ip_network(prefix)) for prefix in prefixes)
@@ -106,7 +106,7 @@ class WirePeer:
 
     def end_of_rib(self) -> None:
         self._update(b"", b"")
-        self._update(_attribute(0x80, MP_UNREACH, struct.pack("!HB", 2, 1)), b"")
+        self._update(attribute(0x80, MP_UNREACH, struct.pack("!HB", 2, 1)), b"")
 
     def notify(self, code: int, subcode: int, data: bytes = b"") -> None:
         self.send(NOTIFICATION, bytes([code, subcode]) + data)
@@ -116,7 +116,7 @@ class WirePeer:
         self.send(UPDATE, struct.pack("!HH", 0, len(attributes)) + attributes + nlri)
 
     def send(self, kind: int, body: bytes) -> None:
-        self.session.writer.write(_message(kind, body))
+        self.session.writer.write(message(kind, body))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session(writer)
@@ -136,7 +136,7 @@ class WirePeer:
         match kind:
             case 1:
                 session.open = body
-                session.writer.write(_message(OPEN, self._open()) + _message(KEEPALIVE, b""))
+                session.writer.write(message(OPEN, self._open()) + message(KEEPALIVE, b""))
             case 2:
                 session.heard += _read_update(body)
             case 3:
@@ -145,13 +145,13 @@ class WirePeer:
                 session.heard.append(Sent("route-refresh", FAMILIES[body[1]]))
 
     def _open(self) -> bytes:
-        capabilities = b"".join(_capability(1, struct.pack("!HBB", afi, 0, 1)) for afi in FAMILIES)
-        capabilities += (_capability(2, b"") if self._route_refresh else b"") + _capability(
+        capabilities = b"".join(capability(1, struct.pack("!HBB", afi, 0, 1)) for afi in FAMILIES)
+        capabilities += (capability(2, b"") if self._route_refresh else b"") + capability(
             65, struct.pack("!I", self._asn)
         )
         if self._restart_seconds is not None:
             families = b"".join(struct.pack("!HBB", afi, 1, 0x80) for afi in FAMILIES)
-            capabilities += _capability(64, struct.pack("!H", self._restart_seconds) + families)
+            capabilities += capability(64, struct.pack("!H", self._restart_seconds) + families)
         options = bytes([2, len(capabilities)]) + capabilities
         asn = self._asn if self._asn < 1 << 16 else 23456
         head = struct.pack("!BHH4sB", 4, asn, self._hold_seconds, self._router_id.packed, len(options))
@@ -160,18 +160,18 @@ class WirePeer:
     async def _keepalive(self, writer: asyncio.StreamWriter) -> None:
         while True:
             await asyncio.sleep(KEEPALIVE_SECONDS)
-            writer.write(_message(KEEPALIVE, b""))
+            writer.write(message(KEEPALIVE, b""))
 
 
-def _message(kind: int, body: bytes) -> bytes:
+def message(kind: int, body: bytes) -> bytes:
     return b"\xff" * 16 + struct.pack("!HB", len(body) + 19, kind) + body
 
 
-def _capability(code: int, value: bytes) -> bytes:
+def capability(code: int, value: bytes) -> bytes:
     return bytes([code, len(value)]) + value
 
 
-def _attribute(flags: int, code: int, value: bytes) -> bytes:
+def attribute(flags: int, code: int, value: bytes) -> bytes:
     return struct.pack("!BBH", flags | 0x10, code, len(value)) + value
 
 
