@@ -1,7 +1,8 @@
 """The left door: every change enters here, is put into the picture at once, and leaves one mark of what became dirty.
 
 What waits between two passes is therefore the set of touched keys and prefixes, bounded by the size of the picture,
-however many events a burst has. Nothing here plans or acts.
+however many events a burst has. It is handed out in parts, oldest first, so that no pass stalls the event loop; `more`
+says that there are others. Nothing here plans or acts.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 from agent.cluster.world import World
 from agent.model import (
     Applied,
     Change,
     FibDrifted,
+    Gateway,
+    GatewaysChanged,
     Gone,
     Interface,
     InterfacesChanged,
@@ -29,12 +32,16 @@ from agent.model import (
 from bgp.model import Prefix
 from bgp.rib import Rib
 
+T = TypeVar("T")
+
 QUIET_SECONDS: Final = 0.05
 """A burst ends when nothing has come for this long …"""
 BURST_SECONDS: Final = 1.0
 """… or has lasted this long."""
-PREFIXES_PER_PASS: Final = 500
-"""Prefixes planned in one go, about 20 ms: a full table that is learned leaves the event loop its turns."""
+PREFIXES_PER_PASS: Final = 400
+"""Prefixes planned in one go, about 8 ms: a full table that is learned leaves the event loop its turns."""
+KEYS_PER_PASS: Final = 64
+"""Objects planned in one go, of 100–200 µs each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +51,11 @@ class Dirt:
     keys: frozenset[Key] = frozenset()
     prefixes: frozenset[Prefix] = frozenset()
     interfaces: bool = False
+    gateways: bool = False
     kernel: bool = False
     """The kernel's routes may not be what we believe."""
+    more: bool = False
+    """Other keys or prefixes, dirty as long as these, are still to come."""
 
 
 class Inbox:
@@ -55,12 +65,15 @@ class Inbox:
         self.world = world
         self.rib = rib
         self.interfaces: tuple[Interface, ...] = ()
+        self.gateways: tuple[Gateway, ...] = ()
         self._clock = clock
-        self._keys: set[Key] = set()
+        self._keys: dict[Key, None] = {}
         self._prefixes: dict[Prefix, None] = {}
         self._interfaces_changed = False
+        self._gateways_changed = False
         self._kernel_drifted = False
         self._signal = asyncio.Event()
+        self._left_over = False
         self._last_put_at = float("-inf")
         self._last_take_at = float("-inf")
 
@@ -68,20 +81,39 @@ class Inbox:
         """Take `change` into the picture and wake the loop. Never blocks; cost is that of the change."""
         match change:
             case Listed() | Applied() | Gone() | Malformed() | WatchState():
-                self._keys |= self.world.apply(change)
+                self._keys.update(dict.fromkeys(self.world.apply(change)))
             case InterfacesChanged(interfaces=interfaces):
                 self._interfaces_changed |= interfaces != self.interfaces
                 self.interfaces = interfaces
+            case GatewaysChanged(gateways=gateways):
+                self._gateways_changed |= gateways != self.gateways
+                self.gateways = gateways
             case FibDrifted():
                 self._kernel_drifted = True
             case Retry():
                 pass
             case _:
-                self._touch(self.rib.apply(change, self._clock()))
+                self.touch(self.rib.apply(change, self._clock()))
         self.wake()
 
-    def _touch(self, prefixes: Iterable[Prefix]) -> None:
+    def touch(self, prefixes: Iterable[Prefix]) -> None:
+        """These are dirty; a pass is to come that takes some of them."""
         self._prefixes.update(dict.fromkeys(prefixes))
+        self._signal_if_more()
+
+    def forget(self) -> None:
+        """Everything is planned anew: what was dirty before is dirty no more."""
+        self._keys.clear()
+        self._prefixes.clear()
+
+    @property
+    def _more(self) -> bool:
+        expiry_at = self.rib.next_expiry_at
+        return bool(self._prefixes or self._keys) or (expiry_at is not None and expiry_at <= self._clock())
+
+    def _signal_if_more(self) -> None:
+        if self._more:
+            self._signal.set()
 
     def wake(self) -> None:
         """Ask for a pass without a change to the picture."""
@@ -96,30 +128,38 @@ class Inbox:
         except TimeoutError:
             pass
         await self._settle()
-        self._touch(self.rib.expire(self._clock()))
+        self.touch(self.rib.expire(self._clock()))
         self._signal.clear()
         self._last_take_at = self._clock()
+        keys, prefixes = _taken(self._keys, KEYS_PER_PASS), _taken(self._prefixes, PREFIXES_PER_PASS)
+        self._left_over = self._more
+        self._signal_if_more()
         dirt = Dirt(
-            keys=frozenset(self._keys),
-            prefixes=frozenset(islice(self._prefixes, PREFIXES_PER_PASS)),
+            keys=keys,
+            prefixes=prefixes,
             interfaces=self._interfaces_changed,
+            gateways=self._gateways_changed,
             kernel=self._kernel_drifted,
+            more=self._left_over,
         )
-        self._keys.clear()
-        for prefix in dirt.prefixes:
-            del self._prefixes[prefix]
-        if self._prefixes:
-            self._signal.set()
-        self._interfaces_changed = self._kernel_drifted = False
+        self._interfaces_changed = self._gateways_changed = self._kernel_drifted = False
         return dirt
 
     async def _settle(self) -> None:
         """The first change after quiet goes at once; what follows closely waits for the burst's end."""
         began_at = self._clock()
-        if began_at - self._last_take_at >= QUIET_SECONDS or self._prefixes:
+        if began_at - self._last_take_at >= QUIET_SECONDS or self._prefixes or self._left_over:
             return
         while (now := self._clock()) - began_at < BURST_SECONDS:
             rest = self._last_put_at + QUIET_SECONDS - now
             if rest <= 0:
                 return
             await asyncio.sleep(min(rest, began_at + BURST_SECONDS - now))
+
+
+def _taken(waiting: dict[T, None], most: int) -> frozenset[T]:
+    """Up to so many of those that have waited longest; they wait no more."""
+    taken = frozenset(islice(waiting, most))
+    for thing in taken:
+        del waiting[thing]
+    return taken

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS, Address, Family, Prefix, PrefixLimit
@@ -120,11 +120,13 @@ class Instance:
     node_selector: Selector = Selector()
     priority: int = 0
     """The highest of those that select a node is in force there; then the oldest, then the first by name."""
-    asn: int = DEFAULT_ASN
+    asn: int | None = DEFAULT_ASN
+    """None: `asn_from` alone says it."""
     asn_from: NodeValue | None = None
     """Stands over `asn`, on nodes that have it."""
     router_id: IPv4Address | None = None
     router_id_from: NodeValue | None = None
+    """Of these two at most one is set."""
     listen_port: int = BGP_PORT
     listen_addresses: tuple[Prefix, ...] = ()
     """Sessions use only node addresses inside these. Empty: any InternalIP."""
@@ -145,12 +147,31 @@ class AllowedPrefix:
     le: int
 
     def admits(self, prefix: Prefix) -> bool:
-        if prefix.version != self.prefix.version or not self.ge <= prefix.prefixlen <= self.le:
+        within, length = self.prefix, prefix.prefixlen
+        shortest = within.prefixlen
+        if not self.ge <= length <= self.le or length < shortest or prefix.version != within.version:
             return False
-        outside = int(prefix.network_address) ^ int(self.prefix.network_address)
-        return prefix.prefixlen >= self.prefix.prefixlen and not outside >> (
-            prefix.max_prefixlen - self.prefix.prefixlen
-        )
+        if shortest == 0:
+            return True
+        return not (int(prefix.network_address) ^ int(within.network_address)) >> (prefix.max_prefixlen - shortest)
+
+
+def names_a_router(address: Address) -> bool:
+    """Sessions can be had with it: unicast, and without having to say on which link."""
+    broadcast = address.version == 4 and int(address) == 0xFFFF_FFFF
+    return not (address.is_unspecified or address.is_multicast or address.is_link_local or broadcast)
+
+
+def router_in(text: str) -> Address | None:
+    """The router that is written on a Node; None: it is no address, or one that no session can be had with."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    zoned = isinstance(address, IPv6Address) and address.scope_id is not None
+    return address if names_a_router(address) and not zoned else None
 
 
 class PeerAs(enum.StrEnum):

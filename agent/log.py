@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Final
 
-import structlog
-from structlog.typing import Processor
-
+from agent.loading import absent
 from agent.settings import LogFormat
+
+with absent("rich"):  # structlog 26 loads it for tracebacks in colour: 60 ms of every start
+    import structlog
+    from structlog.typing import Processor
+
+log: Final = structlog.get_logger()
 
 
 def set_up_logging(*, log_format: LogFormat, log_level: str) -> None:

@@ -5,10 +5,14 @@
 A route is in the kernel before it is announced, and withdrawn before it leaves the kernel. Nothing is done before every
 kind has been listed once. The loop never acts on an event: an event only changes the picture. What a driver could not
 do stays with that driver, which says when to look again.
+
+A large change comes as many passes of bounded work (`agent.inbox`), and between two of them the event loop has a turn.
+Nothing that nobody seems to want any more is swept before the last of them: the plan is not whole until then.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,9 +20,10 @@ from typing import Final, Protocol
 
 import structlog
 
+from agent.farewell import Farewells
 from agent.inbox import Dirt, Inbox
-from agent.kernel.fib import Fib
-from agent.model import DISCARD_METRIC, FibKey, Problem
+from agent.kernel.fib import Fib, parts
+from agent.model import DISCARD_METRIC, FibKey, Problem, object_of
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.planner import Dirty, Picture, Planner
 from bgp.model import Address, Prefix, RouteKey, SpeakerPlan
@@ -26,6 +31,8 @@ from bgp.speaker import SpeakerProblem
 
 FULL_COMPARE_SECONDS: Final = 300.0
 """How often the kernel's table is compared as a whole, events or not."""
+UNJUDGED_PER_TURN: Final = 10_000
+"""Prefixes handed back to the inbox before the event loop gets its turn: about 3 ms."""
 SWEEP_CAP_SECONDS: Final = 120.0
 """How long routes found at start wait for the peers that could confirm them."""
 
@@ -106,6 +113,7 @@ class Loop:
         self._missing: set[FibKey] = set()
         """Wanted and not in the kernel."""
         self._said: frozenset[Problem] = frozenset()
+        self._farewells = Farewells()
         self._after_pass: list[Callable[[], None]] = []
 
     @property
@@ -129,13 +137,20 @@ class Loop:
 
     def problems(self) -> frozenset[Problem]:
         """Everything the user should mend, from every room."""
-        told = (Problem(p.reason, p.subject, p.message, p.fix) for p in self._speaker.problems)
+        told = (Problem(p.reason, object_of(p.subject), p.message, p.fix) for p in self._speaker.problems)
         return frozenset((*self.inbox.world.problems, *self.plan.problems, *self._fib.foreign, *told))
 
     async def _one_pass(self, dirt: Dirt) -> None:
         delta = self._make_plan(dirt)
-        if delta is None or self._dry_run:
+        await asyncio.sleep(0)  # a plan is the longest thing without a pause, and drivers may have nothing to wait for
+        if delta is None:
             return
+        for part in parts(list(delta.unjudged), UNJUDGED_PER_TURN):
+            self.inbox.touch(part)
+            await asyncio.sleep(0)
+        if self._dry_run:
+            return
+        whole = not (dirt.more or delta.unjudged)
         first = self.phase in {Phase.LISTING, Phase.PLANNED}
         everything = await self._compare_kernel(dirt) or first
         await self._fib.install(self.plan.fib, None if everything else delta.fib)
@@ -149,22 +164,34 @@ class Loop:
         if self.speaking_at is None:
             self.speaking_at = self._clock()
         self._reach(Phase.SPEAKING)
-        self.swept = self.swept or self._may_sweep()
+        self.swept = self.swept or (whole and self._may_sweep())
         await self._fib.prune(self.plan.fib, None if everything else delta.fib, hold=self._still_told, sweep=self.swept)
         self._settle_phase(None if everything else delta.fib)
 
     def _make_plan(self, dirt: Dirt) -> PlanDelta | None:
         """Bring the plan up to date; None while the picture is not whole."""
         world = self.inbox.world
+        if self.phase is Phase.LISTING:
+            self.inbox.forget()  # everything will be planned anew
         if not world.complete or not self.inbox.interfaces:
             return None
         began_at = self._clock()
         delta = self._planner.update(
-            Picture(self._node_name, world, self.inbox.rib, self.inbox.interfaces),
+            Picture(
+                self._node_name,
+                world,
+                self.inbox.rib,
+                self.inbox.interfaces,
+                self.inbox.gateways,
+                small=self.plan.standpoint.small,
+                mesh=self.plan.mesh,
+                over=self._farewells.over(self.plan.parting, began_at, replaced=self._mesh_in_place()),
+            ),
             Dirty(
                 keys=dirt.keys,
                 prefixes=dirt.prefixes,
                 interfaces=dirt.interfaces,
+                gateways=dirt.gateways,
                 everything=self.phase is Phase.LISTING,
             ),
         )
@@ -200,7 +227,12 @@ class Loop:
         """Every peer has sent all it has, or we have waited long enough."""
         if self.speaking_at is not None and self._clock() - self.speaking_at >= SWEEP_CAP_SECONDS:
             return True
-        return all(self._has_synced(address) for address in self.plan.peers)
+        return all(self._has_synced(peer.address) for peer in self.plan.peers.values() if peer.held is None)
+
+    def _mesh_in_place(self) -> bool:
+        """Every session that is wanted with another node has brought all that the node had to say."""
+        claims = (claim for name, claim in self.plan.mesh.items() if name not in self.plan.parting)
+        return all(self._has_synced(claim.address) for claim in claims if claim.peer.held is None)
 
     def _has_synced(self, address: Address) -> bool:
         session = self.inbox.rib.session(address)
@@ -232,6 +264,8 @@ class Loop:
             rest = min(rest, self._fib.next_retry_at - now)
         if self.speaking_at is not None and not self.swept:
             rest = min(rest, self.speaking_at + SWEEP_CAP_SECONDS - now)
+        if (look_at := self._farewells.next_look_at) is not None:
+            rest = min(rest, look_at - now)
         if (expiry_at := self.inbox.rib.next_expiry_at) is not None:
             rest = min(rest, expiry_at - now)
         return max(rest, 0.0)

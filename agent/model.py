@@ -47,6 +47,12 @@ class Key(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
+def object_of(peer_name: str) -> str:
+    """How Problems call the object that a peer comes of: `BGPPeer/tor-a` is BGPPeer tor-a, `node/b` is Node b."""
+    kind, slash, name = peer_name.partition("/")
+    return f"{Kind.NODE if kind == 'node' else kind} {name}" if slash else peer_name
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something the user should know and can mend. Equal problems are one problem."""
@@ -101,6 +107,9 @@ class Service:
     internal_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     external_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     labels: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    """(what, reason word): addresses, hostnames or classes of it that no node answers for, such as `headlessService`,
+    `externalName`, `ipModeProxy` or `hostnameOnly`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +200,16 @@ class Interface:
     """With prefix length; sorted; link-local and host-scope ones included."""
 
 
+class Gateway(NamedTuple):
+    """A next hop of a default route in table main that is not ours."""
+
+    family: Family
+    """Of the route; an IPv4 route may lead over an IPv6 router (RFC 5549)."""
+    address: Address
+    """May be link-local."""
+    interface: int
+
+
 # Changes: all that can enter the inbox. Bgp events come as they are.
 
 
@@ -247,6 +266,12 @@ class InterfacesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewaysChanged:
+    gateways: tuple[Gateway, ...]
+    """Sorted, each once."""
+
+
+@dataclass(frozen=True, slots=True)
 class FibDrifted:
     """The kernel told us of a change to routes that we did not make, or may have lost some silently: look again."""
 
@@ -257,4 +282,4 @@ class Retry:
 
 
 ClusterChange: TypeAlias = Listed | Applied | Gone | Malformed | WatchState
-Change: TypeAlias = ClusterChange | InterfacesChanged | FibDrifted | Retry | BgpEvent
+Change: TypeAlias = ClusterChange | InterfacesChanged | GatewaysChanged | FibDrifted | Retry | BgpEvent

@@ -7,15 +7,17 @@ own: no command comes from here.
 
 ExaBGP blocks its whole reactor when nobody reads what it writes (5.0.15), so ExaBGP is read always, agent or not. While
 the agent is away UPDATEs are dropped and counted, and of each peer is kept what a new agent must know: the lines of the
-session that is up, and the families whose End-of-RIB an agent has already sent on it. An agent that does not keep up
-(SPOOL_MAX) is cut off and finds the same on its return.
+session that is up, the families whose End-of-RIB an agent has already sent on it, and how the session before and the
+last attempt ended. An agent that does not keep up (SPOOL_MAX) is cut off and finds the same on its return.
 
 First line to an agent, a JSON object:
   instance  identity of this ExaBGP: another one has an empty table and no session
   bridge    identity of this bridge: another one has forgotten what came before it
   dropped   lines lost since the last agent was connected
   pending   answers still to come to commands of the agent before: they are not the new one's
-  peers     address → {"lines": [OPEN sent, OPEN received, up], "told": [families with End-of-RIB sent]}
+  peers     address → {"lines": [OPEN sent, OPEN received, up], "told": [families with End-of-RIB sent], "up_at",
+            "flaps": sessions that ended, "ended": [NOTIFICATION, down], "ended_at", the same "failed", "failed_at" for
+            the last attempt since then}; instants in seconds of the monotonic clock, which all processes share
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Final
 
 SPOOL_MAX: Final = 64 * 1024 * 1024
@@ -38,45 +41,92 @@ RECONNECT_SECONDS: Final = 0.2
 HEAD_BYTES: Final = 400
 """The type of an event stands in front of this, behind the host name (at most 64 bytes)."""
 PEERS_MAX: Final = 10_000
+REMOVED: Final = "[removed]"
+"""Stands in ExaBGP's reason (5.0.15) for the end of a session whose peer is not configured any more."""
 
 _TYPE: Final = re.compile(rb'"type": "(\w+)"')
 _END_OF_RIB: Final = re.compile(rb"^neighbor (\S+) .*announce eor (ipv4|ipv6) ")
 
 
-class Memory:
-    """What is kept of each session that is up; lines of one being opened wait in `opening`."""
+class Kept:
+    """What is kept of one peer."""
 
     def __init__(self) -> None:
-        self.up: dict[str, list[str]] = {}
-        self.told: dict[str, list[str]] = {}
-        self.opening: dict[str, list[str]] = {}
+        self.opening: list[str] = []
+        """OPENs of the attempt that goes on."""
+        self.notified: list[str] = []
+        """The last NOTIFICATION of this attempt or session."""
+        self.lines: list[str] = []
+        self.told: list[str] = []
+        self.up_at: float | None = None
+        self.flaps = 0
+        self.ended: list[str] = []
+        self.ended_at: float | None = None
+        self.failed: list[str] = []
+        self.failed_at: float | None = None
+
+    def comes_up(self, line: str, now: float) -> None:
+        self.lines, self.opening, self.notified = [*self.opening, line], [], []
+        self.told, self.up_at = [], now
+        if not self.flaps:  # attempts before the first session are history
+            self.failed, self.failed_at = [], None
+
+    def goes_down(self, line: str, now: float) -> None:
+        why = [*self.notified, line]
+        if self.lines:
+            self.flaps += 1
+            self.ended, self.ended_at = why, now
+            self.failed, self.failed_at = [], None
+        elif self.notified or not self.flaps:  # a dial that fails says less than how a session ended
+            self.failed, self.failed_at = why, now
+        self.lines, self.told, self.up_at = [], [], None
+        self.opening, self.notified = [], []
+
+    def as_told(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in _TOLD}
+
+
+_TOLD: Final = ("lines", "told", "up_at", "flaps", "ended", "ended_at", "failed", "failed_at")
+
+
+class Memory:
+    """What is kept of each peer that was ever heard of (PEERS_MAX; of more, nothing)."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._peers: dict[str, Kept] = {}
 
     def heard(self, kind: bytes, line: bytes) -> None:
-        if kind not in (b"open", b"state"):
+        if kind not in (b"open", b"state", b"notification"):
             return
         try:
-            event = json.loads(line)
-            said = event["neighbor"]
+            said = json.loads(line)["neighbor"]
             peer = said["address"]["peer"]
         except (ValueError, KeyError, TypeError):
             return  # the agent counts what it cannot read; nothing of it is worth keeping here
+        kept = self._peers.get(peer)
+        if kept is None:
+            if len(self._peers) >= PEERS_MAX:
+                return
+            kept = self._peers[peer] = Kept()
+        text, state = line.decode(errors="replace"), said.get("state")
         if kind == b"open":
-            if len(self.opening) < PEERS_MAX:
-                self.opening.setdefault(peer, []).append(line.decode(errors="replace"))
-                del self.opening[peer][:-2]
-        elif said.get("state") == "up":
-            self.up[peer] = [*self.opening.pop(peer, []), line.decode(errors="replace")]
-            self.told[peer] = []
-        else:
-            for kept in (self.up, self.told, self.opening):
-                kept.pop(peer, None)
+            kept.opening = [*kept.opening, text][-2:]
+        elif kind == b"notification":
+            kept.notified = [text]
+        elif state == "up":
+            kept.comes_up(text, self._clock())
+        elif state == "down" and REMOVED in str(said.get("reason")):
+            del self._peers[peer]
+        elif state == "down":
+            kept.goes_down(text, self._clock())
 
     def commanded(self, line: bytes) -> None:
-        if (found := _END_OF_RIB.match(line)) and (peer := found[1].decode()) in self.told:
-            self.told[peer].append(found[2].decode())
+        if (found := _END_OF_RIB.match(line)) and (kept := self._peers.get(found[1].decode())) and kept.lines:
+            kept.told.append(found[2].decode())
 
-    def peers(self) -> dict[str, dict[str, list[str]]]:
-        return {peer: {"lines": lines, "told": self.told.get(peer, [])} for peer, lines in self.up.items()}
+    def peers(self) -> dict[str, dict[str, object]]:
+        return {peer: kept.as_told() for peer, kept in self._peers.items()}
 
 
 class Bridge:

@@ -42,8 +42,14 @@ class Reason(enum.StrEnum):
     INTERNAL_ATTRIBUTE = "internalAttribute", "LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST never leave the AS"
     AS_PATH_NOT_OURS = "asPathNotOurs", "the AS path sent to another AS must begin with our AS (RFC 4271 5.1.2)"
     MESSAGE_TOO_LONG = "messageTooLong", "the attributes do not fit into one BGP message of 4096 bytes"
-    AS_LOOP = "asLoop", "our AS is in the AS path already (RFC 4271 9.1.2)"
+    AS_LOOP = "asLoop", "our AS is in the AS path already, more often than allowASIn says (RFC 4271 9.1.2)"
     ORIGINATED_HERE = "originatedHere", "ORIGINATOR_ID is this node: its own route came back (RFC 4456 8)"
+    CLUSTER_LOOP = "clusterLoop", "CLUSTER_LIST has our cluster id: a reflector of our cluster sent it (RFC 4456 8)"
+    NO_ADVERTISE = "noAdvertise", "it carries the community NO_ADVERTISE: it is for us alone (RFC 1997)"
+    NOT_TRANSIT = "notTransit", "what one router is told by another passes through no node"
+    TOLD_BY_PEER = "toldByPeer", "the peer itself told us"
+    NEITHER_CLIENT = "neitherClient", "neither who told us nor this peer is our client (RFC 4456 6)"
+    ORIGINATOR_UNKNOWN = "originatorUnknown", "the router id of who told us is not known: there is no ORIGINATOR_ID"
     SPEAKER_REFUSED = "speakerRefused", "ExaBGP answered `error` to the command; its log says why"
 
 
@@ -86,7 +92,7 @@ def refusal(peer: Peer, route: Route) -> Reason | None:
         return Reason.DEFAULT_ROUTE
     if martian(route.prefix):
         return Reason.MARTIAN_PREFIX
-    if route.next_hop.version != route.prefix.version:
+    if not _next_hop_fits(peer, route):
         return Reason.NEXT_HOP_FAMILY
     if route.next_hop == peer.address:
         return Reason.NEXT_HOP_IS_PEER
@@ -101,6 +107,17 @@ def refusal(peer: Peer, route: Route) -> Reason | None:
     return None
 
 
+def _next_hop_fits(peer: Peer, route: Route) -> bool:
+    """An IPv6 next hop of an IPv4 route is a matter of RFC 8950, there and not back.
+
+    Here it is enough that we offer it: where the peer does not, ExaBGP as we run it leaves the route out
+    (`bgp.reactor.as_negotiated`), and sends it as soon as a session has it.
+    """
+    if route.prefix.version == route.next_hop.version:
+        return True
+    return route.prefix.version == 4 and peer.extended_next_hop
+
+
 def heard_refusal(
     path: Path, prefix: Prefix, *, own_asn: int, own_router_id: IPv4Address, own_addresses: Collection[Address]
 ) -> Reason | None:
@@ -111,18 +128,32 @@ def heard_refusal(
     if prefix.prefixlen > 0 and martian(prefix):
         return Reason.MARTIAN_PREFIX
     if path.next_hop.version != prefix.version:
-        return Reason.NEXT_HOP_FAMILY
+        return Reason.NEXT_HOP_FAMILY  # the kernel's routes are not written so
     return None
 
 
 def path_refusal(
-    path: Path, *, own_asn: int, own_router_id: IPv4Address, own_addresses: Collection[Address]
+    path: Path,
+    *,
+    own_asn: int,
+    own_router_id: IPv4Address,
+    own_addresses: Collection[Address],
+    own_cluster_id: IPv4Address | None = None,
+    local_asn: int | None = None,
+    allowas_in: int = 0,
 ) -> Reason | None:
-    """Why nothing may be reached by this path, whatever the prefix: asked once for all prefixes of an UPDATE."""
-    if _contains(path.attributes.as_path, own_asn):
-        return Reason.AS_LOOP
+    """Why nothing may be reached by this path, whatever the prefix: asked once for all prefixes of an UPDATE.
+
+    `own_cluster_id` None: we are no route reflector. `local_asn` is what we are on this session, where that is not
+    `own_asn`; either of the two may be in the path `allowas_in` times.
+    """
+    for asn in {own_asn, own_asn if local_asn is None else local_asn}:
+        if _occurrences(path.attributes.as_path, asn) > allowas_in:
+            return Reason.AS_LOOP
     if path.attributes.originator_id == own_router_id:
         return Reason.ORIGINATED_HERE
+    if own_cluster_id in path.attributes.cluster_list:
+        return Reason.CLUSTER_LOOP
     if path.next_hop in own_addresses:
         return Reason.NEXT_HOP_IS_US
     if _unusable(path.next_hop):
@@ -156,8 +187,8 @@ def _leaves_the_as_wrongly(attributes: Attributes) -> bool:
     return attributes.local_pref is not None or attributes.originator_id is not None or bool(attributes.cluster_list)
 
 
-def _contains(as_path: AsPath, asn: int) -> bool:
-    return any(asn == it if isinstance(it, int) else asn in it for it in as_path)
+def _occurrences(as_path: AsPath, asn: int) -> int:
+    return sum(asn == it if isinstance(it, int) else asn in it for it in as_path)
 
 
 def _update_bytes(attributes: Attributes) -> int:

@@ -68,6 +68,8 @@ class Opened:
     restart_families: frozenset[Family]
     forwarding_kept: frozenset[Family]
     route_refresh: bool
+    extended_next_hop: bool = False
+    """IPv4 routes with IPv6 next hops (RFC 8950)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,7 @@ def _opened(peer: Address, direction: Direction, found: exajson.Open) -> Opened:
         restart_families=_families(flags),
         forwarding_kept=_families(name for name, kept in flags.items() if kept),
         route_refresh="route-refresh" in by_name,
+        extended_next_hop="ipv4/unicast/ipv6" in by_name.get("nexthop", _NO_CAPABILITY).conversion,
     )
 
 

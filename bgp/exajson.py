@@ -33,6 +33,7 @@ class Capability(msgspec.Struct, rename="kebab"):
     time: int = 0
     address_family_flags: dict[str, list[str]] = {}
     restart_flags: list[str] = []
+    conversion: list[str] = []
 
 
 class Open(msgspec.Struct):

@@ -8,19 +8,23 @@ What it relies on (ExaBGP 5.0.15, each with a test in tests/live/test_exabgp_con
   answered in the order sent; other commands may overtake them.
 - Commands are found by substring (a community `graceful-shutdown` would shut the daemon down), so everything here is
   written in numbers. Teardown codes above 9 kill the daemon.
-- `neighbor P` alone means every session with that address; with local-ip, local-as and peer-as it means one.
+- `neighbor P` alone means every session with that address; with local-ip, local-as and peer-as it means one. A peer
+  whose AS is learned from its OPEN is `peer-as auto`, before and after.
 - An AS path that is given goes out verbatim, and so does an empty one; without one, eBGP would get the local AS.
 - An AS path is written `[ sequence ] ( set )` and read out as `( sequence ) [ set ]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Final, assert_never
 
+from bgp.addressees import BETWEEN
 from bgp.model import (
+    Address,
     AsPath,
     Attributes,
     Community,
@@ -41,6 +45,7 @@ RELOAD: Final = "reload"
 NOTHING: Final = "version"
 """Changes nothing and is answered in the turn of the reactor in which it is read."""
 SHOW_TABLE: Final = "show adj-rib out extensive"
+SHOW_SESSIONS: Final = "show neighbor summary"
 
 UPDATES_PER_TURN: Final = 25
 """How many UPDATE messages one turn of ExaBGP's reactor writes to each peer."""
@@ -49,15 +54,16 @@ _ORIGINS: Final = {Origin.IGP: "igp", Origin.EGP: "egp", Origin.INCOMPLETE: "inc
 _ORIGIN_OF: Final = {word: origin for origin, word in _ORIGINS.items()}
 
 
-def command_line(command: Command, words: str) -> str:
-    """One line, without its newline; `words` select the session (`session`)."""
+def command_line(command: Command, words: Iterable[str]) -> str:
+    """One line, without its newline; `words` select the sessions it is for, one by one (`session`)."""
+    sessions = BETWEEN.join(words)
     match command:
         case Announce(_, route):
-            return f"{words} announce {_route_words(route)}"
+            return f"{sessions} announce {_route_words(route)}"
         case Withdraw(_, prefix):
-            return f"{words} withdraw route {prefix}"
+            return f"{sessions} withdraw route {prefix}"
         case SendEndOfRib(_, family):
-            return f"{words} announce eor {family} unicast"
+            return f"{sessions} announce eor {family} unicast"
         case _:
             assert_never(command)
 
@@ -74,8 +80,9 @@ def restart_session(words: str) -> str:
 
 def session(peer: Peer) -> str:
     """The words that select one session and no other."""
+    peer_asn = "auto" if peer.peer_asn is None else peer.peer_asn
     return (
-        f"neighbor {peer.address} local-ip {peer.local_address} local-as {peer.local_asn} peer-as {peer.peer_asn} "
+        f"neighbor {peer.address} local-ip {peer.local_address} local-as {peer.local_asn} peer-as {peer_asn} "
         f"router-id {peer.router_id}"
     )
 
@@ -203,6 +210,32 @@ def _read_as_path(words: list[str]) -> AsPath:
             case _:
                 members.append(int(word))
     return tuple(path)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLine:
+    """One line of SHOW_SESSIONS: the session is established, and for how many seconds."""
+
+    peer: Address
+    up_seconds: int | None
+    """None: it is not established."""
+
+
+_UP_FOR: Final = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
+
+
+def read_session_line(line: str) -> SessionLine | None:
+    """`192.0.2.1 65001 1 day, 0:00:12 established 3 4`, or `… down idle 0 0`. None for its head, or what is neither."""
+    words = line.split()
+    try:
+        peer, up_for, state = ip_address(words[0]), " ".join(words[2:-3]), words[-3]
+    except (ValueError, IndexError):
+        return None
+    if state != "established":
+        return SessionLine(peer, None)
+    found = _UP_FOR.fullmatch(up_for)
+    days, hours, minutes, seconds = (int(number or 0) for number in found.groups()) if found else (0, 0, 0, 0)
+    return SessionLine(peer, ((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 _NAMED_COMMUNITIES: Final = {

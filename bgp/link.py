@@ -26,10 +26,11 @@ from bgp.exatext import ANSWERS, DONE
 
 LINE_MAX: Final = 4 * 1024 * 1024
 """An UPDATE of 64 KiB with 32,000 prefixes of IPv4 is a line of about 700 kB."""
-READ_BYTES: Final = 32 * 1024
-"""Read and handled at once: about 10 ms of work (1,500 prefixes); then others have their turn."""
+READ_BYTES: Final = 16 * 1024
+"""Read and handled at once: about 5 ms of work (750 prefixes); then others have their turn."""
 ASK_SECONDS: Final = 30.0
-"""No answer for so long: ExaBGP hangs; the bridge is cut off, which starts everything anew."""
+"""ExaBGP talks, but has not answered for so long: answers were lost; the bridge is cut off, which starts everything
+anew. When it says nothing at all, whoever watches `heard` decides (`bgp.silence`)."""
 ASK_LINES_MAX: Final = 1_000_000
 
 
@@ -42,11 +43,20 @@ class CommandRefusedError(Exception):
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """A session that is up, as the bridge has kept it."""
+    """What the bridge has kept of one peer. Instants are monotonic seconds of this machine; None: it never happened."""
 
     lines: list[str]
+    """Of the session that is up; empty: none is."""
     told: list[str] = []
     """Families whose End-of-RIB an agent has sent on it."""
+    up_at: float | None = None
+    flaps: int = 0
+    ended: list[str] = []
+    """How the last session ended."""
+    ended_at: float | None = None
+    failed: list[str] = []
+    """How the last attempt since then failed."""
+    failed_at: float | None = None
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -87,6 +97,8 @@ class Link:
         self._greeted = False
         self._expected: deque[_Ask | None] = deque()  # None: pipelined
         self._not_ours = 0
+        self.heard = 0
+        """Grows with all that arrives: ExaBGP lives."""
         self.malformed = 0
         """Lines that could not be read, since start."""
         self.last_malformed = ""
@@ -94,6 +106,11 @@ class Link:
     @property
     def connected(self) -> bool:
         return self._writer is not None and self._greeted
+
+    @property
+    def unanswered(self) -> bool:
+        """ExaBGP owes us an answer."""
+        return bool(self._expected)
 
     async def start(self) -> None:
         """Raises OSError when the run directory cannot be written."""
@@ -129,11 +146,14 @@ class Link:
         self._write([line])
         self._expected.append(ask)
         try:
-            done = await asyncio.wait_for(ask.answer, ASK_SECONDS)
-        except TimeoutError:
-            self._hang_up()
-            raise LinkLostError(f"no answer to {line!r} within {ASK_SECONDS:g} s") from None
-        if not done:
+            heard = self.heard
+            while not (await asyncio.wait({ask.answer}, timeout=ASK_SECONDS))[0]:
+                if heard != self.heard:
+                    self._hang_up()
+                    raise LinkLostError(f"no answer to {line!r} within {ASK_SECONDS:g} s")
+        finally:
+            ask.answer.cancel()  # nothing, when it has come
+        if not ask.answer.result():
             raise CommandRefusedError(f"ExaBGP refused {line!r}; its log says why")
         return ask.lines
 
@@ -173,6 +193,7 @@ class Link:
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         unfinished = b""
         while self._writer is writer and (data := await reader.read(READ_BYTES)):
+            self.heard += 1
             *lines, unfinished = (unfinished + data).split(b"\n") if b"\n" in data else [unfinished + data]
             for line in lines:
                 self._line(line)
@@ -208,9 +229,9 @@ class Link:
         self._greeted, self._not_ours = True, hello.pending
         self._on_hello(hello)
 
-    def remembered(self, kept: Remembered) -> list[Heard]:
-        """Events of the lines that the bridge has kept."""
-        events = (self._reader.read(line.encode()) for line in kept.lines)
+    def remembered(self, lines: list[str]) -> list[Heard]:
+        """Events of lines that the bridge has kept."""
+        events = (self._reader.read(line.encode()) for line in lines)
         return [event for event in events if event is not None and not isinstance(event, Malformed)]
 
     def _answer(self, text: str) -> None:

@@ -271,6 +271,8 @@ class SessionUp:
     """The peer's R bit."""
     forwarding_kept: frozenset[Family] = frozenset()
     """The peer's F bits."""
+    extended_next_hop: bool = False
+    """Negotiated: IPv4 routes may have IPv6 next hops, in both directions (RFC 8950)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,13 +283,17 @@ class SessionDown:
     reason: str
     without_notification: bool = False
     """The transport ended, and neither side said why: the peer may be restarting (RFC 4724 4.2)."""
+    was_up: bool = True
+    """False: an attempt failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerRemoved:
-    """ExaBGP has this peer no more, or has another one of the same address: nothing the old one said counts."""
+    """ExaBGP has this peer no more: nothing that it said counts."""
 
     peer: Address
+    replaced: bool = False
+    """It has another one of the same address, whose session is to come: we have restarted, as far as the peer goes."""
 
 
 @dataclass(frozen=True, slots=True)

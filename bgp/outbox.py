@@ -12,6 +12,8 @@ Invariants:
 - `held` has a key from before its announce is handed out until its withdraw was answered: `may_hold` never says no too
   early. A value of None means that nobody knows what ExaBGP holds: settled by telling again.
 - A key has at most one command in flight; what is wanted meanwhile is looked at when the answer is there.
+- One command is for as many peers as are to be told the same of one prefix: a reflector tells a thousand clients the
+  same, and reading a command costs ExaBGP ten times what one more peer in it does. Its answer is that of all its keys.
 - A key is dirty exactly when its peer is there, wanted and held differ, it is not in flight and not waiting to be
   tried again. `next_command` costs the same whatever the size of the table.
 - End-of-RIB of a session is handed out only while no key of that peer is dirty or in flight: all that is wanted has
@@ -23,6 +25,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, TypeAlias
 
 from bgp.adjout import Table, Tables
@@ -31,18 +34,25 @@ from bgp.model import Address, Family, Prefix, Route, RouteKey
 from bgp.retry import Failing, Retries
 
 WINDOW: Final = 64
-"""Commands in flight at most: more would fill the pipe between the bridge and ExaBGP."""
+"""Commands in flight at most …"""
+WINDOW_KEYS: Final = 256
+"""… and keys they are about, but for the last command: more would fill the pipe between the bridge and ExaBGP."""
+PEERS_PER_COMMAND: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    peer: Address
+    peers: tuple[Address, ...]
     route: Route
+
+    @property
+    def prefix(self) -> Prefix:
+        return self.route.prefix
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    peer: Address
+    peers: tuple[Address, ...]
     prefix: Prefix
 
 
@@ -53,6 +63,10 @@ class SendEndOfRib:
     peer: Address
     family: Family
 
+    @property
+    def peers(self) -> tuple[Address]:
+        return (self.peer,)
+
 
 Command: TypeAlias = Announce | Withdraw | SendEndOfRib
 
@@ -60,10 +74,10 @@ Command: TypeAlias = Announce | Withdraw | SendEndOfRib
 @dataclass(slots=True, eq=False)
 class _Sent:
     command: Command
-    before: Mapping[Prefix, Route | None] = field(default_factory=dict)
-    """What was held of the prefix before: what is still held if the command is refused."""
-    void: bool = False
-    """The answer says nothing any more: its peer or session has been replaced meanwhile."""
+    before: Mapping[Address, Route | None] = field(default_factory=dict)
+    """What each peer's table held of the prefix before: what it still holds if the command is refused."""
+    void: set[Address] = field(default_factory=set)
+    """Peers of which the answer says nothing any more: they, or their session, have been replaced meanwhile."""
 
 
 class Outbox:
@@ -71,7 +85,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._tables = Tables()
-        self._dirty: dict[RouteKey, None] = {}
+        self._dirty: dict[Prefix, dict[Address, None]] = {}
         self._sent: deque[_Sent] = deque()
         self._busy: dict[RouteKey, _Sent] = {}
         self._end_of_rib_ready: dict[Address, None] = {}
@@ -99,9 +113,9 @@ class Outbox:
         table.present = True
         for sent in self._sent:
             # Sent before: it may have gone to the table that was, or to the one that is.
-            if not isinstance(sent.command, SendEndOfRib) and sent.command.peer == peer:
-                sent.void = True
-                self._tables.hold(table, _key(sent.command).prefix, None)
+            if not isinstance(sent.command, SendEndOfRib) and peer in sent.command.peers:
+                sent.void.add(peer)
+                self._tables.hold(table, sent.command.prefix, None)
         self._judge_all(peer, table)
 
     def peer_removed(self, peer: Address) -> None:
@@ -113,7 +127,7 @@ class Outbox:
         self._empty(peer, table)
         table.present = False
         for sent in self._sent:
-            sent.void = sent.void or sent.command.peer == peer
+            sent.void.add(peer)
         self._judge_all(peer, table)
         self._tables.drop_if_empty(peer)
 
@@ -129,7 +143,7 @@ class Outbox:
         """Nothing is owed to a session that is gone. The table stays in ExaBGP."""
         for sent in self._sent:
             if isinstance(sent.command, SendEndOfRib) and sent.command.peer == peer:
-                sent.void = True
+                sent.void.add(peer)
         for family in Family:
             self._marker_retries.forget(SendEndOfRib(peer, family))
         if table := self._tables.get(peer):
@@ -158,11 +172,11 @@ class Outbox:
         """
         while self._sent:
             sent = self._sent.popleft()
-            if isinstance(sent.command, SendEndOfRib):
-                if not sent.void:
-                    self._owe(sent.command)
-            else:
-                self._no_longer_busy(_key(sent.command))
+            if not isinstance(sent.command, SendEndOfRib):
+                for peer in sent.command.peers:
+                    self._no_longer_busy(RouteKey(peer, sent.command.prefix))
+            elif sent.command.peer not in sent.void:
+                self._owe(sent.command)
 
     def read_back(self, told: Mapping[RouteKey, Route], peers: Iterable[Address]) -> int:
         """Take what ExaBGP really holds for `peers`; how many entries differed from what was believed.
@@ -204,22 +218,29 @@ class Outbox:
             self._judge(key, self._tables.of(key.peer))
         for marker in self._marker_retries.take_due(now):
             self._owe(marker)
-        if len(self._sent) >= WINDOW:
+        if len(self._sent) >= WINDOW or len(self._busy) >= WINDOW_KEYS:
             return None
         if self._end_of_rib_ready:
             return self._take_end_of_rib()
-        if not self._dirty:
-            return None
-        key = next(iter(self._dirty))
-        del self._dirty[key]
-        table = self._tables.of(key.peer)
-        route = table.wanted.get(key.prefix)
-        command = Withdraw(key.peer, key.prefix) if route is None else Announce(key.peer, route)
-        before = {key.prefix: table.held[key.prefix]} if key.prefix in table.held else {}
+        return self._take_change() if self._dirty else None
+
+    def _take_change(self) -> Announce | Withdraw:
+        """The prefix that has been dirty for longest, for all peers that are to be told the same of it."""
+        prefix, dirty = next(iter(self._dirty.items()))
+        route = self._tables.of(next(iter(dirty))).wanted.get(prefix)
+        alike = (peer for peer in dirty if self._tables.of(peer).wanted.get(prefix) == route)
+        peers = tuple(islice(alike, PEERS_PER_COMMAND))
+        command = Withdraw(peers, prefix) if route is None else Announce(peers, route)
+        before = dict[Address, Route | None]()
         sent = _Sent(command, before)
-        self._tables.hold(table, key.prefix, None)
+        for peer in peers:
+            table = self._tables.of(peer)
+            if prefix in table.held:
+                before[peer] = table.held[prefix]
+            self._tables.hold(table, prefix, None)
+            self._busy[RouteKey(peer, prefix)] = sent
+            self._clean(RouteKey(peer, prefix))
         self._sent.append(sent)
-        self._busy[key] = sent
         return command
 
     def _take_end_of_rib(self) -> SendEndOfRib:
@@ -236,25 +257,39 @@ class Outbox:
         if not self._sent:
             raise ValueError("an answer came while nothing was in flight")
         sent = self._sent.popleft()
-        if isinstance(sent.command, SendEndOfRib):
-            if not ok and not sent.void:
-                self._marker_retries.fail(sent.command, Reason.SPEAKER_REFUSED, now)
+        command = sent.command
+        if isinstance(command, SendEndOfRib):
+            if not ok and command.peer not in sent.void:
+                self._marker_retries.fail(command, Reason.SPEAKER_REFUSED, now)
             return
-        key = _key(sent.command)
+        for peer in command.peers:
+            key = RouteKey(peer, command.prefix)
+            if peer not in sent.void:
+                self._settle(key, command, sent.before, ok=ok, now=now)
+            self._no_longer_busy(key)
+
+    def _settle(
+        self,
+        key: RouteKey,
+        command: Announce | Withdraw,
+        before: Mapping[Address, Route | None],
+        *,
+        ok: bool,
+        now: float,
+    ) -> None:
+        """Believe the answer to a command as far as one key goes."""
         table = self._tables.of(key.peer)
-        if not sent.void:
-            if ok and isinstance(sent.command, Announce):
-                self._tables.hold(table, key.prefix, sent.command.route)
-            elif not ok and key.prefix in sent.before:
-                self._tables.hold(table, key.prefix, sent.before[key.prefix])
-            else:
-                self._tables.release(table, key.prefix)
-            still_wanted = sent.command == _command(key, table)
-            if ok:
-                self._retries.forget(key)
-            elif still_wanted:
-                self._retries.fail(key, Reason.SPEAKER_REFUSED, now)
-        self._no_longer_busy(key)
+        said = command.route if isinstance(command, Announce) else None
+        if ok and said is not None:
+            self._tables.hold(table, key.prefix, said)
+        elif not ok and key.peer in before:
+            self._tables.hold(table, key.prefix, before[key.peer])
+        else:
+            self._tables.release(table, key.prefix)
+        if ok:
+            self._retries.forget(key)
+        elif table.wanted.get(key.prefix) == said:
+            self._retries.fail(key, Reason.SPEAKER_REFUSED, now)
 
     @property
     def in_flight(self) -> int:
@@ -293,13 +328,13 @@ class Outbox:
 
     def _judge(self, key: RouteKey, table: Table) -> None:
         """Make the key dirty or clean; call after any change of wanted, held, present, in flight or waiting."""
-        was_dirty = key in self._dirty
+        was_dirty = self._is_dirty(key)
         differs = table.present and table.differs(key.prefix)
         dirty = differs and key not in self._busy and not self._retries.waits(key)
         if dirty and not was_dirty:
-            self._dirty[key] = None
+            self._dirty.setdefault(key.prefix, {})[key.peer] = None
         elif was_dirty and not dirty:
-            del self._dirty[key]
+            self._clean(key)
         table.unsettled += dirty - was_dirty
         if not differs and key not in self._busy:
             self._retries.forget(key)
@@ -334,15 +369,16 @@ class Outbox:
             key = RouteKey(peer, prefix)
             self._tables.release(table, prefix)
             self._retries.forget(key)
-            if key in self._dirty:
-                del self._dirty[key]
+            if self._is_dirty(key):
+                self._clean(key)
                 table.unsettled -= 1
 
+    def _is_dirty(self, key: RouteKey) -> bool:
+        return key.peer in self._dirty.get(key.prefix, ())
 
-def _key(command: Announce | Withdraw) -> RouteKey:
-    return RouteKey(command.peer, command.prefix if isinstance(command, Withdraw) else command.route.prefix)
-
-
-def _command(key: RouteKey, table: Table) -> Command:
-    route = table.wanted.get(key.prefix)
-    return Withdraw(key.peer, key.prefix) if route is None else Announce(key.peer, route)
+    def _clean(self, key: RouteKey) -> None:
+        """Does not touch `unsettled`: a key that goes into flight stays unsettled."""
+        peers = self._dirty[key.prefix]
+        del peers[key.peer]
+        if not peers:
+            del self._dirty[key.prefix]

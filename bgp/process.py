@@ -4,7 +4,8 @@ It refuses to know peers and routes (the text of the configuration is handed in)
 
 What it relies on (ExaBGP 5.0.15): SIGTERM closes sessions without NOTIFICATION, so that peers that know graceful
 restart keep our routes. A port that cannot be bound ends ExaBGP when it starts, and is only logged on a reload. After a
-reload that does not parse every later one fails too, so nothing is put in place before `validate` has passed it.
+reload that does not parse every later one fails too, so nothing is put in place before `validate` has passed it
+(`bgp.validator`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ STEADY_SECONDS: Final = 60.0
 """ExaBGP that ran for so long starts its backoff anew when it ends."""
 STOP_SECONDS: Final = 1.5
 """What SIGTERM gets before SIGKILL: the agent ends within 2 s."""
-VALIDATE_SECONDS: Final = 30.0
 SETTLED_SECONDS: Final = 3.0
 """What cannot start (no port, no configuration) has ended by then."""
 LAST_WORDS_SECONDS: Final = 1.0
@@ -83,39 +83,6 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
-async def put_configuration(run_dir: Path, text: str) -> str | None:
-    """Put the text in place if ExaBGP would take it; otherwise why not, and the file stays as it was."""
-    candidate = run_dir / f"{CONFIGURATION}.new"
-    write_private(candidate, text)
-    process = await asyncio.create_subprocess_exec(
-        *_launcher(["--validate", str(candidate)]),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=_environment(),
-    )
-    try:
-        _, said = await asyncio.wait_for(process.communicate(), VALIDATE_SECONDS)
-    except TimeoutError:
-        said = f"error: no answer of `validate` within {VALIDATE_SECONDS:g} s".encode()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode == 0:
-        candidate.replace(run_dir / CONFIGURATION)
-        return None
-    candidate.unlink(missing_ok=True)
-    return _complaint(said.decode(errors="replace"))
-
-
-def _complaint(said: str) -> str:
-    """The lines that say what is wrong: never the one that quotes the file, which may hold a password."""
-    lines = [line.strip() for line in said.splitlines()]
-    kept = [line for line in lines if line and "md5" not in line and not line.startswith(("advice", "line "))]
-    return " ".join(kept)[-500:] or "ExaBGP gave no reason"
-
-
 class ExaProcess:
     """Keeps one ExaBGP running. `on_end` is told each end, `on_trouble` each change of what is wrong."""
 
@@ -127,7 +94,7 @@ class ExaProcess:
         on_end: Callable[[str], None],
         on_trouble: Callable[[Trouble | None], None],
     ) -> None:
-        self._command = _launcher([*(["--die-with-parent"] if die_with_parent else []), str(run_dir / CONFIGURATION)])
+        self._command = launcher([*(["--die-with-parent"] if die_with_parent else []), str(run_dir / CONFIGURATION)])
         self._on_end = on_end
         self._on_trouble = on_trouble
         self._process: asyncio.subprocess.Process | None = None
@@ -139,6 +106,10 @@ class ExaProcess:
     @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep(), name="exabgp")
@@ -157,9 +128,18 @@ class ExaProcess:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+            except asyncio.CancelledError:  # no time to wait
+                process.kill()
+                raise
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._task = None
+
+    def kill(self, trouble: Trouble) -> None:
+        """End an ExaBGP that hangs, whatever it is doing: it is started again, and `trouble` stands until that runs."""
+        if self._process is not None and self.running:
+            self._say(trouble)
+            self._process.kill()
 
     def listening(self) -> None:
         """Since the last reload no socket has been complained of."""
@@ -181,7 +161,7 @@ class ExaProcess:
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=_environment(),
+            env=environment(),
             limit=LOG_LINE_MAX,
         )
         self._process = process
@@ -289,11 +269,12 @@ def read_trouble(run_dir: Path) -> Trouble | None:
         return None
 
 
-def _launcher(arguments: Sequence[str]) -> list[str]:
+def launcher(arguments: Sequence[str]) -> list[str]:
+    """The command line of `bgp.launcher`."""
     return [sys.executable, "-m", "bgp.launcher", *arguments]
 
 
-def _environment() -> dict[str, str]:
-    """With the folder of our packages on the path, wherever the agent was started from."""
+def environment() -> dict[str, str]:
+    """For it: with the folder of our packages on the path, wherever the agent was started from."""
     path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path}

@@ -10,16 +10,21 @@ container of its own: 100,000 prefixes from one peer take two dict entries each.
 
 A path that is kept although nobody vouches for it now is stale. It is fresh again when it is announced again, and gone
 with the End-of-RIB of its family, with a withdrawal, or at a set time, whichever comes first.
-- Our side was lost (`SpeakerLost`), or a session must be heard anew (`SessionUp` while it is up): all paths are kept,
-  for OWN_STALE_SECONDS. The peers forward as before; it is us who do not hear them (RFC 4724 4.1). The R bit says
-  nothing here: FRR 8.4 sets it in every OPEN of the first two minutes of its life.
+- Our side was lost (`SpeakerLost`), a session was replaced by another with the same address (`PeerRemoved.replaced`),
+  or one must be heard anew (`SessionUp` while it is up): all paths are kept, for OWN_STALE_SECONDS. The peers forward
+  as before; it is us who do not hear them (RFC 4724 4.1). The R bit says nothing here: FRR 8.4 sets it in every OPEN of
+  the first two minutes of its life.
 - A peer was lost without NOTIFICATION, and had said that it can restart (RFC 4724 4.2): its paths of those families are
   kept for its restart time; `is_away` says so until it is back, and then it must say that it still forwards (F bit).
   What was stale already goes. ExaBGP 5.0 has nothing of this: it is ours.
-- Any other end of a session, and the end of a peer (`PeerRemoved`), takes its paths along at once.
+- Any other end of a session, and the end of a peer (`PeerRemoved`), takes its paths along.
+
+Paths that go, for whatever reason, go `at_once` of them at a time, so that the end of a full table stalls nobody: the
+first with the event that ends them, the others with each `expire`. Until then they are paths like others, but nothing
+revives them except being announced again.
 
 Invariants: `paths(p)[peer] is heard_from(peer)[p]`, for each peer and prefix, in both directions; a peer without a
-session has stale paths only; a path equal to the one before changes nothing.
+session has only paths that are stale or going, and no path is both; a path equal to the one before changes nothing.
 """
 
 from __future__ import annotations
@@ -44,6 +49,8 @@ from bgp.model import (
     SpeakerLost,
 )
 
+GO_AT_ONCE: Final = 1_000
+"""Paths removed in one go, about 2 ms."""
 OWN_STALE_SECONDS: Final = float(DEFAULT_RESTART_SECONDS)
 """How long a peer that is there again, or that we have lost by ourselves, may take to tell everything again."""
 
@@ -57,7 +64,8 @@ class _Stale:
 
 
 class Rib:
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: int = GO_AT_ONCE) -> None:
+        self._at_once = at_once
         self._by_peer: dict[Address, dict[Prefix, Path]] = {}
         self._by_prefix: dict[Prefix, tuple[Path, ...]] = {}
         self._ipv6: dict[Address, int] = {}
@@ -66,6 +74,8 @@ class Rib:
         self._heard_on: dict[Address, SessionUp] = {}
         self._synced: dict[Address, frozenset[Family]] = {}
         self._stale: dict[Address, _Stale] = {}
+        self._going: dict[Address, set[Prefix]] = {}
+        """Paths that have ended and are still to be removed; none is empty."""
         self._away: set[Address] = set()
 
     def apply(self, event: BgpEvent, now: float) -> Collection[Prefix]:
@@ -82,23 +92,26 @@ class Rib:
             case SpeakerLost():
                 return self._speaker_lost(now)
             case PeerRemoved():
-                return self._drop(event.peer)
+                return self._lose(event.peer, now) if event.replaced else self._end(event.peer)
             case _:
                 assert_never(event)
 
     def expire(self, now: float) -> Collection[Prefix]:
-        """Drop what has been stale for too long; the prefixes that changed."""
-        changed: set[Prefix] = set()
+        """Drop what has been stale for too long, and some of what is going; the prefixes that changed."""
         for peer in [peer for peer, stale in self._stale.items() if stale.until <= now]:
-            stale = self._stale.pop(peer)
-            changed |= self._remove(peer, stale.prefixes)
-            if peer not in self._sessions and not self.heard_from(peer):
-                self._drop(peer)
+            self._going[peer] = self._stale.pop(peer).prefixes | self._going.get(peer, set())
+        changed: set[Prefix] = set()
+        for peer in list(self._going):
+            changed |= self._go_on(peer, self._at_once - len(changed))
+            if len(changed) >= self._at_once:
+                break
         return changed
 
     @property
     def next_expiry_at(self) -> float | None:
-        """When `expire` has something to do."""
+        """When `expire` has something to do; long ago when it has so now."""
+        if self._going:
+            return float("-inf")
         return min((stale.until for stale in self._stale.values()), default=None)
 
     def paths(self, prefix: Prefix) -> Mapping[Address, Path]:
@@ -130,6 +143,16 @@ class Rib:
         """The peer was lost and may be restarting: its paths are believed if there are no others."""
         return peer in self._away
 
+    def stale_count(self, peer: Address) -> int:
+        """How many of the peer's paths are kept although nobody vouches for them now."""
+        stale = self._stale.get(peer)
+        return 0 if stale is None else len(stale.prefixes)
+
+    def stale_until(self, peer: Address) -> float | None:
+        """When these go, at the latest; None: there are none."""
+        stale = self._stale.get(peer)
+        return None if stale is None else stale.until
+
     def synced(self, peer: Address) -> frozenset[Family]:
         """Families whose End-of-RIB came on this session."""
         return self._synced.get(peer, frozenset())
@@ -149,13 +172,14 @@ class Rib:
             kept = kept & event.forwarding_kept
         elif before is not None:
             until = before.until  # lost by us again and again before the peer has said anything: it ends
-        changed = set(self.heard_from(peer))
-        self._remove(peer, [prefix for prefix in changed if Family.of(prefix) not in kept])
+        last = self._heard_on.get(peer)
+        alike = peer not in self._away and last is not None and _who(last) == _who(event)
+        changed = self._go(peer, self._outside(self.heard_from(peer), peer, kept))
         self._keep(peer, until)
         self._away.discard(peer)
         self._sessions[peer] = self._heard_on[peer] = event
         self._synced.pop(peer, None)
-        return changed
+        return changed if alike else changed.union(self.heard_from(peer))
 
     def _down(self, event: SessionDown, now: float) -> Collection[Prefix]:
         peer = event.peer
@@ -165,34 +189,38 @@ class Rib:
             return ()  # one more attempt has failed
         before = self._stale.pop(peer, None)
         if up is None or not event.without_notification or not up.restart_seconds:
-            return self._drop(peer)
-        changed = set(self.heard_from(peer))
-        kept = up.restart_families
-        if before is not None:
-            self._remove(peer, before.prefixes)
-        self._remove(peer, [prefix for prefix in self.heard_from(peer) if Family.of(prefix) not in kept])
-        if not self.heard_from(peer):
-            self._drop(peer)
-            return changed
-        self._keep(peer, now + up.restart_seconds)
+            return self._end(peer)
+        ended = self._outside(self.heard_from(peer), peer, up.restart_families)
+        changed = self._go(peer, ended if before is None else ended | before.prefixes)
+        if not self._keep(peer, now + up.restart_seconds):
+            return changed | self._end(peer)
         self._away.add(peer)
-        return changed
+        return changed.union(self.heard_from(peer))
 
     def _speaker_lost(self, now: float) -> Collection[Prefix]:
         self._sessions.clear()
         self._synced.clear()
         for peer in list(self._heard_on.keys() | self._by_peer.keys()):
-            heard, stale = self.heard_from(peer), self._stale.get(peer)
-            if not heard:
-                self._drop(peer)
-            elif stale is None or len(stale.prefixes) < len(heard):
-                self._keep(peer, now + OWN_STALE_SECONDS)
+            self._lose(peer, now)
         return ()
 
-    def _keep(self, peer: Address, until: float) -> None:
-        """All that is left of the peer's paths is stale."""
-        if heard := self.heard_from(peer):
-            self._stale[peer] = _Stale(set(heard), until)
+    def _lose(self, peer: Address, now: float) -> Collection[Prefix]:
+        self._sessions.pop(peer, None)
+        self._synced.pop(peer, None)
+        stale, count = self._stale.get(peer), len(self.heard_from(peer)) - len(self._going.get(peer, ()))
+        if stale is None or len(stale.prefixes) < count:
+            self._keep(peer, now + OWN_STALE_SECONDS)
+        self._forget_if_empty(peer)
+        return ()
+
+    def _keep(self, peer: Address, until: float) -> bool:
+        """All that is left of the peer's paths is stale; whether anything is."""
+        prefixes = set(self.heard_from(peer))
+        if (going := self._going.get(peer)) is not None:
+            prefixes -= going
+        if prefixes:
+            self._stale[peer] = _Stale(prefixes, until)
+        return bool(prefixes)
 
     def _complete(self, event: EndOfRib) -> Collection[Prefix]:
         if event.peer in self._away:
@@ -201,10 +229,19 @@ class Rib:
         stale = self._stale.get(event.peer)
         if stale is None:
             return ()
-        gone = {prefix for prefix in stale.prefixes if Family.of(prefix) is event.family}
-        self._remove(event.peer, gone)
+        others = frozenset(Family) - {event.family}
+        gone = self._go(event.peer, self._outside(stale.prefixes, event.peer, others))
         self._settle(event.peer)
         return gone
+
+    def _outside(self, prefixes: Collection[Prefix], peer: Address, families: frozenset[Family]) -> set[Prefix]:
+        """Those of the peer's `prefixes` that are of no such family. Whole tables at once where they can be."""
+        there = {family for family in Family if self.count(peer, family)}
+        if not there - families:
+            return set()
+        if not there & families:
+            return set(prefixes)
+        return {prefix for prefix in prefixes if Family.of(prefix) not in families}
 
     # Paths.
 
@@ -212,12 +249,14 @@ class Rib:
         if event.peer in self._away:
             return set()  # last words; there is no session
         changed = self._remove(event.peer, event.withdrawn)
-        stale = self._stale.get(event.peer)
+        stale, going = self._stale.get(event.peer), self._going.get(event.peer)
         heard = self._by_peer.setdefault(event.peer, {})
         ipv6 = 0
         for path, prefixes in event.announced:
             if stale is not None:
                 stale.prefixes.difference_update(prefixes)
+            if going is not None:
+                going.difference_update(prefixes)
             alone = (path,)
             for prefix in prefixes:
                 before = heard.get(prefix)
@@ -239,13 +278,15 @@ class Rib:
         return changed
 
     def _settle(self, peer: Address) -> None:
-        """When nothing of the peer's is stale any more, nothing waits for a time."""
+        """When nothing of the peer's is stale or going any more, nothing waits."""
         if (stale := self._stale.get(peer)) is not None and not stale.prefixes:
             del self._stale[peer]
+        if (going := self._going.get(peer)) is not None and not going:
+            del self._going[peer]
 
     def _remove(self, peer: Address, prefixes: Iterable[Prefix]) -> set[Prefix]:
         """The peer has no path to these any more; those to which it had one."""
-        heard, stale = self._by_peer.get(peer), self._stale.get(peer)
+        heard = self._by_peer.get(peer)
         removed: set[Prefix] = set()
         if heard is None:
             return removed
@@ -255,8 +296,10 @@ class Rib:
                 removed.add(prefix)
                 self._unlink(prefix, path)
                 self._ipv6[peer] -= prefix.version == 6
-        if stale is not None:
+        if (stale := self._stale.get(peer)) is not None:
             stale.prefixes -= removed
+        if (going := self._going.get(peer)) is not None:
+            going -= removed
         return removed
 
     def _unlink(self, prefix: Prefix, path: Path) -> None:
@@ -266,11 +309,45 @@ class Rib:
         else:
             del self._by_prefix[prefix]
 
-    def _drop(self, peer: Address) -> Collection[Prefix]:
-        heard = self._by_peer.pop(peer, {})
-        for prefix, path in heard.items():
-            self._unlink(prefix, path)
-        for table in (self._ipv6, self._sessions, self._heard_on, self._synced, self._stale):
+    def _end(self, peer: Address) -> set[Prefix]:
+        """The peer has told nothing that counts any more; the prefixes that changed so far."""
+        for table in (self._sessions, self._synced, self._stale):
+            table.pop(peer, None)
+        going, heard = self._going.get(peer), self.heard_from(peer)
+        if going is not None and len(going) == len(heard):
+            return set()  # one more attempt has failed while they go
+        gone = self._go(peer, set(heard))
+        self._forget_if_empty(peer)
+        return gone
+
+    def _go(self, peer: Address, prefixes: set[Prefix]) -> set[Prefix]:
+        """These paths have ended; the prefixes of those that were removed at once."""
+        if not prefixes:
+            return prefixes
+        if (stale := self._stale.get(peer)) is not None:
+            stale.prefixes -= prefixes
+        if peer in self._going:
+            self._going[peer] |= prefixes
+        else:
+            self._going[peer] = prefixes  # not copied: a full table is worth 10 ms
+        return self._go_on(peer, self._at_once)
+
+    def _go_on(self, peer: Address, most: int) -> set[Prefix]:
+        going = self._going[peer]
+        removed = self._remove(peer, [going.pop() for _ in range(min(most, len(going)))])
+        self._settle(peer)
+        self._forget_if_empty(peer)
+        return removed
+
+    def _forget_if_empty(self, peer: Address) -> None:
+        """Nothing is left of a peer without a session and without paths."""
+        if peer in self._sessions or self._by_peer.get(peer):
+            return
+        for table in (self._by_peer, self._ipv6, self._heard_on):
             table.pop(peer, None)
         self._away.discard(peer)
-        return heard.keys()
+
+
+def _who(session: SessionUp) -> tuple[object, ...]:
+    """What of a session tells its paths from others'."""
+    return session.router_id, session.peer_asn

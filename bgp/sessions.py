@@ -2,6 +2,11 @@
 
 Values in, values out: it refuses to do I/O, to know the time, and to know routes (they pass through).
 
+Invariants:
+- Why attempts fail is told once for each reason, until a session comes up: a peer that is away for a day, or that fails
+  in two ways by turns, is no news.
+- A peer that is held is Idle with the reason as its last error, from the moment that ExaBGP does not have it.
+
 What it relies on (ExaBGP 5.0.15): a refused dial is told as connected, then down, like a session that was lost; only
 one that was up counts as a flap. The cause stands in the event of a NOTIFICATION just before `down`; without one the
 transport ended, and the reason ExaBGP gives says little.
@@ -21,6 +26,7 @@ from bgp.model import (
     Direction,
     EndOfRib,
     Family,
+    Held,
     PathsHeard,
     PeerState,
     SessionDown,
@@ -30,6 +36,8 @@ from bgp.model import (
 )
 
 TRANSPORT_CLOSED: Final = "connection refused, closed or reset"
+REASONS_MAX: Final = 16
+"""Reasons of failed attempts remembered as told; then they are told anew. More than RFC 4271 has for an OPEN."""
 _REFUSED: Final = (Direction.LOCAL, 0, 0, TRANSPORT_CLOSED)
 
 
@@ -47,6 +55,9 @@ class Sessions:
         self._states: dict[Address, PeerState] = {}
         self._sessions: dict[Address, _Session] = {}
         self._configured: frozenset[Address] | None = None
+        self._held: dict[Address, SessionError] = {}
+        self._told: dict[Address, set[tuple[object, ...]]] = {}
+        self._before_silence: dict[Address, PeerState] = {}
 
     @property
     def states(self) -> Mapping[Address, PeerState]:
@@ -57,10 +68,33 @@ class Sessions:
         """Peers that ExaBGP has from now on; others are forgotten."""
         self._configured = wanted = frozenset(peers)
         for peer in self._states.keys() - wanted:
-            del self._states[peer]
-            self._sessions.pop(peer, None)
+            self._forget(peer)
         for peer in wanted - self._states.keys():
             self._states[peer] = PeerState()
+
+    def hold(self, held: Mapping[Address, Held], now: float) -> None:
+        """Peers that are not to be configured. What ExaBGP still has is shown as it is until `configure`."""
+        before, self._held = self._held, {}
+        for peer, why in held.items():
+            error = SessionError(Direction.LOCAL, 0, 0, f"{why.reason}: {why.text}" if why.text else why.reason, now)
+            known = before.get(peer)
+            self._held[peer] = known if known is not None and _what(known) == _what(error) else error
+            state = self._states.get(peer)
+            if peer not in (self._configured or ()) and (state is None or state.up is None):
+                self._forget(peer)
+        for peer in before.keys() - held.keys():
+            state = self._states.get(peer)
+            if state is not None and state.last_error == before[peer]:
+                self._states[peer] = replace(state, last_error=None)
+
+    def _forget(self, peer: Address) -> None:
+        """ExaBGP does not have the peer."""
+        state = self._states.pop(peer, PeerState())
+        self._sessions.pop(peer, None)
+        self._told.pop(peer, None)
+        if (why := self._held.get(peer)) is not None:
+            since = state.since if state.up is None else why.at
+            self._states[peer] = PeerState(since=since, flaps=state.flaps, last_error=why)
 
     def can_refresh(self, peer: Address) -> bool:
         """The peer takes ROUTE-REFRESH (RFC 2918)."""
@@ -69,11 +103,28 @@ class Sessions:
 
     def heard(self, event: Heard, now: float) -> list[BgpEvent]:
         """What it means for the agent, in order. A session already known to be up comes up only once."""
+        state = self._states.get(event.peer)
+        gone = self._configured is not None and event.peer not in self._configured
+        if gone and (state is None or state.up is None):
+            return []  # last words of a peer that has just been removed
         meant = self._heard(event, now)
-        if self._configured is not None and event.peer not in self._configured and not self._states[event.peer].up:
-            del self._states[event.peer]  # last words of a peer that has just been removed
-            self._sessions.pop(event.peer, None)
+        if gone and not self._states[event.peer].up:
+            self._forget(event.peer)
         return meant
+
+    def remember(self, peer: Address, flaps: int, past: Iterable[tuple[float, Iterable[Heard]]]) -> None:
+        """What came of the peer before our time: how its last session ended, and how an attempt failed since then.
+
+        It shows in the state and means nothing any more. With flaps, the first of `past` is the end of a session.
+        """
+        ends = [(at, list(events)) for at, events in past]
+        self._states[peer] = PeerState(flaps=flaps, since=ends[0][0] if flaps and ends else 0.0)
+        for at, events in ends:
+            for event in events:
+                self._heard(event, at)
+        self._told.pop(peer, None)
+        if peer in self._held:
+            self._forget(peer)
 
     def _heard(self, event: Heard, now: float) -> list[BgpEvent]:
         session = self._sessions.setdefault(event.peer, _Session())
@@ -104,8 +155,25 @@ class Sessions:
             case _:
                 assert_never(event)
 
+    def silent(self, reason: str, now: float) -> None:
+        """ExaBGP says nothing: nothing is known of any session, until `lost` or `speaks_again`."""
+        self._before_silence = dict(self._states)
+        error = SessionError(Direction.LOCAL, 0, 0, reason, now)
+        for peer, state in self._before_silence.items():
+            if state.up is not None:
+                self._states[peer] = PeerState(since=now, flaps=state.flaps, last_error=error)
+
+    def speaks_again(self) -> None:
+        """Sessions are as they were: what has become of them meanwhile is about to be told."""
+        before, self._before_silence = self._before_silence, {}
+        for peer, state in before.items():
+            if peer in self._states and state.up is not None:
+                self._states[peer] = state
+
     def lost(self, reason: str, now: float) -> None:
         """ExaBGP is gone: every session is down."""
+        self.speaks_again()
+        self._told.clear()
         for peer, state in self._states.items():
             self._sessions.pop(peer, None)
             if state.up is not None:
@@ -118,6 +186,7 @@ class Sessions:
         if state.up is not None and session.up_at == event.at:
             return []
         session.up_at, session.notified = event.at, None
+        self._told.pop(event.peer, None)
         up = _negotiated(event.peer, session)
         self._states[event.peer] = replace(
             state,
@@ -132,18 +201,27 @@ class Sessions:
     def _went_down(self, event: WentDown, session: _Session, state: PeerState, now: float) -> list[BgpEvent]:
         error = _error(event, session.notified, now)
         self._sessions[event.peer] = _Session()
-        last = state.last_error
-        if state.up is None and state.flaps and last is not None and _what(error) == _REFUSED:
+        last, what = state.last_error, _what(error)
+        if state.up is None and state.flaps and last is not None and what == _REFUSED:
             # A dial that fails says nothing new: what ended the session is worth more, until there is another.
             self._states[event.peer] = _down(state, last, now)
             return []
-        same = last is not None and _what(last) == _what(error)
-        if last is not None and same:
+        if last is not None and _what(last) == what:
             error = replace(error, count=last.count + 1)
         self._states[event.peer] = _down(state, error, now)
-        if state.up is None and same:
-            return []  # one more attempt that failed as the one before
-        return [SessionDown(event.peer, describe(error), without_notification=error.code == 0)]
+        was_up = state.up is not None
+        if not was_up and not self._is_news(event.peer, what):
+            return []
+        return [SessionDown(event.peer, describe(error), without_notification=error.code == 0, was_up=was_up)]
+
+    def _is_news(self, peer: Address, reason: tuple[object, ...]) -> bool:
+        told = self._told.setdefault(peer, set())
+        if reason in told:
+            return False
+        if len(told) >= REASONS_MAX:
+            told.clear()
+        told.add(reason)
+        return True
 
 
 def describe(error: SessionError) -> str:
@@ -198,6 +276,7 @@ def _negotiated(peer: Address, session: _Session) -> SessionUp:
         restart_families=received.restart_families,
         restarting=received.restarting,
         forwarding_kept=received.forwarding_kept,
+        extended_next_hop=received.extended_next_hop and (sent is None or sent.extended_next_hop),
     )
 
 

@@ -9,6 +9,8 @@ fails is kept, retried and shown (`problems`, `failing`).
 
 Invariants:
 - A route held back is neither announced nor changed: what a peer is told of it stays.
+- A peer that is held is told nothing, and is not in ExaBGP's configuration. Besides those that the plan holds, these
+  are the ones that have told more prefixes than they may (`held`).
 - One bad peer never stops the others: what ExaBGP would not take is left out, and said (`problems`).
 - After a start of the agent: read back what is told, correct it, ask every peer for its routes again. An agent that
   restarts with nothing changed sends nothing but ROUTE-REFRESH.
@@ -19,15 +21,17 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from bgp import exaconfig
-from bgp.model import Address, BgpEvent, Peer, PeerState, Prefix, Route, RouteKey, SpeakerPlan
+from bgp.exaconfig import MAX_PREFIXES_EXCEEDED
+from bgp.limits import MAX_PREFIXES_NEAR, Excess, Limits
+from bgp.model import Address, BgpEvent, Held, Peer, PeerState, Prefix, Route, RouteKey, SpeakerPlan
 from bgp.outbox import Outbox
 from bgp.retry import Failing
-from bgp.upkeep import Upkeep
+from bgp.upkeep import SILENT, SPEAKER_SILENT, Upkeep
 
 AUDIT_SECONDS: Final = 300.0
 
@@ -61,10 +65,16 @@ class Speaker:
     ) -> None:
         """`put` takes what comes from peers, in order; `wake` is called when something here has changed."""
         self._mode = mode
+        self._put = put
+        self._wake = wake
+        self._clock = clock
+        self._limits = Limits()
+        self._limited: Mapping[Address, Held] = {}
+        self._next_try: asyncio.TimerHandle | None = None
         self._upkeep = Upkeep(
             run_dir=run_dir,
             child=mode is SpeakerMode.CHILD,
-            put=put,
+            put=self._hear,
             wake=wake,
             clock=clock,
             audit_seconds=audit_seconds,
@@ -72,6 +82,7 @@ class Speaker:
         )
         self._peers: dict[Address, Peer] | None = None
         self._refused: tuple[SpeakerProblem, ...] = ()
+        self._held: frozenset[Address] = frozenset()
         self._asked: set[RouteKey] = set()
         self._held_back: set[RouteKey] = set()
 
@@ -81,6 +92,8 @@ class Speaker:
 
     async def stop(self) -> None:
         """Within 2 s. A child ends without NOTIFICATION; an external ExaBGP goes on as it is."""
+        if self._next_try is not None:
+            self._next_try.cancel()
         await self._upkeep.stop()
 
     async def apply(
@@ -95,14 +108,16 @@ class Speaker:
 
         A route held back is not announced (nor changed) yet, and asked for again at the next call.
         """
-        if peers_changed or self._peers is None:
-            self._take_peers(plan.peers)
+        turned: frozenset[Address] = frozenset()
+        self._limits.expire(self._clock())
+        if peers_changed or self._peers is None or self._limits.held != self._limited:
+            turned = self._take_peers(plan.peers)
         if dirty is None:
             keys: Iterable[RouteKey] = [*plan.routes, *(self._asked - plan.routes.keys())]
         else:
-            keys = self._held_back.union(dirty)
+            keys = self._held_back.union(dirty, (key for key in plan.routes if turned and key.peer in turned))
         for key in keys:
-            route = plan.routes.get(key)
+            route = None if key.peer in self._held else plan.routes.get(key)
             if route is not None and hold_back(key):
                 self._held_back.add(key)
                 continue
@@ -110,16 +125,42 @@ class Speaker:
             self._want(key, route)
         self._upkeep.telling.pump()
 
-    def _take_peers(self, peers: Mapping[Address, Peer]) -> None:
+    def _take_peers(self, peers: Mapping[Address, Peer]) -> frozenset[Address]:
+        """Answers with the peers that are held from now on, or are not held any more."""
         refused = {address: why for address, peer in peers.items() if (why := exaconfig.refusal(peer)) is not None}
         self._refused = tuple(
             SpeakerProblem("peerRefused", peers[address].name, why, "Correct it; the other peers are not affected.")
             for address, why in refused.items()
         )
         self._peers = {address: peer for address, peer in peers.items() if address not in refused}
+        self._limit(self._peers)
+        held = frozenset(address for address, peer in self._peers.items() if peer.held is not None)
+        before, self._held = self._held, held
         for key in [key for key in self._asked if key.peer not in peers]:
             self._want(key, None)
         self._upkeep.take_peers(self._peers)
+        return before ^ held
+
+    def _limit(self, peers: dict[Address, Peer]) -> None:
+        """Hold those that have told too much, until they may try again."""
+        for event in self._limits.configure(peers, self._clock()):
+            self._put(event)
+        self._upkeep.repeat(self._limits.uncounted)
+        self._limited = self._limits.held
+        for address, held in self._limited.items():
+            if peers[address].held is None:
+                peers[address] = replace(peers[address], held=held)
+        if self._next_try is not None:
+            self._next_try.cancel()
+            self._next_try = None
+        if (at := self._limits.next_expiry_at) is not None:
+            self._next_try = asyncio.get_running_loop().call_later(max(0.0, at - self._clock()), self._wake)
+
+    def _hear(self, event: BgpEvent) -> None:
+        for meant in self._limits.hear(event, self._clock()):
+            self._put(meant)
+        if len(self._limits.exceeded) > len(self._limited):
+            self._wake()
 
     def _want(self, key: RouteKey, route: Route | None) -> None:
         self._upkeep.telling.want(key, route)
@@ -144,6 +185,11 @@ class Speaker:
     def states(self) -> Mapping[Address, PeerState]:
         """A live view."""
         return self._upkeep.sessions.states
+
+    @property
+    def held(self) -> Mapping[Address, Held]:
+        """Peers of the plan that there must be no session with for now, whatever the plan says, and why."""
+        return self._limits.held
 
     @property
     def in_sync(self) -> bool:
@@ -190,10 +236,40 @@ class Speaker:
         found = set(self._refused)
         if (trouble := self._upkeep.trouble) is not None:
             found.add(SpeakerProblem(trouble.reason, "ExaBGP", trouble.message, trouble.fix))
-        elif self._upkeep.away and self._mode is SpeakerMode.EXTERNAL:
+        elif self._upkeep.silent:
+            fix = "Its log says what it was doing; if it does not come back, restart it (container `speaker`)."
+            found.add(SpeakerProblem(SPEAKER_SILENT, "ExaBGP", f"{SILENT}: nothing is known of any session", fix))
+        elif self._upkeep.away and self._mode is SpeakerMode.EXTERNAL and not self._upkeep.settling:
             fix = "Start `bgpilot speaker` with the same run directory."
             found.add(SpeakerProblem("speakerDown", "ExaBGP", "no ExaBGP has connected", fix))
         if (why := self._upkeep.refused) is not None:
             fix = "The last good configuration stays in force."
             found.add(SpeakerProblem("configurationRefused", "ExaBGP", why, fix))
+        found.update(map(_over_limit, self._limits.exceeded), map(_near_limit, self._limits.near))
+        found.update(_no_next_hops(peer) for peer in (self._peers or {}).values() if self._lacks_next_hops(peer))
         return frozenset(found)
+
+    def _lacks_next_hops(self, peer: Peer) -> bool:
+        state = self.states.get(peer.address)
+        return peer.extended_next_hop and state is not None and state.up is not None and not state.up.extended_next_hop
+
+
+def _over_limit(excess: Excess) -> SpeakerProblem:
+    again = "It may try again when its limit, or anything else of it, is changed."
+    if excess.limit.restart_seconds is not None:
+        again = f"It may try again {excess.limit.restart_seconds} s after the session was ended."
+    fix = f"Find out why it tells so much, or give it a higher limit. {again}"
+    return SpeakerProblem(MAX_PREFIXES_EXCEEDED, excess.peer.name, f"{excess.text}: there is no session with it", fix)
+
+
+def _near_limit(excess: Excess) -> SpeakerProblem:
+    share = f"{excess.limit.warning_percent} % of the {excess.limit.prefixes} {excess.family_name} prefixes"
+    then = "nothing but this follows" if excess.limit.warning_only else "at more than all of them the session is ended"
+    fix = "Find out why it tells so much, or give it a higher limit."
+    return SpeakerProblem(MAX_PREFIXES_NEAR, excess.peer.name, f"it has told {share} that it may: {then}", fix)
+
+
+def _no_next_hops(peer: Peer) -> SpeakerProblem:
+    fix = "Switch it on at the peer (FRR: `neighbor ... capability extended-nexthop`), or off here."
+    message = "it has not agreed to IPv6 next hops of IPv4 routes (RFC 8950): routes that need it are not sent"
+    return SpeakerProblem("nextHopNotNegotiated", peer.name, message, fix)

@@ -19,7 +19,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from bgp import exatext
-from bgp.exatext import NotUnderstoodError, TableEntry
+from bgp.exatext import NotUnderstoodError, SessionLine, TableEntry
 from bgp.link import CommandRefusedError, Link
 from bgp.model import Address, Family, Prefix, Route, RouteKey
 from bgp.outbox import Outbox
@@ -73,7 +73,7 @@ class Telling:
             return
         lines: list[str] = []
         while (command := self.outbox.next_command(self._clock())) is not None:
-            lines.append(exatext.command_line(command, self._words[command.peer]))
+            lines.append(exatext.command_line(command, (self._words[peer] for peer in command.peers)))
         if lines:
             self._link.send(lines)
         self._look()
@@ -180,6 +180,18 @@ class Telling:
                 if peer in self._words:
                     with contextlib.suppress(CommandRefusedError):
                         await self._link.ask(exatext.ask_refresh(self._words[peer], family))
+
+    async def ask_for_a_sign(self) -> None:
+        """Whatever ExaBGP answers, it lives; that it does not is for others to notice (`bgp.silence`)."""
+        async with self._alone():
+            await self._link.ask(exatext.NOTHING)
+
+    async def sessions(self) -> dict[Address, SessionLine]:
+        """What ExaBGP itself says of its sessions."""
+        async with self._alone():
+            lines = await self._link.ask(exatext.SHOW_SESSIONS)
+        found = (exatext.read_session_line(line) for line in lines)
+        return {one.peer: one for one in found if one is not None}
 
     async def restart_session(self, peer: Address) -> None:
         async with self._alone():

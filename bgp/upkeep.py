@@ -1,55 +1,51 @@
-"""Upkeep of ExaBGP: its configuration, its sessions, and whatever is to be done when it or the bridge comes and goes.
+"""What becomes of ExaBGP: it comes, goes, hangs, has trouble, and speaks of its peers. Here it is noticed.
 
-One background task does chores in a fixed order (`_chores`); events only note what is due. A chore that is cut short by
-the loss of the bridge is not resumed: the next hello makes all of them due again. It refuses to know the plan's routes
-(`bgp.speaker`) and to match answers (`bgp.link`).
+What follows for the agent is put at once (`put`); what must be done for ExaBGP is said to be due (`bgp.chores`). It
+refuses to know the plan's routes (`bgp.speaker`), to match answers (`bgp.link`), and to do chores.
 
 Invariants:
-- Peers that are to go are told to forget our routes first: ExaBGP closes them without a word, and a peer that helps
-  with graceful restart would keep the routes of a node that is gone (ExaBGP 5.0.15; `teardown` is as silent).
-- Nothing is put in place that ExaBGP's own `validate` has not passed.
 - What was heard of a session is complete from its SessionUp on: whenever a line may have been lost, SessionUp comes
   again and the peer is asked to repeat itself.
+- An ExaBGP that hangs counts as gone. A child is killed and started again; one beside us has all its sessions again
+  when it speaks again, but for those whose end it then tells.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import enum
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from bgp import exaconfig, process
+from bgp import process
+from bgp.chores import ENDED_UNHEARD, RETRY_SECONDS, Chore, Chores
 from bgp.exaevents import Heard, WentDown
-from bgp.link import CommandRefusedError, Hello, Link, LinkLostError
-from bgp.model import Address, BgpEvent, Family, Peer, PeerRemoved, Route, RouteKey, SessionDown, SessionUp, SpeakerLost
+from bgp.link import Hello, Link, Remembered
+from bgp.model import Address, BgpEvent, Family, Peer, Route, RouteKey, SessionDown, SessionUp, SpeakerLost
+from bgp.peersfile import PeersFile
 from bgp.process import CANNOT_LISTEN, ExaProcess, Trouble
 from bgp.sessions import Sessions
+from bgp.silence import SILENT_SECONDS, Silence, Verdict
 from bgp.telling import Telling
+from bgp.timers import Timers
 
 LINK_GRACE_SECONDS: Final = 3.0
 """A bridge that died is back at once; after this long without one, ExaBGP counts as gone."""
-RETRY_SECONDS: Final = 10.0
-"""When ExaBGP could not listen, refused a reload, or the file could not be written."""
 LISTEN_SECONDS: Final = 1.0
 """A socket that could not be bound in a reload has been complained of by then."""
 TROUBLE_SECONDS: Final = 1.0
 """How often the reason for ExaBGP's absence is looked up when somebody else starts it."""
+SETTLING_SECONDS: Final = 5.0
+"""An ExaBGP that runs beside us has connected by then."""
 
-log: Final = logging.getLogger(__name__)
+CONNECT_SECONDS: Final = 30
+"""A child that runs has connected by then, or hangs."""
 
-
-class Chore(enum.Enum):
-    CONFIGURE = enum.auto()
-    """Write the file: peers have changed."""
-    RESYNC = enum.auto()
-    """The bridge has come: find out what ExaBGP holds."""
-    RELOAD = enum.auto()
-    REFRESH = enum.auto()
-    AUDIT = enum.auto()
+SPEAKER_SILENT: Final = "speakerSilent"
+SILENT: Final = f"ExaBGP has not answered for {SILENT_SECONDS} s"
+KILLED_FIX: Final = "Nothing to do: it is started again. If it comes again, see its log, and what the node is short of."
 
 
 class Upkeep:
@@ -67,255 +63,248 @@ class Upkeep:
         """`before_correcting` is shown the table before anything in it is corrected."""
         self._run_dir = run_dir
         self._child = child
-        self._put = put
-        self._wake = wake
         self._clock = clock
         self._audit_seconds = audit_seconds
-        self._before_correcting = before_correcting
+        self.put = put
+        self.wake = wake
+        self.before_correcting = before_correcting
         self.sessions = Sessions()
         self.link = Link(
             run_dir / process.SOCKET,
             on_hello=self._greeted,
-            on_event=self._heard,
+            on_event=self.heard,
             on_answer=self._answered,
             on_pause=self._paused,
             on_lost=self._link_lost,
         )
         self.telling = Telling(self.link, clock=clock, changed=wake)
         self._process = ExaProcess(run_dir, die_with_parent=True, on_end=self._gone, on_trouble=self._troubled)
-        self._task: asyncio.Task[None] | None = None
-        self.failed: asyncio.Future[None]
-        """Made by `start`; completes only with an exception: a bug of ours."""
-        self._work = asyncio.Event()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._peers: Mapping[Address, Peer] | None = None  # None: no plan yet
-        self._due: set[Chore] = set()
-        self._refresh: set[tuple[Address, Family]] = set()
-        self._working = False
-        self._text = ""
-        self._in_file: Mapping[Address, Peer] | None = None
+        self._timers = Timers()
+        self._file = PeersFile(run_dir)
+        self._chores = Chores(
+            self,
+            link=self.link,
+            telling=self.telling,
+            sessions=self.sessions,
+            file=self._file,
+            timers=self._timers,
+            clock=clock,
+        )
+        self._silence = Silence()
+        self._unconnected = 0
         self._instance = ""
         self._bridge = ""
         self.away = True
         """ExaBGP is not there; said so with SpeakerLost."""
+        self.silent = False
+        """ExaBGP is there and hangs; said so with SpeakerLost."""
+        self.settling = True
+        """The agent has just started: what is missing has not had the time to come."""
         self.trouble: Trouble | None = None
-        self.refused: str | None = None
-        """Why the configuration of the last plan is not in force."""
         self.restarts = 0
         self.dropped = 0
 
     async def start(self) -> None:
-        self.failed = asyncio.get_running_loop().create_future()
         process.prepare(self._run_dir, keep=not self._child)
         await self.link.start()
         if self._child:
             self._process.start()
         else:
             self._look_for_trouble()
-        self._later("audit", self._audit_seconds, self._audit)
-        self._task = asyncio.create_task(self._drive(), name="speaker")
-        self._task.add_done_callback(self._ended)
+        self._file.start()
+        self._timers.later("audit", self._audit_seconds, self._audit)
+        self._timers.later("watch", 1.0, self._watch)
+        self._timers.later("settling", SETTLING_SECONDS, self._settle)
+        self._chores.start()
 
     async def stop(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
+        self._timers.stop()
         self.telling.stop()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._chores.stop()
+        await self._file.stop()
         if self._child:
             await self._process.stop()
         await self.link.stop()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
-            self.failed.set_exception(error)
-
     def take_peers(self, peers: Mapping[Address, Peer]) -> None:
-        self._peers = peers
-        self._do(Chore.CONFIGURE)
+        self._chores.peers = peers
+        held = {address: peer.held for address, peer in peers.items() if peer.held is not None}
+        self.sessions.hold(held, self._clock())
+        self._chores.do(Chore.CONFIGURE)
+
+    def repeat(self, wanted: Collection[tuple[Address, Family]]) -> None:
+        """Have these peers send again all that they have."""
+        if wanted:
+            self._chores.refresh(wanted)
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        """Exists once started; completes only with the exception of a bug of ours."""
+        return self._chores.failed
+
+    @property
+    def refused(self) -> str | None:
+        """Why the configuration of the last plan is not in force."""
+        return self._file.refused
 
     @property
     def settled(self) -> bool:
         """ExaBGP has the peers of the plan, and what it holds is known."""
-        waiting = self._working or self._due & {Chore.CONFIGURE, Chore.RESYNC, Chore.RELOAD}
-        return self._peers is not None and self.telling.open and not waiting and self.refused is None
+        there = self.telling.open and not self.silent
+        return there and self._chores.peers is not None and self._chores.settled and self.refused is None
 
-    # What happens.
+    # ExaBGP comes.
 
     def _greeted(self, hello: Hello) -> None:
-        same = hello.instance == self._instance
-        complete = same and hello.bridge == self._bridge and not hello.dropped and not self.away
-        if not same:
+        first, new_bridge = not self._bridge, hello.bridge != self._bridge
+        complete = not (new_bridge or hello.dropped or self.away or self.silent)
+        if hello.instance != self._instance:
             if self._instance:
                 self.restarts += 1
                 self._gone("another ExaBGP has been started")
             self._instance = hello.instance
             self.telling.restarted()
+        self._alive()
         self.dropped += hello.dropped
-        self._cancel("lost")
-        was_up = {peer for peer, state in self.sessions.states.items() if state.up is not None}
-        if hello.bridge == self._bridge:
-            for peer in was_up - {kept.peer for one in hello.peers.values() for kept in self.link.remembered(one)}:
-                self._heard(WentDown(peer, "ended while the agent was not connected"))
+        self._timers.cancel("lost")
+        was_up = self._up()
+        kept = {ip_address(peer): one for peer, one in hello.peers.items()}
+        if not new_bridge:
+            self._catch_up(kept, was_up)
+        for peer, one in kept.items():
+            self._take_over(peer, one, with_past=first)
         self._bridge, self.away = hello.bridge, False
-        for one in hello.peers.values():
-            told = {Family(family) for family in one.told}
-            for event in self.link.remembered(one):
-                self._heard(event, told=frozenset(told))
+        if new_bridge:
+            self._chores.do(Chore.RECOUNT)
         if not complete:
             self._repeat(was_up)
-        self._do(Chore.RESYNC, Chore.RELOAD)
-        self._wake()
+        self._chores.do(Chore.RESYNC, Chore.RELOAD)
+        self.wake()
 
-    def _repeat(self, was_up: set[Address]) -> None:
+    def _catch_up(self, kept: Mapping[Address, Remembered], was_up: AbstractSet[Address]) -> None:
+        """Sessions that have ended since this bridge was cut off, whatever has come after them."""
+        for peer in was_up:
+            one = kept.get(peer)
+            if one is not None and one.ended_at is not None and one.ended_at > self.sessions.states[peer].since:
+                for event in self.link.remembered(one.ended):
+                    self.heard(event, at=one.ended_at)
+            elif one is None or not one.lines:
+                self.heard(WentDown(peer, ENDED_UNHEARD))
+
+    def _take_over(self, peer: Address, one: Remembered, *, with_past: bool) -> None:
+        if with_past:
+            past = ((one.ended_at, one.ended), (one.failed_at, one.failed))
+            ends = [(at, self.link.remembered(lines)) for at, lines in past if at is not None]
+            self.sessions.remember(peer, one.flaps, ends)
+        told = frozenset(Family(family) for family in one.told)
+        for event in self.link.remembered(one.lines):
+            self.heard(event, told=told, at=one.up_at)
+
+    def _up(self) -> set[Address]:
+        return {peer for peer, state in self.sessions.states.items() if state.up is not None}
+
+    def _repeat(self, was_up: AbstractSet[Address]) -> None:
         """Have every session's routes sent again: some may have gone unheard."""
         for peer, state in self.sessions.states.items():
             if (up := state.up) is None:
                 continue
             if peer in was_up:
-                self._put(up)
-            self._refresh.update((peer, family) for family in up.families)
-        self._do(Chore.REFRESH)
+                self.put(up)
+            self._chores.refresh((peer, family) for family in up.families)
 
-    def _heard(self, event: Heard, told: frozenset[Family] = frozenset()) -> None:
-        for meant in self.sessions.heard(event, self._clock()):
+    # ExaBGP speaks.
+
+    def heard(self, event: Heard, told: frozenset[Family] = frozenset(), at: float | None = None) -> None:
+        """`told`: families whose End-of-RIB the session has had; `at`: when it was, if that is not now."""
+        self._alive()
+        for meant in self.sessions.heard(event, self._clock() if at is None else at):
             match meant:
                 case SessionUp():
                     self.telling.session_up(meant.peer, meant.families - told)
-                    self._wake()
+                    self.wake()
                 case SessionDown():
                     self.telling.session_down(meant.peer)
-                    self._wake()
+                    self.wake()
                 case _:
                     pass
-            self._put(meant)
+            self.put(meant)
 
     def _answered(self, ok: bool) -> None:
         self.telling.answered(ok)
 
     def _paused(self) -> None:
+        self._alive()
         self.telling.pump()
+
+    def _alive(self) -> None:
+        """ExaBGP has said something. After a silence its sessions are what they were, until it tells their end."""
+        if self.silent:
+            self.silent = False
+            self.sessions.speaks_again()
+            self._repeat(self._up())
+            self.wake()
+
+    # ExaBGP goes, hangs, or is in trouble.
 
     def _link_lost(self) -> None:
         self.telling.link_lost()
-        self._later("lost", LINK_GRACE_SECONDS, lambda: self._gone("ExaBGP's bridge has not come back"))
-        self._wake()
+        self._timers.later("lost", LINK_GRACE_SECONDS, lambda: self._gone("ExaBGP's bridge has not come back"))
+        self.wake()
 
     def _gone(self, reason: str) -> None:
         if not self.away:
-            self.away = True
+            self.away, self.silent = True, False
             self.sessions.lost(reason, self._clock())
-            self._put(SpeakerLost(reason))
-        self._wake()
+            self.put(SpeakerLost(reason))
+        self.wake()
+
+    def _watch(self) -> None:
+        self._timers.later("watch", 1.0, self._watch)
+        match self._silence.tick(heard=self.link.heard, unanswered=self.link.unanswered):
+            case Verdict.ASK:
+                self._chores.do(Chore.ASK)
+            case Verdict.SILENT if self._child:
+                self._kill(SILENT)
+            case Verdict.SILENT if not self.silent and not self.away:
+                self.silent = True
+                self.sessions.silent(SILENT, self._clock())
+                self.put(SpeakerLost(SILENT))
+                self.wake()
+            case _:
+                pass
+        self._unconnected = 0 if self.link.connected or not self._process.running else self._unconnected + 1
+        if self._unconnected >= CONNECT_SECONDS:
+            self._kill(f"ExaBGP has not connected for {CONNECT_SECONDS} s")
+
+    def _kill(self, why: str) -> None:
+        self._gone(why)
+        self._process.kill(Trouble(SPEAKER_SILENT, f"{why}: it was killed", KILLED_FIX))
+
+    def _settle(self) -> None:
+        self.settling = False
+        self.wake()
 
     def _troubled(self, trouble: Trouble | None) -> None:
         if trouble != self.trouble:
             self.trouble = trouble
-            self._wake()
+            self.wake()
         if trouble is not None and trouble.reason == CANNOT_LISTEN and self.link.connected:
-            self._cancel("listening")
-            self._later("listen", RETRY_SECONDS, lambda: self._do(Chore.RELOAD))
+            self._timers.cancel("listening")
+            self._timers.later("listen", RETRY_SECONDS, lambda: self._chores.do(Chore.RELOAD))
 
     def _look_for_trouble(self) -> None:
         self._troubled(process.read_trouble(self._run_dir))
-        self._later("trouble", TROUBLE_SECONDS, self._look_for_trouble)
+        self._timers.later("trouble", TROUBLE_SECONDS, self._look_for_trouble)
 
-    def _audit(self) -> None:
-        self._do(Chore.AUDIT)
-        self._later("audit", self._audit_seconds, self._audit)
-
-    # What is done about it.
-
-    def _do(self, *chores: Chore) -> None:
-        self._due.update(chores)
-        self._work.set()
-
-    def _later(self, name: str, seconds: float, call: Callable[[], None]) -> None:
-        self._cancel(name)
-        self._timers[name] = asyncio.get_running_loop().call_later(seconds, call)
-
-    def _cancel(self, name: str) -> None:
-        if (timer := self._timers.pop(name, None)) is not None:
-            timer.cancel()
-
-    async def _drive(self) -> None:
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            self._working = True
-            try:
-                await self._chores()
-            except LinkLostError:
-                pass  # the next hello makes it all due again
-            except CommandRefusedError as error:
-                log.warning("ExaBGP is asked again in %.0f s: %s", RETRY_SECONDS, error)
-                self._later("again", RETRY_SECONDS, lambda: self._do(Chore.RESYNC, Chore.RELOAD))
-            self._working = False
-            self._wake()
-
-    async def _chores(self) -> None:
-        if self._peers is None:
-            return
-        if self._take(Chore.CONFIGURE):
-            await self._configure(self._peers)
-        if not self.link.connected:
-            return
-        if self._take(Chore.RESYNC):
-            await self.telling.read_back(self._before_correcting)
-        if Chore.RELOAD in self._due:
-            await self._reload()
-        if self._take(Chore.AUDIT) and self.telling.open:
-            await self.telling.read_back(lambda _told: None)
-        if self._take(Chore.REFRESH):
-            await self._ask_refresh()
-
-    def _take(self, chore: Chore) -> bool:
-        due = chore in self._due
-        self._due.discard(chore)
-        return due
-
-    async def _configure(self, peers: Mapping[Address, Peer]) -> None:
-        text = exaconfig.configuration(peers.values(), bridge=process.bridge_command(self._run_dir))
-        if text == self._text:
-            self.refused = None
-            return
-        try:
-            self.refused = await process.put_configuration(self._run_dir, text)
-        except OSError as error:
-            self.refused = f"cannot write the configuration: {error}"
-            self._later("configure", RETRY_SECONDS, lambda: self._do(Chore.CONFIGURE))
-        if self.refused is None:
-            for address, peer in (self._in_file or {}).items():
-                if address not in peers or exaconfig.identity(peers[address]) != exaconfig.identity(peer):
-                    self._put(PeerRemoved(address))  # now: after the reload the new session may be up already
-            self._in_file, self._text = peers, text
-            self._do(Chore.RELOAD)
-
-    async def _reload(self) -> None:
-        """Bring ExaBGP to what is in the file."""
-        peers = self._in_file
-        if peers is None or not self.telling.open:
-            self._due.discard(Chore.RELOAD)
-            return
-        if not self.telling.peers <= peers.keys():
-            await self.telling.forget()
+    def reloading(self) -> None:
+        """What ExaBGP complains of from here on is of the new configuration."""
         if not self._child:
             process.tell_trouble(self._run_dir, None)
-        self._due.discard(Chore.RELOAD)
-        try:
-            await self.telling.reload({address: exaconfig.identity(peer) for address, peer in peers.items()})
-        except CommandRefusedError:
-            self._later("reload", RETRY_SECONDS, lambda: self._do(Chore.RELOAD))
-            return
-        self.sessions.configure(peers)
-        if self.trouble is not None and self.trouble.reason == CANNOT_LISTEN:
-            self._later("listening", LISTEN_SECONDS, self._process.listening)
 
-    async def _ask_refresh(self) -> None:
-        wanted, self._refresh = self._refresh, set()
-        takers = [(peer, family) for peer, family in sorted(wanted) if self.sessions.can_refresh(peer)]
-        await self.telling.refresh(takers)
-        for peer in {peer for peer, _ in wanted} - {peer for peer, _ in takers}:
-            await self.telling.restart_session(peer)  # it cannot repeat itself but in a new session
+    def reloaded(self) -> None:
+        if self.trouble is not None and self.trouble.reason == CANNOT_LISTEN:
+            self._timers.later("listening", LISTEN_SECONDS, self._process.listening)
+
+    def _audit(self) -> None:
+        self._chores.do(Chore.AUDIT)
+        self._timers.later("audit", self._audit_seconds, self._audit)

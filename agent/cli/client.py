@@ -48,7 +48,7 @@ def ask(socket_path: Path, *path: str, **query: str | None) -> dict[str, Any]:
         raise UnreachableError(f"{socket_path}: permission denied; the socket is root's") from error
     except (OSError, http.client.HTTPException) as error:
         raise UnreachableError(
-            f"no agent answers on {socket_path} ({error}); is it running, and with this --run-dir?"
+            f"no agent answers on {socket_path} ({error}); is it running, and with this --run-dir (BGPILOT_RUN_DIR)?"
         ) from error
     finally:
         connection.close()

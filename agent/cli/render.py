@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from agent.cli.text import age, table, uptime
 
@@ -13,7 +13,7 @@ Answer: TypeAlias = Mapping[str, Any]
 def peers(answer: Answer, *, wide: bool, colour: bool, failed: bool = False) -> str:
     """One line per peer and family; only the first of a peer repeats nothing."""
     headers = ["PEER", "NAME", "AS", "STATE", "UP/DOWN", "HOLD/KA", "FAMILY", "RCVD", "ACPT", "SENT", "LAST-ERROR"]
-    more = ["LOCAL", "LOCAL-AS", "ROUTER-ID", "FLAPS"] if wide else []
+    more = ["LOCAL", "LOCAL-AS", "ROUTER-ID", "FLAPS", "DESCRIPTION", "OPTIONS"] if wide else []
     rows = [
         row
         for address, peer in answer["peers"].items()
@@ -26,19 +26,45 @@ def peers(answer: Answer, *, wide: bool, colour: bool, failed: bool = False) -> 
 
 def _peer_rows(address: str, peer: Answer, *, wide: bool) -> list[list[str]]:
     hold = f"{peer['hold_seconds']}/{peer['keepalive_seconds']}"
-    since = uptime(peer["state_seconds"])
-    more = [peer["local_address"], str(peer["local_as"]), peer["remote_id"] or "", str(peer["flaps"])] if wide else []
-    first = [address, peer["description"], str(peer["remote_as"]), peer["state"], since, hold]
+    first = [address, peer["name"], _remote_as(peer), peer["state"], uptime(peer["state_seconds"]), hold]
+    more = _more_of_peer(peer) if wide else []
     return [
         [
             *first,
             family,
             *(str(counts[f"{what}_prefixes"]) for what in ("received", "accepted", "sent")),
             *more,
-            last_error(peer["last_error"]),
+            _trouble(peer),
         ]
         for family, counts in peer["address_family"].items()
-    ] or [[*first, "", "", "", "", *more, last_error(peer["last_error"])]]
+    ] or [[*first, "", "", "", "", *more, _trouble(peer)]]
+
+
+def _more_of_peer(peer: Answer) -> list[str]:
+    about = peer["description"] if peer["description"] != peer["name"] else ""
+    named = [peer["local_address"], str(peer["local_as"]), peer["remote_id"] or "", str(peer["flaps"]), about]
+    return [*named, ", ".join(peer["options"])]
+
+
+def _remote_as(peer: Answer) -> str:
+    """As its OPEN said it, else as configured: a number, or the word `external`."""
+    return str(peer["configured_as"] if peer["remote_as"] is None else peer["remote_as"])
+
+
+def _trouble(peer: Answer) -> str:
+    """Why there is no session, or why the last one ended; and what is kept meanwhile."""
+    if peer["reason"] is not None:
+        error = ": ".join(it for it in (peer["reason"], peer["reason_text"]) if it)
+    else:
+        error = last_error(peer["last_error"])
+    return "; ".join(it for it in (error, _kept(peer)) if it)
+
+
+def _kept(peer: Answer) -> str:
+    if not (count := peer["stale_prefixes"]):
+        return ""
+    why = "restarting, " if peer["restarting"] else ""
+    return f"{why}{count} path{'s' if count > 1 else ''} kept for {age(peer['stale_seconds'] or 0)} at most"
 
 
 def last_error(error: Answer | None) -> str:
@@ -50,32 +76,58 @@ def last_error(error: Answer | None) -> str:
 
 
 def peer(answer: Answer, *, colour: bool) -> str:
+    learned = ", learned" if answer["remote_as"] not in {answer["configured_as"], None} else ""
     facts = [
-        ("Peer", f"{answer['address']} ({answer['description']})"),
+        ("Peer", f"{answer['address']} ({answer['name']})"),
+        *([("Description", answer["description"])] if answer["description"] != answer["name"] else []),
         ("State", answer["state"]),
+        *([("No session", _trouble(answer))] if answer["reason"] is not None else []),
         ("Since", uptime(answer["state_seconds"])),
-        ("AS", f"{answer['remote_as']}, ours {answer['local_as']}"),
+        ("AS", f"{_remote_as(answer)}{learned}, ours {answer['local_as']}"),
+        ("Link", ("internal" if answer["internal"] else "external") + (", mesh" if answer["mesh"] else "")),
         ("Router id", answer["remote_id"] or "-"),
         ("Local address", answer["local_address"]),
-        ("Dials", "no, waits for the peer" if answer["passive"] else "yes"),
+        ("Dials", _dials(answer)),
+        ("Listens", f"on port {answer['listen_port']}"),
+        ("Options", ", ".join(answer["options"]) or "none"),
         ("Hold/keepalive", f"{answer['hold_seconds']}/{answer['keepalive_seconds']} s"),
         ("Graceful restart", _seconds(answer["graceful_restart_seconds"])),
+        ("Kept", _kept(answer) or "nothing"),
         ("Flaps", str(answer["flaps"])),
         ("Last error", last_error(answer["last_error"]) or "none"),
     ]
     families = table(
-        ["FAMILY", "RCVD", "ACPT", "SENT", "END-OF-RIB"],
+        ["FAMILY", "RCVD", "ACPT", "SENT", "END-OF-RIB", "LIMIT"],
         [
             [
                 family,
                 *(str(counts[f"{what}_prefixes"]) for what in ("received", "accepted", "sent")),
                 "yes" if counts["end_of_rib_received"] else "no",
+                _limit(answer["prefix_limits"].get(family)),
             ]
             for family, counts in answer["address_family"].items()
         ],
         colour=colour,
     )
     return "\n".join([*_facts(facts), "", families, *problem_lines(answer["problems"])])
+
+
+def _dials(peer: Answer) -> str:
+    if peer["passive"]:
+        return "no, waits for the peer"
+    retry = peer["connect_retry_seconds"]
+    return f"port {peer['port']}" + (f", every {retry} s at least" if retry is not None else "")
+
+
+def _limit(limit: Answer | None) -> str:
+    """As routers say it: `100, warning at 75 %, teardown, again after 30 s`."""
+    if limit is None:
+        return ""
+    words = [str(limit["prefixes"]), f"warning at {limit['warning_percent']} %"]
+    if limit["warning_only"]:
+        return ", ".join([*words, "no teardown"])
+    again = limit["restart_seconds"]
+    return ", ".join([*words, "teardown" if again is None else f"teardown for {again} s"])
 
 
 def routes(answer: Answer, *, wide: bool, colour: bool) -> str:
@@ -159,6 +211,7 @@ def status(answer: Answer) -> str:
         facts += [
             ("AS", str(identity["asn"]) + (f" (BGPInstance {identity['instance']})" if identity["instance"] else "")),
             ("Router id", f"{identity['router_id']} ({identity['router_id_source']})"),
+            *([("Reflector", f"cluster id {identity['cluster_id']}")] if identity["cluster_id"] else []),
             ("Addresses", ", ".join(identity["addresses"]) or "-"),
             ("Pod CIDRs", (", ".join(identity["pod_cidrs"]) or "-") + f" (podRoutes {identity['pod_routes']})"),
         ]
@@ -167,7 +220,7 @@ def status(answer: Answer) -> str:
     seen += f", not watched: {', '.join(picture['unhealthy'])}" if picture["unhealthy"] else ""
     facts += [
         ("Picture", seen),
-        ("Peers", f"{peers['established']} of {peers['configured']} established" + _of_mesh(peers)),
+        ("Peers", f"{peers['established']} of {peers['configured']} established" + _of_peers(peers)),
         ("Announced", ", ".join(_counts(routes, ["originated", "wanted", "told", "refused", "failing"]))),
         ("Heard", f"{routes['heard']} prefixes, {routes['not_admitted']} paths not admitted"),
         ("Kernel", ", ".join(_counts(fib, ["installed", "wanted", "failing", "conflicts", "drift"]))),
@@ -175,8 +228,13 @@ def status(answer: Answer) -> str:
     return "\n".join([*_facts(facts), *problem_lines(answer["problems"])])
 
 
-def _of_mesh(peers: Answer) -> str:
-    return f" (mesh {peers['mesh_established']} of {peers['mesh_configured']})"
+def _of_peers(peers: Answer) -> str:
+    told = [f"mesh {peers['mesh_established']} of {peers['mesh_configured']}"]
+    told += [f"{peers[what]} {words}" for what, words in _OF_PEERS if peers[what]]
+    return f" ({', '.join(told)})"
+
+
+_OF_PEERS: Final = (("held", "must have no session"), ("restarting", "restarting"))
 
 
 def _counts(answer: Answer, names: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Annotated, Final, NoReturn
 
@@ -25,6 +26,7 @@ EXIT_USAGE: Final = 2
 
 
 def run(  # noqa: PLR0917  # typer makes each a flag; nobody calls it by position
+    context: typer.Context,
     node_name: Annotated[
         str, typer.Option(envvar="BGPILOT_NODE_NAME", help="Name of this machine's Node (default: its host name).")
     ] = "",
@@ -83,13 +85,14 @@ def run(  # noqa: PLR0917  # typer makes each a flag; nobody calls it by positio
             namespace=namespace,
         )
     except SettingsError as error:
-        _refuse(str(error), EXIT_USAGE)
-    from agent.main import run as run_agent  # noqa: PLC0415  # half a second that `bgpilot peers` need not wait
+        _refuse(_where_it_stands(context, str(error)), EXIT_USAGE)
+    from agent.start import run as run_agent  # noqa: PLC0415  # half a second that `bgpilot peers` need not wait
 
     raise typer.Exit(run_agent(settings))
 
 
 def speaker(
+    context: typer.Context,
     run_dir: Annotated[
         str, typer.Option(envvar="BGPILOT_RUN_DIR", help="The same as that of the agent.")
     ] = DEFAULT_RUN_DIR,
@@ -103,7 +106,7 @@ def speaker(
     try:
         path = parse_run_dir(run_dir)
     except SettingsError as error:
-        _refuse(str(error), EXIT_USAGE)
+        _refuse(_where_it_stands(context, str(error)), EXIT_USAGE)
     try:
         require_version()
         prepare(path, keep=True)
@@ -116,6 +119,17 @@ def speaker(
             EXIT_REFUSED,
         )
     asyncio.run(run_external(path))
+
+
+def _where_it_stands(context: typer.Context, why: str) -> str:
+    """`why` begins with the flag; the variable stands there instead when the value came from it."""
+    flag, space, rest = why.partition(" ")
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if flag in parameter.opts and source is not None and source.name == "ENVIRONMENT":
+            names = [parameter.envvar] if isinstance(parameter.envvar, str) else list(parameter.envvar or ())
+            return f"{next(name for name in names if os.environ.get(name))}{space}{rest}"
+    return why
 
 
 def _refuse(why: str, code: int) -> NoReturn:

@@ -32,21 +32,31 @@ _UNAUTHORIZED: Final = 401
 class ApiServer:
     """Implements `agent.cluster.reflector.Transport`. Make it with `open`, in a running loop."""
 
-    def __init__(self, source: Source, client: Client, checked_at: float) -> None:
+    def __init__(
+        self, source: Source, client: Client, checked_at: float, *, recheck_seconds: float = RECHECK_SECONDS
+    ) -> None:
         self._source = source
         self._client = client
         self._retired: set[Client] = set()
         self._checked_at = checked_at
+        self._recheck_seconds = recheck_seconds
         self._renewing = asyncio.Lock()
 
     @classmethod
-    async def open(cls, kubeconfig: Path | None, *, environ: Mapping[str, str] | None = None) -> ApiServer:
+    async def open(
+        cls,
+        kubeconfig: Path | None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        recheck_seconds: float = RECHECK_SECONDS,
+    ) -> ApiServer:
         """With a kubeconfig as kubectl reads it, or else with the service account of the pod we run in.
 
         Raises ClusterConfigError. Connects to nothing: an API server that is away or says no is no error of this kind.
         """
         source = find_source(kubeconfig, environ)
-        return cls(source, await source.load(), asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        return cls(source, await source.load(), now, recheck_seconds=recheck_seconds)
 
     @property
     def url(self) -> str:
@@ -61,7 +71,7 @@ class ApiServer:
     @asynccontextmanager
     async def get(self, path: str, query: Sequence[tuple[str, str]]) -> AsyncIterator[ApiAnswer]:
         """GET. Leaving the context before the body's end closes the connection."""
-        if asyncio.get_running_loop().time() - self._checked_at >= RECHECK_SECONDS:
+        if asyncio.get_running_loop().time() - self._checked_at >= self._recheck_seconds:
             await self._renew(self._client, refused=False)
         client = self._client
         try:

@@ -6,18 +6,80 @@ making a Problem of it, and reading metadata, is `agent.cluster.parse`'s.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+from typing import Final
+
 from agent.cluster.fields import Field
-from agent.cluster.spec import asn, choice, hold_seconds, prefixes
-from agent.intent import DEFAULT_ASN, Instance, Mesh, PodRoutes
+from agent.cluster.spec import asn, choice, hold_seconds, node_value, prefixes, router_id, secret_ref, selector
+from agent.intent import (
+    DEFAULT_ASN,
+    DEFAULT_MESH_THRESHOLD,
+    ControlPlane,
+    Instance,
+    Mesh,
+    MeshMode,
+    PodRoutes,
+    Selector,
+)
+from bgp.model import BGP_PORT
+
+PRIORITY_MAX: Final = 1000
+"""And its negative is the least: an instance for the nodes that no other selects."""
+THRESHOLD_MAX: Final = 1000
 
 
 def read_instance(name: str, created: float, spec: Field) -> Instance:
+    asn_from = node_value(spec["asnFrom"]) if spec["asnFrom"] else None
+    if spec["routerID"] and spec["routerIDFrom"]:
+        raise spec["routerIDFrom"].error("does not go with routerID", "remove one of the two")
     return Instance(
         name=name,
         created=created,
-        asn=asn(spec["asn"]) if spec["asn"] else DEFAULT_ASN,
+        node_selector=selector(spec["nodeSelector"]),
+        priority=spec["priority"].number(-PRIORITY_MAX, PRIORITY_MAX, 0),
+        asn=asn(spec["asn"]) if spec["asn"] else None if asn_from is not None else DEFAULT_ASN,
+        asn_from=asn_from,
+        router_id=router_id(spec["routerID"]) if spec["routerID"] else None,
+        router_id_from=node_value(spec["routerIDFrom"]) if spec["routerIDFrom"] else None,
+        listen_port=spec["listenPort"].number(1, 65535, BGP_PORT),
+        listen_addresses=prefixes(spec["listenAddresses"]),
+        mesh=_mesh(spec["mesh"]),
         pod_routes=choice(spec["podRoutes"], PodRoutes, PodRoutes.BGP),
-        mesh=Mesh(hold_seconds=hold_seconds(spec["mesh"]["holdSeconds"])),
         allowed_external_ips=prefixes(spec["allowedExternalIPs"]),
         service_cidrs=prefixes(spec["serviceCIDRs"]),
     )
+
+
+def _mesh(mesh: Field) -> Mesh:
+    reflectors, mode = mesh["reflectors"], choice(mesh["mode"], MeshMode, MeshMode.AUTO)
+    password = Field(mesh["passwordSecretRef"].path, mesh["passwordSecretRef"].value, secret=True)
+    return Mesh(
+        mode=mode,
+        hold_seconds=hold_seconds(mesh["holdSeconds"]),
+        password_ref=secret_ref(password),
+        reflector_selector=_reflector_selector(reflectors["nodeSelector"], mode),
+        cluster_id=_cluster_id(reflectors["clusterID"]),
+        threshold=reflectors["threshold"].number(1, THRESHOLD_MAX, DEFAULT_MESH_THRESHOLD),
+        control_plane=choice(reflectors["controlPlane"], ControlPlane, ControlPlane.AVOID),
+    )
+
+
+def _reflector_selector(field: Field, mode: MeshMode) -> Selector | None:
+    """Kept in every mode, so that one can be tried and left again with one field."""
+    chosen = selector(field) if field else None
+    if mode is MeshMode.ROUTE_REFLECTOR and (chosen is None or chosen == Selector()):
+        raise field.error(
+            "selects every node, and reflectors need clients",
+            "say with matchLabels which nodes reflect, or set mesh.mode to Auto, which chooses them",
+        )
+    return chosen
+
+
+def _cluster_id(field: Field) -> IPv4Address | None:
+    """Any number but zero: it never stands for a host."""
+    if not field:
+        return None
+    found = field.address()
+    if not isinstance(found, IPv4Address) or found.is_unspecified:
+        raise field.error("is no id in the form of an IPv4 address", "set it to one such as 192.0.2.1")
+    return found

@@ -42,12 +42,15 @@ _Thing = TypeVar("_Thing")
 MALFORMED: Final = "malformedObject"
 """Reason word: the object exists and cannot be read."""
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
+ANNOTATION_MAX: Final = 64
+"""Characters: annotations of Nodes that are longer are not kept."""
 UNNAMED: Final = "(unnamed)"
 """Stands for the name of an object that has none to read."""
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec 0.22 raises on bytes that are not the JSON wanted: the third when it is nested some thousand deep."""
 
+_NOT_READY: Final = ("False", "Unknown")
 _FAMILIES: Final[Mapping[str, Family]] = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 _FIX: Final = "Mend the object"
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -122,13 +125,23 @@ def _node(found: shapes.Node) -> Node:
         ),
         pod_cidrs=_unique(core_prefix(cidr, f"spec.podCIDRs[{index}]") for index, cidr in enumerate(cidrs)),
         labels=_labels(found.metadata),
+        annotations=_short(found.metadata.annotations or {}),
+        ready=not any(
+            condition.type == "Ready" and condition.status in _NOT_READY for condition in status.conditions or ()
+        ),
+        cordoned=bool(spec.unschedulable),
     )
+
+
+def _short(annotations: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What an AS number or an address fits into; the long ones are whole objects, which other programs keep there."""
+    return tuple(sorted((key, value) for key, value in annotations.items() if len(value) <= ANNOTATION_MAX))
 
 
 def _service(found: shapes.Service) -> Service:
     spec, status = found.spec or shapes.ServiceSpec(), found.status or shapes.ServiceStatus()
     cluster_ips = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
-    without = spec.type == "ExternalName" or "None" in cluster_ips
+    without = "externalName" if spec.type == "ExternalName" else "headlessService" if "None" in cluster_ips else ""
     ingress = (status.load_balancer or shapes.LoadBalancer()).ingress or ()
     return Service(
         namespace=found.metadata.namespace or "",
@@ -139,7 +152,15 @@ def _service(found: shapes.Service) -> Service:
         internal_policy=_policy(spec.internal_traffic_policy, "spec.internalTrafficPolicy"),
         external_policy=_policy(spec.external_traffic_policy, "spec.externalTrafficPolicy"),
         labels=_labels(found.metadata),
+        left_out=(("ClusterIP", without),) if without else _left_out(ingress),
     )
+
+
+def _left_out(ingress: Iterable[shapes.Ingress]) -> tuple[tuple[str, str], ...]:
+    """What `_load_balancer_ips` does without, as it is written."""
+    proxied = [(entry.ip, "ipModeProxy") for entry in ingress if entry.ip and entry.mode == "Proxy"]
+    named = [(entry.hostname, "hostnameOnly") for entry in ingress if entry.hostname and not entry.ip]
+    return _unique([*proxied, *named])
 
 
 def _load_balancer_ips(ingress: list[shapes.Ingress] | tuple[()]) -> tuple[Address, ...]:

@@ -33,14 +33,25 @@ class NodeAddress(msgspec.Struct, frozen=True):
 class NodeSpec(msgspec.Struct, frozen=True):
     pod_cidr: str | None = msgspec.field(name="podCIDR", default=None)
     pod_cidrs: list[str] | None = msgspec.field(name="podCIDRs", default=None)
+    unschedulable: bool | None = None
+
+
+class Condition(msgspec.Struct, frozen=True):
+    type: str = ""
+    status: str = ""
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
     addresses: list[NodeAddress] | None = None
+    conditions: list[Condition] | None = None
+
+
+class NodeMeta(Meta, frozen=True):
+    annotations: dict[str, str] | None = None
 
 
 class Node(msgspec.Struct, frozen=True):
-    metadata: Meta = Meta()
+    metadata: NodeMeta = NodeMeta()
     spec: NodeSpec | None = None
     status: NodeStatus | None = None
 
@@ -56,6 +67,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):
 
 class Ingress(msgspec.Struct, frozen=True):
     ip: str | None = None
+    hostname: str | None = None
     mode: str | None = msgspec.field(name="ipMode", default=None)
 
 

@@ -1,4 +1,4 @@
-"""Readers of values that several custom resources of bgpilot.io/v1alpha1 have: AS numbers, hold times, selectors.
+"""Readers of values that several custom resources of bgpilot.io/v1alpha1 have: AS numbers, ids, timers, selectors.
 
 Refuses what the schemas under deploy/crds refuse, with the same meaning, because a cluster may run without them.
 Raises `FieldError` and nothing else; what a whole resource is read to stands in `instances`, `routers`, `adverts`.
@@ -6,16 +6,21 @@ Raises `FieldError` and nothing else; what a whole resource is read to stands in
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from ipaddress import IPv4Address, ip_address
 from typing import Final, TypeVar
 
 from agent.cluster.fields import Field
-from agent.intent import SecretRef, Selector
+from agent.intent import NodeValue, SecretRef, Selector
+from bgp.asn import LARGEST_ASN, own_asn, read_asn
 from bgp.model import DEFAULT_HOLD_SECONDS, Prefix
 
-AS_TRANS: Final = 23456
-"""Stands for a 32-bit number in a 16-bit field; nobody's own (RFC 6793 9)."""
-_LARGEST_ASN: Final = 0xFFFF_FFFF
+_KEY: Final = re.compile(
+    r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
+"""Of labels and annotations (apimachinery: IsQualifiedName)."""
+_KEY_MAX: Final = 253 + 1 + 63
 _SHORTEST_HOLD_SECONDS: Final = 3
 _OPERATORS_WITH_VALUES: Final = ("In", "NotIn")
 _OPERATORS: Final = (*_OPERATORS_WITH_VALUES, "Exists", "DoesNotExist")
@@ -24,10 +29,44 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 def asn(field: Field) -> int:
-    asn = field.number(1, _LARGEST_ASN)
-    if asn == AS_TRANS:
-        raise field.error("is AS_TRANS, which is nobody's own (RFC 6793)", "set the real AS number")
-    return asn
+    """A number, or a text in asplain or asdot (RFC 5396)."""
+    value = field.value
+    if isinstance(value, float):
+        raise field.error("is no AS number", f'put quotes around an AS number in asdot, such as "{value}"')
+    written = field.text() if isinstance(value, str) else field.number(1, LARGEST_ASN)
+    try:
+        return own_asn(written) if isinstance(written, int) else read_asn(written)
+    except ValueError as error:
+        fix = 'set the real AS number: 1 to 4294967295 without quotes, or asdot in quotes, such as "64086.59905"'
+        raise field.error(str(error), fix) from None
+
+
+def node_value(field: Field) -> NodeValue:
+    """Exactly one of `label` and `annotation`."""
+    label, annotation = field["label"], field["annotation"]
+    if bool(label) is bool(annotation):
+        both = "names both a label and an annotation" if label else "names neither a label nor an annotation"
+        raise field.error(both, "give it exactly one of `label` and `annotation`")
+    key = annotation or label
+    if len(key.text()) > _KEY_MAX or not _KEY.fullmatch(key.text()):
+        raise key.error("is no key of a label or annotation", "write it as on the Node, such as example.com/rack")
+    return NodeValue(annotation=bool(annotation), key=key.text())
+
+
+def router_id(field: Field) -> IPv4Address:
+    """An IPv4 address of class A to C: routers that follow RFC 4271 rather than RFC 6286 refuse others."""
+    try:
+        found = ip_address(field.text())
+    except ValueError:
+        found = None
+    if not isinstance(found, IPv4Address) or not 1 <= found.packed[0] <= _LAST_UNICAST_OCTET:
+        raise field.error(
+            "is no id in the form of an IPv4 address", "set it to an address from 1.0.0.0 to 223.255.255.255"
+        )
+    return found
+
+
+_LAST_UNICAST_OCTET: Final = 223
 
 
 def hold_seconds(field: Field) -> int:

@@ -126,7 +126,7 @@ class Fib:
                 keys = list({*dirty, *self._to_install, *due})
             all_due, self._all_due, self._missed_install = self._all_due, False, False
             self._to_install.clear()
-            for part in _parts(keys):
+            for part in parts(keys):
                 changes = [self._to_add(key, wanted.get(key), now, all_due=all_due) for key in part]
                 await self._write([change for change in changes if change is not None])
                 await asyncio.sleep(0)
@@ -159,7 +159,7 @@ class Fib:
             if sweep:
                 self._to_install.update(self._adopted & wanted.keys())
                 self._adopted.clear()
-            for part in _parts(keys):
+            for part in parts(keys):
                 unwanted = [(key, self._actual[key]) for key in part if key in self._actual and key not in wanted]
                 changes = [
                     RouteChange(route, None) for key, route in unwanted if not self._stays(key, route, hold, now)
@@ -287,7 +287,7 @@ class Fib:
         self.read_error, self._read_attempts = None, 0
         self.foreign = dump.foreign
         actual: dict[FibKey, FibRoute] = {}
-        for part in _parts(list(dump.routes)):
+        for part in parts(list(dump.routes)):
             for key in part:
                 found = dump.routes[key]
                 believed = self._actual.get(key)
@@ -296,7 +296,7 @@ class Fib:
                 if self._read and not alike:
                     self._drifted(key, "changed" if believed is not None else "unexpected")
             await asyncio.sleep(0)
-        for part in _parts(list(self._actual)):
+        for part in parts(list(self._actual)):
             for key in part:
                 if key not in actual:
                     self._adopted.discard(key)
@@ -313,8 +313,8 @@ class Fib:
         self._to_prune.add(key)
 
 
-def _parts(things: list[_T]) -> Iterator[list[_T]]:
-    return (things[at : at + KEYS_PER_TURN] for at in range(0, len(things), KEYS_PER_TURN))
+def parts(things: list[_T], size: int = KEYS_PER_TURN) -> Iterator[list[_T]]:
+    return (things[at : at + size] for at in range(0, len(things), size))
 
 
 def _operation(change: RouteChange) -> Operation:

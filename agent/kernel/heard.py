@@ -67,7 +67,7 @@ def decode_error(message: Message) -> tuple[int, str]:
         at = S32.size + ((NLMSGHDR.unpack_from(message.body, S32.size)[0] + 3) & ~3)
     if not message.flags & NLM_F_ACK_TLVS:
         return number, ""
-    said = _attributes(message.body, at).get(_NLMSGERR_ATTR_MSG, b"")
+    said = attributes_of(message.body, at).get(_NLMSGERR_ATTR_MSG, b"")
     return number, said.rstrip(b"\0").decode("utf-8", "replace")
 
 
@@ -127,9 +127,9 @@ class _Rest(NamedTuple):
 @lru_cache(maxsize=KINDS_REMEMBERED_MAX)
 def _decode_rest(body: bytes) -> _Rest:
     family, length, source, tos, table, protocol, _scope, kind, flags = RTMSG.unpack_from(body)
-    found = _attributes(body, RTMSG.size)
+    found = attributes_of(body, RTMSG.size)
     size = ADDRESS_BYTES[family]
-    metric = _number(found, RTA_PRIORITY)
+    metric = number_in(found, RTA_PRIORITY)
     hops, oddity = _decode_next_hops(found, size) if kind == TYPE_NUMBERS[RouteType.UNICAST] else ((), "")
     if kind not in _TYPES:
         oddity = f"type {_TYPE_NAMES.get(kind, kind)}"
@@ -138,7 +138,7 @@ def _decode_rest(body: bytes) -> _Rest:
     return _Rest(
         length=length,
         protocol=protocol,
-        table=_number(found, RTA_TABLE) or table,
+        table=number_in(found, RTA_TABLE) or table,
         metric=0 if metric == DEFAULT_METRIC[4 if family == AF_INET else 6] else metric,
         cloned=bool(flags & _RTM_F_CLONED),
         type=_TYPES.get(kind, RouteType.UNICAST),
@@ -153,7 +153,7 @@ def _decode_next_hops(found: dict[int, bytes], size: int) -> tuple[tuple[NextHop
     if _RTA_NH_ID in found:
         return (), "a next-hop object"
     if (several := found.get(RTA_MULTIPATH)) is None:
-        hop, oddity = _next_hop(found, _number(found, RTA_OIF), size)
+        hop, oddity = _next_hop(found, number_in(found, RTA_OIF), size)
         return ((hop,) if hop else ()), oddity
     hops: list[NextHop] = []
     at = 0
@@ -163,7 +163,7 @@ def _decode_next_hops(found: dict[int, bytes], size: int) -> tuple[tuple[NextHop
         length, _flags, weight, interface = RTNEXTHOP.unpack_from(several, at)
         if not RTNEXTHOP.size <= length <= len(several) - at:
             raise MalformedError(f"a next hop of {length} bytes in {len(several) - at}")
-        inner = _attributes(several[at : at + length], RTNEXTHOP.size)
+        inner = attributes_of(several[at : at + length], RTNEXTHOP.size)
         hop, oddity = _next_hop(inner, interface, size)
         if hop is None or weight:
             return (), oddity or "unequal weights"
@@ -182,7 +182,7 @@ def _next_hop(found: dict[int, bytes], interface: int, size: int) -> tuple[NextH
     return NextHop(_address(gateway, size), interface), ""
 
 
-def _attributes(data: bytes, at: int) -> dict[int, bytes]:
+def attributes_of(data: bytes, at: int) -> dict[int, bytes]:
     """Attributes from offset `at` to the end; of one kind the last counts. The flag bits of the kind are masked out."""
     found: dict[int, bytes] = {}
     end = len(data)
@@ -197,7 +197,7 @@ def _attributes(data: bytes, at: int) -> dict[int, bytes]:
     return found
 
 
-def _number(found: dict[int, bytes], kind: int) -> int:
+def number_in(found: dict[int, bytes], kind: int) -> int:
     value = found.get(kind, b"\0\0\0\0")
     if len(value) != 4:
         raise MalformedError(f"attribute {kind} has {len(value)} bytes instead of 4")

@@ -11,6 +11,8 @@ import socket
 import struct
 from typing import Final
 
+from agent.kernel.netlink import RTM_DELROUTE, RTM_NEWROUTE
+
 RECEIVE_BYTES: Final = 32 * 1024
 """The kernel fills at most this much per datagram of a dump when a read offers it (netlink_recvmsg)."""
 _BUFFER_BYTES: Final = 1024 * 1024
@@ -55,15 +57,37 @@ def drop_events_of(sock: socket.socket, port: int) -> None:
     nlmsg_pid, at offset 12, is in host order.
     """
     (swapped,) = struct.unpack(">I", struct.pack("=I", port))
-    program = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (0x20, 0, 0, 12),  # ld [12]
-            (0x15, 0, 1, swapped),  # jeq #port, next, accept
-            (0x06, 0, 0, 0),  # ret #0: drop
-            (0x06, 0, 0, 0xFFFF_FFFF),  # accept: ret all
-        )
+    _filter(
+        sock,
+        (0x20, 0, 0, 12),  # ld [12]
+        (0x15, 0, 1, swapped),  # jeq #port, next, accept
+        (0x06, 0, 0, 0),  # ret #0: drop
+        (0x06, 0, 0, 0xFFFF_FFFF),  # accept: ret all
     )
+
+
+def drop_all_but_defaults(sock: socket.socket, protocol: int) -> None:
+    """Let the kernel drop events of routes that are no default routes, or are of `protocol`; others are let through.
+
+    As above; nlmsg_type is at offset 4, of the route message behind the header rtm_dst_len at 17, rtm_protocol at 21.
+    """
+    newroute, delroute = struct.unpack(">2H", struct.pack("=2H", RTM_NEWROUTE, RTM_DELROUTE))
+    _filter(
+        sock,
+        (0x28, 0, 0, 4),  # ldh [4]
+        (0x15, 1, 0, newroute),  # jeq #newroute, route, next
+        (0x15, 0, 4, delroute),  # jeq #delroute, next, accept
+        (0x30, 0, 0, 17),  # route: ldb [17]
+        (0x15, 0, 3, 0),  # jeq #0, next, drop
+        (0x30, 0, 0, 21),  # ldb [21]
+        (0x15, 1, 0, protocol),  # jeq #protocol, drop, accept
+        (0x06, 0, 0, 0xFFFF_FFFF),  # accept: ret all
+        (0x06, 0, 0, 0),  # drop: ret #0
+    )
+
+
+def _filter(sock: socket.socket, *instructions: tuple[int, int, int, int]) -> None:
+    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
     code = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)

@@ -48,10 +48,11 @@ DUMP_ATTEMPTS: Final = 5
 DUMP_PARTS_MAX: Final = 10_000
 """Datagrams of one dump, of some hundred routes each."""
 FOREIGN_REPORTED_MAX: Final = 50
-LARGE_TABLE: Final = 32_768
-"""Routes of ours from which on batches are sent from a thread, so that the event loop does not wait for the kernel: now
-and then it rebuilds the IPv4 trie within the send (40–80 ms of processor time at 100,000 /32, kernel 6.18). Below, a
-thread would cost more than it saves."""
+LARGE_BATCH: Final = 32
+"""Messages from which on a batch is sent from a thread, so that the event loop does not wait for the kernel: it works
+within the send, 2–4 ms for a full batch, and now and then rebuilds its IPv4 trie there (20–30 ms of processor time at
+30,000 routes, 40–80 ms at 100,000, when they come as when they go; kernel 6.18). Below, a thread costs more than it
+saves."""
 _SEQ_MAX: Final = 1 << 31
 _PROTOCOL_NAMES: Final = {
     0: "unspecified",
@@ -80,8 +81,6 @@ class KernelRoutes:
         self._table = table
         self._encoder = Encoder(protocol=protocol, table=table)
         self._next_seq = 1
-        self._size = 0
-        """About how many routes of ours there are."""
         self._odd: frozenset[Prefix] = frozenset()
         """Prefixes that also have a route with our number which we would never write, as of the last dump."""
         self._concerns: Callable[[FibKey], bool] = lambda _key: True
@@ -119,7 +118,6 @@ class KernelRoutes:
                 odd += [(heard, why) for heard in part if (why := self._take(heard, routes))]
                 await asyncio.sleep(0)
         self._odd = frozenset(heard.key.prefix for heard, _ in odd if heard.table == self._table)
-        self._size = len(routes)
         return Dump(routes, tuple(self._problem(heard, why) for heard, why in odd[:FOREIGN_REPORTED_MAX]))
 
     async def holders(self, keys: Collection[FibKey]) -> Mapping[FibKey, Holder]:
@@ -159,7 +157,6 @@ class KernelRoutes:
         for data, count in self._encoder.batches(steps, first_seq):
             await self._send(data, steps[done : done + count], first_seq + done, failed)
             done += count
-        self._size += sum((change.old is None) - (change.new is None) for change in changes)
         if lost := recreated & failed.keys():
             self._monitor.shared |= lost
             self._on_drift()
@@ -193,7 +190,7 @@ class KernelRoutes:
         """Send one batch and read its answers: the errors, in order, and one answer to the last message."""
         answered = -1
         try:
-            if self._size > LARGE_TABLE and len(steps) > 1:
+            if len(steps) >= LARGE_BATCH:
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.send, data)
             else:
                 self._writer.send(data)

@@ -6,7 +6,8 @@ decides nothing itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from ipaddress import IPv4Address
 from typing import Final
 
 from agent.model import FibKey, FibRoute
@@ -20,6 +21,11 @@ from agent.plan.vips import Known
 from bgp.model import Address, Path, Prefix, RouteKey
 
 _NOT_HEARD: Final = Verdict()
+"""Of a prefix without paths, and of no other: where there is a path there is a route or a refusal."""
+JUDGED_AT_ONCE: Final = 2_000
+"""When a peer, or what may be imported at all, has changed, and this many prefixes or fewer were heard, they are judged
+in the same pass; else `unjudged` says which are to be judged in others: their routes stay as they are until then. A
+route reflector judges all: its clients are told of a change of its role at once."""
 _BLOCK: Final = {4: 24, 6: 64}
 """Lengths of pod CIDRs by default, by version."""
 
@@ -29,20 +35,32 @@ class Inbound:
 
     __slots__ = (
         "_announcements",
+        "_at_once",
         "_blocks",
         "_claims",
+        "_cluster_id",
         "_lengths",
         "_looked_at",
         "_sessions",
         "_verdicts",
         "_views",
         "fib",
+        "judged",
         "refused",
+        "unjudged",
     )
 
-    def __init__(self, claims: Claims, sessions: Sessions, announcements: Announcements) -> None:
+    def __init__(
+        self, claims: Claims, sessions: Sessions, announcements: Announcements, *, at_once: int = JUDGED_AT_ONCE
+    ) -> None:
         self.fib = Ledger[FibKey, FibRoute]()
         self.refused: dict[RouteKey, str] = {}
+        self.judged: frozenset[Prefix] = frozenset()
+        """In the last pass."""
+        self.unjudged: Collection[Prefix] = ()
+        """Those that the last pass should have judged as well, had they not been too many."""
+        self._at_once = at_once
+        self._cluster_id: IPv4Address | None = None
         self._claims = claims
         self._sessions = sessions
         self._announcements = announcements
@@ -63,17 +81,28 @@ class Inbound:
             for discard in discards(now.own.identity):
                 self.fib.set(discard.key, discard)
         rib, prefixes = now.picture.rib, set(now.dirty.prefixes)
-        if now.dirty.everything or now.before.importing != now.own.importing:
-            prefixes.update(self._verdicts, rib.prefixes())
+        may_wait = self._cluster_id is None and now.stood.cluster_id is None
+        anew = now.before.importing != now.own.importing or self._cluster_id != now.stood.cluster_id
+        self._cluster_id = now.stood.cluster_id
+        if now.dirty.everything or anew:
+            more = [*self._verdicts, *rib.prefixes()]
         else:
             prefixes.update(self._claims.overlapping(claimed))
             prefixes.update(heard for prefix in claimed for heard in self._inside(prefix))
-            prefixes.update(prefix for peer in held for prefix in rib.heard_from(peer))
             prefixes.update(self._around(known))
+            more = [prefix for peer in held for prefix in rib.heard_from(peer)]
+        self.unjudged = more if may_wait and len(more) > self._at_once else ()
+        if not self.unjudged:
+            prefixes.update(more)
         self._views.clear()
         self._looked_at.clear()
+        self.judged = frozenset(prefixes)
         for prefix in prefixes:
             self._judge(now, prefix)
+
+    def reflected(self, prefix: Prefix) -> Path | None:
+        """The path to pass on, when this node is a route reflector."""
+        return self._verdicts.get(prefix, _NOT_HEARD).reflected
 
     def _around(self, known: Iterable[Known]) -> Iterator[Prefix]:
         """The prefixes heard that service addresses, which came or went, may forbid."""
@@ -107,17 +136,18 @@ class Inbound:
             for path in paths:
                 if id(path) not in self._views:
                     teller = self._sessions.teller(now.picture, path.peer)
-                    self._views[id(path)] = look_at(importing, path, teller)
+                    self._views[id(path)] = look_at(importing, path, teller, cluster_id=self._cluster_id)
                     self._looked_at.append(path)
-            verdict = judge(importing, prefix, paths, self._view_of, ground)
+            verdict = judge(importing, prefix, paths, self._view_of, ground, reflects=self._cluster_id is not None)
         before = self._verdicts.get(prefix, _NOT_HEARD)
-        if before == verdict:
+        if before is verdict or (before is not _NOT_HEARD and before == verdict):
             return
         self.fib.set(FibKey(prefix, 0), verdict.route)
         for peer in before.refused:
             del self.refused[RouteKey(peer, prefix)]
-        self.refused.update({RouteKey(peer, prefix): why for peer, why in verdict.refused.items()})
-        if verdict == _NOT_HEARD:
+        for peer, why in verdict.refused.items():
+            self.refused[RouteKey(peer, prefix)] = why
+        if verdict is _NOT_HEARD:
             del self._verdicts[prefix]
             self._count(prefix, -1)
         else:

@@ -1,8 +1,8 @@
 """What this node announces of its own, and the route each peer is told: pod CIDRs and service addresses.
 
-Only what the node originates is ever told to anyone; what was learned is not passed on. A service's address goes to
-external peers and never into the mesh: kube-proxy answers for it on every node. What peers say is judged in
-`agent.plan.imports`.
+Only what the node originates is announced here; what was learned is passed on by route reflectors alone, inside the AS
+(`agent.plan.reflection`). A service's address goes to external peers and never into the mesh: kube-proxy answers for it
+on every node. What peers say is judged in `agent.plan.imports`.
 """
 
 from __future__ import annotations
@@ -149,15 +149,22 @@ def merge_parts(prefix: Prefix, parts: Iterable[Part]) -> Origination | None:
 
 def told(identity: Identity, peer: Peer, origination: Origination) -> Route | str | None:
     """The route `peer` is told, the reason word why it may not be told, or None: it is not meant for this peer."""
-    if not (origination.to_mesh if peer.mesh else origination.to_external):
+    if peer.held is not None or not (origination.to_mesh if peer.mesh else origination.to_external):
         return None
-    family = Family.of(origination.prefix)
-    next_hop = next((address for address in identity.addresses if Family.of(address) is family), None)
+    next_hop = _next_hop(identity, peer, Family.of(origination.prefix))
     if next_hop is None:
         return "noAddressOfFamily"
     attributes = _INTERNAL if peer.internal else Attributes(as_path=(peer.local_asn,))
     route = Route(origination.prefix, next_hop, attributes)
     return refusal(peer, route) or route
+
+
+def _next_hop(identity: Identity, peer: Peer, family: Family) -> Address | None:
+    """Of the prefix's own family whatever the session runs over; an IPv6 one for IPv4 only where there is no other."""
+    own = {Family.of(address): address for address in identity.addresses}
+    if family is Family.IPV4 and peer.extended_next_hop:
+        return own.get(Family.IPV4) or own.get(Family.IPV6)
+    return own.get(family)
 
 
 def _families_with_local_endpoint(node: str, slices: Iterable[EndpointSlice]) -> frozenset[Family]:

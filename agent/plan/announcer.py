@@ -200,7 +200,7 @@ class Outbound:
         for_mesh = {p for p, old in changed.items() if p in to_mesh or (old is not None and old.to_mesh)}
         for address in {*peers, *held} if now.before.identity != now.own.identity else held:
             old, new = held.get(address), peers.get(address)
-            ever_external = (new is not None and not new.mesh) or (old is not None and not _is_mesh(old))
+            ever_external = (new is not None and not new.mesh) or (old is not None and not old.peer.mesh)
             prefixes = {*originated, *changed} if ever_external else to_mesh | for_mesh
             self._tell(now.own.identity, [address], prefixes)
         if for_mesh:
@@ -220,7 +220,3 @@ class Outbound:
                     self.refused[key] = outcome
                 else:
                     self.refused.pop(key, None)
-
-
-def _is_mesh(claim: SessionClaim) -> bool:
-    return claim.peer is not None and claim.peer.mesh

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from agent.model import Node, Problem
 from agent.plan.prefixes import PrefixIndex, host
-from bgp.model import Address, Family, Prefix
+from bgp.model import Address, Prefix
 
 _Rank: TypeAlias = tuple[float, str]
 T = TypeVar("T")
@@ -27,12 +27,9 @@ class Standing:
     name: str
     created: float
     addresses: tuple[Address, ...]
-    """At most one per family, IPv4 first: the Node's first InternalIP of it."""
+    """For sessions and as next hops: at most one per family, IPv4 first."""
     pod_cidrs: tuple[Prefix, ...]
     problems: tuple[Problem, ...]
-
-    def address_of(self, family: Family) -> Address | None:
-        return next((address for address in self.addresses if Family.of(address) is family), None)
 
 
 class Touched(NamedTuple):
@@ -42,46 +39,53 @@ class Touched(NamedTuple):
     prefixes: frozenset[Prefix] = frozenset()
 
 
+class _Claimed(NamedTuple):
+    node: Node
+    contested: tuple[Address, ...]
+    """The addresses it wants to have to itself, for sessions."""
+
+
 class Claims:
     __slots__ = ("_by_address", "_by_cidr", "_cidrs", "_internal", "_nodes")
 
     def __init__(self) -> None:
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[str, _Claimed] = {}
         self._by_address: dict[Address, set[str]] = {}
-        """The addresses that are contested: each Node's first per family."""
+        """The addresses that are contested."""
         self._internal: dict[Address, set[str]] = {}
         """All InternalIPs."""
         self._by_cidr: dict[Prefix, set[str]] = {}
         self._cidrs = PrefixIndex()
 
-    def put(self, name: str, node: Node | None) -> Touched:
-        """`node` is what `name` is from now on; None: it is gone."""
-        before = self._nodes.get(name)
-        if _claims_of(before) == _claims_of(node):
+    def put(self, name: str, node: Node | None, contested: tuple[Address, ...] = ()) -> Touched:
+        """`node` is what `name` is from now on (None: it is gone), and `contested` its addresses for sessions."""
+        before, claimed = self._nodes.get(name), _Claimed(node, contested) if node is not None else None
+        if _claims_of(before) == _claims_of(claimed):
             return Touched()
         nodes, prefixes = {name}, set[Prefix]()
         if before is not None:
             self._remove(before)
-            nodes.update(self._rivals_of(before))
-            prefixes.update(before.pod_cidrs, map(host, before.addresses))
-        if node is not None:
-            self._add(node)
-            nodes.update(self._rivals_of(node))
-            prefixes.update(node.pod_cidrs, map(host, node.addresses))
+        if claimed is not None:
+            self._add(claimed)
+        for either in (before, claimed):
+            if either is not None:
+                nodes.update(self._rivals_of(either))
+                prefixes.update(either.node.pod_cidrs, map(host, either.node.addresses))
         return Touched(frozenset(nodes), frozenset(prefixes))
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._nodes)
 
     def standing(self, name: str) -> Standing | None:
-        node = self._nodes.get(name)
-        if node is None:
+        claimed = self._nodes.get(name)
+        if claimed is None:
             return None
+        node = claimed.node
         problems: list[Problem] = []
         if not node.addresses:
             problems.append(_without_address(node))
         addresses = []
-        for address in first_of_each_family(node.addresses):
+        for address in claimed.contested:
             holder = self._oldest(self._by_address[address])
             if holder == name:
                 addresses.append(address)
@@ -112,7 +116,7 @@ class Claims:
 
     def is_part(self, prefix: Prefix) -> bool:
         """`prefix` is less than some pod CIDR it lies in, whoever that is of."""
-        return any(wider != prefix for wider in self._cidrs.covering(prefix))
+        return self._cidrs.covers(prefix, but_itself=True)
 
     def overlapping(self, prefixes: Iterable[Prefix]) -> set[Prefix]:
         """`prefixes` and the pod CIDRs that overlap them: those whose owner may be another when `prefixes` changed."""
@@ -133,29 +137,31 @@ class Claims:
         return min(self._rank(name) for name in names)[1]
 
     def _rank(self, name: str) -> _Rank:
-        return self._nodes[name].created, name
+        return self._nodes[name].node.created, name
 
     def _claimants(self, cidr: Prefix) -> Iterator[str]:
         for overlapping in self._cidrs.overlapping(cidr):
             yield from self._by_cidr[overlapping]
 
-    def _rivals_of(self, node: Node) -> Iterator[str]:
-        for address in first_of_each_family(node.addresses):
+    def _rivals_of(self, claimed: _Claimed) -> Iterator[str]:
+        for address in claimed.contested:
             yield from self._by_address.get(address, ())
-        for cidr in node.pod_cidrs:
+        for cidr in claimed.node.pod_cidrs:
             yield from self._claimants(cidr)
 
-    def _add(self, node: Node) -> None:
-        self._nodes[node.name] = node
+    def _add(self, claimed: _Claimed) -> None:
+        node = claimed.node
+        self._nodes[node.name] = claimed
         for address in node.addresses:
             self._internal.setdefault(address, set()).add(node.name)
-        for address in first_of_each_family(node.addresses):
+        for address in claimed.contested:
             self._by_address.setdefault(address, set()).add(node.name)
         for cidr in node.pod_cidrs:
             self._by_cidr.setdefault(cidr, set()).add(node.name)
             self._cidrs.put(cidr)
 
-    def _remove(self, node: Node) -> None:
+    def _remove(self, claimed: _Claimed) -> None:
+        node = claimed.node
         del self._nodes[node.name]
         for address in node.addresses:
             _discard(self._by_address, address, node.name)
@@ -166,14 +172,8 @@ class Claims:
                 self._cidrs.drop(cidr)
 
 
-def first_of_each_family(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
-    """IPv4 first, whatever the order in the object."""
-    firsts = (next((a for a in addresses if Family.of(a) is family), None) for family in Family)
-    return tuple(address for address in firsts if address is not None)
-
-
-def _claims_of(node: Node | None) -> object:
-    return node and (node.created, node.addresses, node.pod_cidrs)
+def _claims_of(claimed: _Claimed | None) -> object:
+    return claimed and (claimed.node.created, claimed.node.addresses, claimed.node.pod_cidrs, claimed.contested)
 
 
 def _discard(table: dict[T, set[str]], key: T, name: str) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
-from agent.intent import ExternalPeer
+from agent.intent import ExternalPeer, Instance
 from agent.model import (
     Key,
     Kind,
@@ -21,36 +22,49 @@ from agent.model import (
     Service,
 )
 from agent.plan.adverts import Part, Taken, merge_parts, pod_offer, service_offer, told
-from agent.plan.claims import Claims, Standing
-from agent.plan.external import external_wish
-from agent.plan.identity import Announcing, Importing, Own, introspect
+from agent.plan.claims import Claims
+from agent.plan.external import Here, external_wish
+from agent.plan.identity import Own, introspect
 from agent.plan.imports import Ground, Teller, Verdict, discards, judge, look_at
-from agent.plan.links import reduce_links
-from agent.plan.mesh import mesh_claim
+from agent.plan.links import Exits, reduce_exits, reduce_links
+from agent.plan.mesh import kept_claim, mesh_claim, mesh_secrets, still_reflecting
 from agent.plan.model import NodePlan, Origination
+from agent.plan.nodes import Member, rank, survey, twins_problem
 from agent.plan.picture import Picture, World, every
+from agent.plan.reflection import hears, pass_on
 from agent.plan.sessions import SessionClaim, settle
+from agent.plan.topology import Standpoint, Topology
 from agent.plan.vips import ClusterIPs, ServiceAddresses, known_addresses
-from bgp.model import Address, Peer, Prefix, Route, RouteKey
+from bgp.model import Address, Path, Peer, Prefix, Route, RouteKey
+from bgp.reflect import kept_from
 
 
 def make_plan(picture: Picture) -> NodePlan:
     world = picture.world
-    claims = Claims()
-    for key, node in every(world, Kind.NODE, Node):
-        claims.put(key.name, node)
-    standings = [standing for name in claims.names() if (standing := claims.standing(name)) is not None]
-    standing = next((standing for standing in standings if standing.name == picture.node_name), None)
-    own = introspect(picture.node_name, world, standing, reduce_links(picture.interfaces))
-    problems = {problem for standing in standings for problem in standing.problems}.union(own.problems)
-    sessions = _sessions(own, standings, world)
+    ranked = rank(instance for _, instance in every(world, Kind.INSTANCE, Instance))
+    claims, members = survey((node for _, node in every(world, Kind.NODE, Node)), ranked)
+    me = members.get(picture.node_name)
+    own = introspect(picture.node_name, world, me, reduce_links(picture.interfaces))
+    problems = {problem for member in members.values() for problem in member.problems}.union(own.problems)
+    problems.update(_twins(me, members.values()))
+    exits = reduce_exits(picture.interfaces, picture.gateways)
+    stood = _stand(picture, members)
+    sessions = _sessions(own, stood, members, picture, exits)
+    stood = still_reflecting(stood, own.identity, (sessions.mesh[name] for name in sessions.parting))
     announced = _announced(own, claims, world)
     routes, refused_out = _told(own, sessions.peers, announced.originated)
-    verdicts = _verdicts(own.importing, own.announcing, picture, sessions, claims)
+    tellers = _tellers(sessions, picture)
+    verdicts = _verdicts(own, stood, picture, tellers, claims)
+    if stood.cluster_id is not None:
+        paths = {prefix: verdict.reflected for prefix, verdict in verdicts.items()}
+        _reflect(routes, refused_out, paths, tellers, stood.cluster_id)
     fib = [*discards(own.identity), *(verdict.route for verdict in verdicts.values() if verdict.route is not None)]
     return NodePlan(
         identity=own.identity,
+        standpoint=stood,
         peers=sessions.peers,
+        mesh=sessions.mesh,
+        parting=frozenset(sessions.parting),
         originated=announced.originated,
         routes=routes,
         refused_out=refused_out,
@@ -59,8 +73,17 @@ def make_plan(picture: Picture) -> NodePlan:
             RouteKey(peer, prefix): why for prefix, verdict in verdicts.items() for peer, why in verdict.refused.items()
         },
         not_advertised=announced.silent,
-        problems=frozenset(problems | sessions.problems),
+        problems=frozenset(problems | sessions.problems).union(stood.problems),
         secrets=frozenset(sessions.secrets),
+    )
+
+
+def _twins(me: Member | None, members: Iterable[Member]) -> tuple[Problem, ...]:
+    if me is None:
+        return ()
+    mine = me.asn, me.router_id
+    return twins_problem(
+        me, (other.name for other in members if other is not me and mine == (other.asn, other.router_id))
     )
 
 
@@ -70,19 +93,37 @@ class _Sessions:
     claims: dict[Address, SessionClaim] = field(default_factory=dict)
     problems: set[Problem] = field(default_factory=set)
     secrets: set[str] = field(default_factory=set)
+    mesh: dict[str, SessionClaim] = field(default_factory=dict)
+    parting: set[str] = field(default_factory=set)
 
 
-def _sessions(own: Own, standings: Iterable[Standing], world: World) -> _Sessions:
+def _stand(picture: Picture, members: Mapping[str, Member]) -> Standpoint:
+    topology = Topology()
+    for name, member in members.items():
+        topology.put(name, member)
+    return topology.look(picture.node_name, picture.small)
+
+
+def _sessions(own: Own, stood: Standpoint, members: Mapping[str, Member], picture: Picture, exits: Exits) -> _Sessions:
     sessions = _Sessions()
     if own.peering is None:
         return sessions
-    claims = [claim for standing in standings if (claim := mesh_claim(own.peering, standing)) is not None]
+    world = picture.world
+    for name, member in members.items():
+        claim = mesh_claim(own.peering, stood, member)
+        if claim is None and name not in picture.over:
+            claim = kept_claim(own.peering, member, picture.mesh.get(name))
+            sessions.parting.update([name] if claim is not None else [])
+        if claim is not None:
+            sessions.mesh[name] = claim
+    claims = list(sessions.mesh.values())
+    sessions.secrets.update(mesh_secrets(own.peering))
     secrets = {record.name: record for _, record in every(world, Kind.SECRET, Secret)}
+    here = Here(own.peering, exits)
     for _, wanted in every(world, Kind.PEER, ExternalPeer):
-        wish = external_wish(own.peering, wanted, secrets)
+        wish = external_wish(here, wanted, secrets)
         sessions.problems.update(wish.problems)
-        if wish.claim is not None:
-            claims.append(wish.claim)
+        claims += wish.claims
         if wish.secret is not None:
             sessions.secrets.add(wish.secret)
     by_address = defaultdict[Address, list[SessionClaim]](list)
@@ -91,7 +132,7 @@ def _sessions(own: Own, standings: Iterable[Standing], world: World) -> _Session
     for address, rivals in by_address.items():
         holder, problems = settle(rivals)
         sessions.problems.update(problems)
-        if holder is not None and holder.peer is not None:
+        if holder is not None:
             sessions.peers[address] = holder.peer
             sessions.claims[address] = holder
     return sessions
@@ -143,29 +184,52 @@ def _told(
     return routes, refused
 
 
+def _tellers(sessions: _Sessions, picture: Picture) -> dict[Address, Teller]:
+    rib = picture.rib
+    return {
+        address: Teller(sessions.claims[address], peer, rib.heard_on(address), rib.is_away(address))
+        for address, peer in sessions.peers.items()
+        if peer.held is None
+    }
+
+
+def _reflect(
+    routes: dict[RouteKey, Route],
+    refused: dict[RouteKey, str],
+    paths: Mapping[Prefix, Path | None],
+    tellers: Mapping[Address, Teller],
+    cluster_id: IPv4Address,
+) -> None:
+    """`tellers` are all peers that are not held."""
+    for prefix, path in paths.items():
+        if path is None:
+            continue
+        what = pass_on(prefix, path, tellers[path.peer], cluster_id)
+        for teller in filter(lambda teller: hears(teller.peer), tellers.values()):
+            key, why = RouteKey(teller.peer.address, prefix), kept_from(what, teller.peer)
+            if why is None:
+                routes[key] = what.route
+            else:
+                refused[key] = why
+
+
 def _verdicts(
-    importing: Importing | None,
-    announcing: Announcing | None,
-    picture: Picture,
-    sessions: _Sessions,
-    claims: Claims,
+    own: Own, stood: Standpoint, picture: Picture, tellers: Mapping[Address, Teller], claims: Claims
 ) -> dict[Prefix, Verdict]:
+    importing, announcing, cluster_id = own.importing, own.announcing, stood.cluster_id
     if importing is None or announcing is None:
         return {}
     addresses, rib = ServiceAddresses(), picture.rib
     for key, service in every(picture.world, Kind.SERVICE, Service):
         addresses.put(key, known_addresses(announcing, service))
-    tellers = {
-        address: Teller(sessions.claims[address], peer, rib.heard_on(address), rib.is_away(address))
-        for address, peer in sessions.peers.items()
-    }
     return {
         prefix: judge(
             importing,
             prefix,
             rib.paths_to(prefix),
-            lambda path: look_at(importing, path, tellers.get(path.peer)),
+            lambda path: look_at(importing, path, tellers.get(path.peer), cluster_id=cluster_id),
             Ground(claims.owner_of(prefix), claims.is_part(prefix), addresses.forbid(prefix)),
+            reflects=cluster_id is not None,
         )
         for prefix in rib.prefixes()
     }

@@ -1,107 +1,166 @@
-"""What each BGPPeer comes to on this node: a session with a router outside, or the reason why there is none.
+"""What each BGPPeer comes to on this node: sessions with routers outside, or the reason why there is none.
 
-It refuses to know other nodes (`agent.plan.mesh`) and to settle rival claims (`agent.plan.sessions`).
+A session that must not be, or not yet, is a peer that is held: status shows it, and nobody dials. It refuses to know
+other nodes (`agent.plan.mesh`) and to settle rival claims (`agent.plan.sessions`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from agent.intent import ExternalPeer
+from agent.intent import ExternalPeer, PeerAs
 from agent.model import Key, Kind, Problem, Secret
+from agent.plan import external_problems as say
+from agent.plan.external_router import find_routers
 from agent.plan.identity import Peering
-from agent.plan.mesh import families
+from agent.plan.links import Exits
 from agent.plan.model import Identity
+from agent.plan.passwords import look_up
 from agent.plan.sessions import SessionClaim
-from bgp.model import Family, Password, Peer
+from bgp.model import Address, Family, Held, Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """All that sessions with routers depend on besides BGPPeers and Secrets."""
+
+    peering: Peering
+    exits: Exits
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What one BGPPeer comes to on this node."""
 
-    claim: SessionClaim | None = None
+    claims: tuple[SessionClaim, ...] = ()
+    """Of different addresses."""
     problems: tuple[Problem, ...] = ()
     secret: str | None = None
     """Name of the Secret it needs."""
 
 
-def external_wish(peering: Peering, wanted: ExternalPeer, secrets: Mapping[str, Secret]) -> Wish:
-    if wanted.address is None or not wanted.node_selector.matches(dict(peering.labels)):
+def external_wish(here: Here, wanted: ExternalPeer, secrets: Mapping[str, Secret]) -> Wish:
+    if not wanted.node_selector.matches(dict(here.peering.labels)):
         return Wish()
-    own = peering.identity
-    if wanted.address in peering.own_addresses:
-        return Wish(problems=(_own_address(wanted, own),))
-    family = Family.of(wanted.address)
-    local = next((address for address in own.addresses if Family.of(address) is family), None)
-    if local is None:
-        return Wish(problems=(_no_address(wanted, own, family),))
-    password, problem = _password(wanted, secrets)
+    found = find_routers(here.peering, here.exits, wanted)
+    claims, problems = list[SessionClaim](), [*found.problems]
+    for address in found.addresses:
+        claim, said = _session(here, wanted, address, secrets)
+        problems += said
+        if claim is not None:
+            claims.append(claim)
+    secret = wanted.password_ref.name if wanted.password_ref is not None and claims else None
+    return Wish(tuple(claims), tuple(problems), secret)
+
+
+class _Source(NamedTuple):
+    """Where a session starts."""
+
+    address: Address
+    interface: str = ""
+    problem: Problem | None = None
+
+
+def _session(
+    here: Here, wanted: ExternalPeer, address: Address, secrets: Mapping[str, Secret]
+) -> tuple[SessionClaim | None, list[Problem]]:
+    own = here.peering.identity
+    if address in here.peering.own_addresses:
+        return None, [say.own_address(wanted, address, own)]
+    source = _source(here, wanted, address)
+    if source is None:
+        return None, [say.no_address(wanted, address, own)]
+    families, without = _families(wanted, own)
+    secret = look_up(wanted.password_ref, secrets, subject=f"BGPPeer {wanted.name}", field="passwordSecretRef")
+    problems = [*secret.problems, *([source.problem] if source.problem is not None else [])]
+    problems += [say.family_without_address(wanted, family, own) for family in without]
+    held = Held(source.problem.reason) if source.problem is not None else secret.held
+    if not families:
+        held = Held(problems[-1].reason)
+    if wanted.shutdown is not None:
+        held = Held("shutdown", wanted.shutdown)
+    local_asn = wanted.local_asn if wanted.local_asn is not None else own.asn
     peer = Peer(
-        address=wanted.address,
+        address=address,
         name=f"BGPPeer/{wanted.name}",
-        local_address=local,
-        local_asn=own.asn,
-        peer_asn=wanted.asn if isinstance(wanted.asn, int) else None,
+        local_address=source.address,
+        local_asn=local_asn,
+        peer_asn=_peer_asn(wanted, local_asn),
         router_id=own.router_id,
-        families=families(own),
+        families=families or wanted.families,
+        passive=wanted.reach.passive,
         port=wanted.port,
         hold_seconds=wanted.hold_seconds,
-        password=password,
+        password=secret.password,
+        held=held,
+        description=wanted.description,
+        keepalive_seconds=wanted.keepalive_seconds,
+        connect_retry_seconds=wanted.connect_retry_seconds,
+        multihop=wanted.reach.multihop if _peer_asn(wanted, local_asn) != local_asn else None,
+        ttl_security_hops=wanted.reach.ttl_security_hops,
+        source_interface=source.interface,
+        listen_port=own.listen_port,
+        allowas_in=wanted.allowas_in,
+        extended_next_hop=wanted.extended_next_hop,
+        prefix_limits=wanted.prefix_limits,
     )
-    claim = SessionClaim(
+    return _claim(wanted, peer), problems
+
+
+def _claim(wanted: ExternalPeer, peer: Peer) -> SessionClaim:
+    return SessionClaim(
         created=wanted.created,
         source=Key(Kind.PEER, "", wanted.name),
-        address=wanted.address,
-        peer=peer if wanted.password_ref is None or password is not None else None,
+        address=peer.address,
+        peer=peer,
         import_pod_cidrs=wanted.import_pod_cidrs,
         import_allowed=wanted.import_allowed,
     )
-    secret = wanted.password_ref.name if wanted.password_ref is not None else None
-    return Wish(claim, (problem,) if problem is not None else (), secret)
 
 
-def _password(wanted: ExternalPeer, secrets: Mapping[str, Secret]) -> tuple[Password | None, Problem | None]:
-    """(None, None): none is asked for, or the Secret has not been listed yet."""
-    ref = wanted.password_ref
-    secret = secrets.get(ref.name) if ref is not None else None
-    if ref is None or secret is None:
-        return None, None
-    subject = f"BGPPeer {wanted.name}"
-    if not secret.found:
-        why = f" ({secret.why})" if secret.why else ""
-        return None, Problem(
-            "secretMissing",
-            subject,
-            f"passwordSecretRef names Secret {ref.name}, which cannot be read{why}: the session stays down",
-            f"Create Secret {ref.name} with key {ref.key} in the agent's namespace, and let the agent read it.",
-        )
-    password = dict(secret.values).get(ref.key)
-    if password is None or not password.reveal():
-        what = "has no key" if password is None else "has nothing under key"
-        return None, Problem(
-            "secretKeyMissing",
-            subject,
-            f"Secret {ref.name} {what} {ref.key}, which passwordSecretRef names: the session stays down",
-            f"Add key {ref.key} to Secret {ref.name}, or correct passwordSecretRef.key.",
-        )
-    return password, None
+def _peer_asn(wanted: ExternalPeer, local_asn: int) -> int | None:
+    match wanted.asn:
+        case PeerAs.EXTERNAL:
+            return None
+        case PeerAs.INTERNAL:
+            return local_asn
+        case number:
+            return number
 
 
-def _own_address(wanted: ExternalPeer, own: Identity) -> Problem:
-    return Problem(
-        "peerIsThisNode",
-        f"BGPPeer {wanted.name}",
-        f"address {wanted.address} is that of Node {own.node} itself: there is no session with oneself",
-        f"Correct spec.address, or leave Node {own.node} out with spec.nodeSelector.",
-    )
+def _source(here: Here, wanted: ExternalPeer, address: Address) -> _Source | None:
+    """None: the node has no address from which the router could be reached.
+
+    The session is bound to `sourceInterface` only if the router is on that link. Else only the interface's address is
+    used: packets from the address of a loopback or dummy interface leave by another.
+    """
+    own, reach = here.peering.identity, wanted.reach
+    usual = next((found for found in own.addresses if found.version == address.version), None)
+    if reach.source_address is not None:
+        chosen = reach.source_address
+        if chosen.version != address.version:
+            problem = say.source_family(wanted, address)
+            return _Source(usual, problem=problem) if usual is not None else None
+        here_too = chosen in here.peering.own_addresses or here.exits.has(chosen)
+        return _Source(chosen, problem=None if here_too else say.source_not_here(wanted, own))
+    if reach.source_interface:
+        found = here.exits.on(reach.source_interface, address.version)
+        if found:
+            first = next((one.ip for one in found if one.ip == usual), found[0].ip)
+            on_link = any(address in one.network for one in found)
+            return _Source(first, reach.source_interface if on_link else "")
+        if usual is not None:
+            return _Source(usual, problem=say.source_interface(wanted, Family.of(address), own))
+        return None
+    return _Source(usual) if usual is not None else None
 
 
-def _no_address(wanted: ExternalPeer, own: Identity, family: Family) -> Problem:
-    return Problem(
-        "noAddressOfFamily",
-        f"BGPPeer {wanted.name}",
-        f"address {wanted.address} is {family}, and Node {own.node} has no {family} InternalIP to reach it from",
-        f"Give Node {own.node} an {family} address, or leave it out with spec.nodeSelector.",
-    )
+def _families(wanted: ExternalPeer, own: Identity) -> tuple[frozenset[Family], tuple[Family, ...]]:
+    """The families spoken, and those wanted of which the node has no address to be the next hop."""
+    possible = frozenset(map(Family.of, own.addresses))
+    if wanted.extended_next_hop and Family.IPV6 in possible:
+        possible |= {Family.IPV4}
+    chosen = wanted.families or possible
+    return chosen & possible, tuple(sorted(chosen - possible))

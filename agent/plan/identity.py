@@ -7,36 +7,34 @@ changed when it does not. It plans no session and no route.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
-from typing import Final
 
 from agent.intent import (
     Advertisement,
     AdvertisementType,
     ExternalPeer,
     Instance,
+    Mesh,
+    MeshMode,
     PodRoutes,
+    router_in,
 )
 from agent.model import (
     Key,
     Kind,
     Node,
     Problem,
+    Secret,
     ServiceCidr,
 )
-from agent.plan.claims import Standing
 from agent.plan.links import Links, Reach, in_subnet
 from agent.plan.model import Identity
+from agent.plan.nodes import Member, rank
+from agent.plan.passwords import Lookup, look_up
 from agent.plan.picture import World, every, one
 from agent.plan.prefixes import by_family
 from bgp.model import Address, Prefix
-
-_FIRST_ROUTER_ID: Final = int(IPv4Address("1.0.0.0"))
-_ROUTER_IDS: Final = int(IPv4Address("224.0.0.0")) - _FIRST_ROUTER_ID
-"""Hashed router ids are of classes A to C: routers that follow RFC 4271 rather than RFC 6286 refuse others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +43,11 @@ class Peering:
 
     identity: Identity
     labels: tuple[tuple[str, str], ...]
+    annotations: tuple[tuple[str, str], ...]
     own_addresses: frozenset[Address]
     """All InternalIPs of the own Node."""
-    mesh_hold_seconds: int
+    mesh: Mesh
+    mesh_password: Lookup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Announcing:
     subnets: frozenset[Prefix]
     """Connected to this node: whoever may create a Service must not draw its neighbours' traffic."""
     peer_addresses: frozenset[Address]
-    """Of all BGPPeers, of other nodes' too."""
+    """Of all BGPPeers, of other nodes' too, as far as they are written in the BGPPeer or on the own Node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +89,15 @@ class Own:
     problems: tuple[Problem, ...] = ()
 
 
-def introspect(node_name: str, world: World, standing: Standing | None, links: Links) -> Own:
-    instance, problems = choose_instance(record for _, record in every(world, Kind.INSTANCE, Instance))
+def introspect(node_name: str, world: World, member: Member | None, links: Links) -> Own:
     node = one(world, Key(Kind.NODE, "", node_name), Node)
-    reach = Reach(links)
-    identity, own_problems = identify(node_name, standing, instance, reach)
-    problems += own_problems
-    if node is None or identity is None:
+    if node is None or member is None:
+        return Own(problems=(_unknown_node(node_name),))
+    reach, instance = Reach(links), member.instance
+    identity, problems = identify(member, reach)
+    password = _mesh_password(world, instance)
+    problems += member.own_problems + conflicts(node, world) + password.problems
+    if identity is None:
         return Own(problems=problems)
     labels = dict(node.labels)
     advertisements = sorted((record for _, record in every(world, Kind.ADVERTISEMENT, Advertisement)), key=_by_name)
@@ -109,8 +111,10 @@ def introspect(node_name: str, world: World, standing: Standing | None, links: L
         peering=Peering(
             identity=identity,
             labels=node.labels,
+            annotations=node.annotations,
             own_addresses=own_addresses,
-            mesh_hold_seconds=instance.mesh.hold_seconds,
+            mesh=instance.mesh,
+            mesh_password=password,
         ),
         announcing=Announcing(
             node=node_name,
@@ -118,9 +122,7 @@ def introspect(node_name: str, world: World, standing: Standing | None, links: L
             allowed_external_ips=instance.allowed_external_ips,
             service_ranges=ranges,
             subnets=frozenset(subnet.network for subnet in links.subnets),
-            peer_addresses=frozenset(
-                record.address for _, record in every(world, Kind.PEER, ExternalPeer) if record.address is not None
-            ),
+            peer_addresses=frozenset(_routers(node, world)),
         ),
         importing=Importing(
             identity=identity,
@@ -133,59 +135,57 @@ def introspect(node_name: str, world: World, standing: Standing | None, links: L
     )
 
 
-def choose_instance(instances: Iterable[Instance]) -> tuple[Instance, tuple[Problem, ...]]:
-    """The oldest, then the first by name: a newcomer never changes who a running node is."""
-    ranked = sorted(instances, key=lambda instance: (instance.created, instance.name))
-    if not ranked:
-        return Instance(name=""), ()
-    chosen, *others = ranked
-    return chosen, tuple(
-        Problem(
-            "instanceConflicted",
-            f"BGPInstance {other.name}",
-            f"BGPInstance {other.name} is not used: BGPInstance {chosen.name} is older and in force",
-            f"Delete one of the two; to replace {chosen.name}, change it in place.",
-        )
-        for other in others
-    )
+def conflicts(node: Node, world: World) -> tuple[Problem, ...]:
+    """One for each BGPInstance that selects the node and is not in force there."""
+    labels = dict(node.labels)
+    ranked = rank(record for _, record in every(world, Kind.INSTANCE, Instance))
+    here = [instance for instance in ranked if instance.node_selector.matches(labels)]
+    return tuple(_conflicted(node, other, here[0]) for other in here[1:])
 
 
-def identify(
-    node_name: str, standing: Standing | None, instance: Instance, reach: Reach
-) -> tuple[Identity | None, tuple[Problem, ...]]:
-    if standing is None:
-        return None, (_unknown_node(node_name),)
-    if not standing.addresses:
+def identify(member: Member, reach: Reach) -> tuple[Identity | None, tuple[Problem, ...]]:
+    """None: this node speaks no BGP, and a Problem of `member` says why."""
+    if not member.addresses or member.asn is None:
         return None, ()
-    pod_cidrs, problems = standing.pod_cidrs, list[Problem]()
+    instance, pod_cidrs, problems = member.instance, member.pod_cidrs, list[Problem]()
     if instance.pod_routes is PodRoutes.BGP:
-        subnets = [reach.subnet_of(address) for address in standing.addresses]
+        subnets = [reach.subnet_of(address) for address in member.addresses]
         within = {cidr: subnet for cidr in pod_cidrs for subnet in subnets if in_subnet(cidr, subnet)}
-        problems += [_in_node_subnet(node_name, cidr, subnet) for cidr, subnet in within.items()]
-        if not pod_cidrs and not any(problem.reason == "podCIDRConflict" for problem in standing.problems):
-            problems.append(_without_pod_cidr(node_name))
+        problems += [_in_node_subnet(member.name, cidr, subnet) for cidr, subnet in within.items()]
+        if not pod_cidrs and not any(problem.reason == "podCIDRConflict" for problem in member.problems):
+            problems.append(_without_pod_cidr(member.name))
         pod_cidrs = tuple(cidr for cidr in pod_cidrs if cidr not in within)
-    router_id, source = _router_id(standing.addresses)
     identity = Identity(
-        node=node_name,
+        node=member.name,
         instance=instance.name,
-        asn=instance.asn,
-        router_id=router_id,
-        router_id_source=source,
-        addresses=standing.addresses,
+        asn=member.asn,
+        router_id=member.router_id,
+        router_id_source=member.router_id_source,
+        addresses=member.addresses,
         pod_cidrs=tuple(sorted(pod_cidrs, key=by_family)),
         pod_routes=instance.pod_routes,
+        listen_port=instance.listen_port,
     )
     return identity, tuple(problems)
 
 
-def _router_id(addresses: tuple[Address, ...]) -> tuple[IPv4Address, str]:
-    """The node's IPv4 address, or a number that depends on its IPv6 address only, so that a restart changes nothing."""
-    first = addresses[0]
-    if isinstance(first, IPv4Address):
-        return first, "InternalIP"
-    digest = int.from_bytes(hashlib.blake2s(first.packed, digest_size=8).digest(), "big")
-    return IPv4Address(_FIRST_ROUTER_ID + digest % _ROUTER_IDS), f"hash of {first}"
+def _routers(node: Node, world: World) -> Iterator[Address]:
+    for _, record in every(world, Kind.PEER, ExternalPeer):
+        if record.address is not None:
+            yield record.address
+        elif record.address_from is not None:
+            values = dict(node.annotations if record.address_from.annotation else node.labels)
+            found = router_in(values.get(record.address_from.key, ""))
+            if found is not None:
+                yield found
+
+
+def _mesh_password(world: World, instance: Instance) -> Lookup:
+    if instance.mesh.mode is MeshMode.NONE or instance.mesh.password_ref is None:
+        return Lookup()
+    secrets = {record.name: record for _, record in every(world, Kind.SECRET, Secret)}
+    subject = f"BGPInstance {instance.name}"
+    return look_up(instance.mesh.password_ref, secrets, subject=subject, field="mesh.passwordSecretRef")
 
 
 def _service_ranges(world: World, instance: Instance) -> tuple[Prefix, ...]:
@@ -195,6 +195,20 @@ def _service_ranges(world: World, instance: Instance) -> tuple[Prefix, ...]:
 
 def _by_name(advertisement: Advertisement) -> str:
     return advertisement.name
+
+
+def _conflicted(node: Node, other: Instance, winner: Instance) -> Problem:
+    if winner.priority != other.priority:
+        why = f"has the higher priority ({winner.priority} over {other.priority})"
+    else:
+        why = "is older" if winner.created != other.created else "is of the same age and comes first by name"
+    return Problem(
+        "instanceConflicted",
+        f"BGPInstance {other.name}",
+        f"BGPInstance {other.name} is not used on Node {node.name}: BGPInstance {winner.name} {why}",
+        f"Let their node selectors exclude each other, or delete one of the two; to change what is in force on Node "
+        f"{node.name}, change {winner.name} in place.",
+    )
 
 
 def _unknown_node(name: str) -> Problem:

@@ -7,9 +7,10 @@ own, its connected subnets, and the service range, for which kube-proxy answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from ipaddress import IPv4Address
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from agent.intent import PodRoutes
 from agent.model import (
@@ -38,8 +39,7 @@ class Teller(NamedTuple):
     """Lost, and perhaps restarting."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(NamedTuple):
     """What is known of the prefix itself."""
 
     owner: str | None
@@ -50,11 +50,16 @@ class Ground:
     """It holds service addresses."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     route: FibRoute | None = None
-    refused: Mapping[Address, str] = field(default_factory=dict)
+    refused: Mapping[Address, str] = MappingProxyType({})
     """By peer, the reason word."""
+    reflected: Path | None = None
+    """As a route reflector, the best path of those that may be passed on."""
+
+
+_OURS_ALONE: Final = frozenset({None, "podRoutesOff", "nextHopNotConnected"})
+"""Reasons that say nothing about the path for others."""
 
 
 def judge(
@@ -63,10 +68,13 @@ def judge(
     paths: Collection[Path],
     view_of: Callable[[Path], View],
     ground: Ground,
+    *,
+    reflects: bool = False,
 ) -> Verdict:
-    """All paths to one prefix. `teller_of` knows the peers of this plan; a path of another peer is not believed."""
+    """All paths to one prefix; a path of a peer that is not of this plan is not believed."""
     forbidden = _forbidden(importing, prefix, ground)
-    admitted, refused = list[Path](), dict[Address, str]()
+    admitted: list[Path] = []
+    refused: dict[Address, str] = {}
     for path in paths:
         view = view_of(path)
         if view.teller is None:
@@ -75,14 +83,35 @@ def judge(
             refused[path.peer] = why
         else:
             admitted.append(path)
+    passed_on = _best_for_others(prefix, paths, view_of, ground) if reflects and forbidden in _OURS_ALONE else None
     if not admitted:
-        return Verdict(None, refused)
+        return Verdict(None, refused, passed_on)
     if len(admitted) == 1:
-        return Verdict(FibRoute(prefix, view_of(admitted[0]).next_hops), refused)
-    infos = {path.peer: _info(view_of(path).teller) for path in admitted}
-    chosen = best(admitted, peer_of=infos.__getitem__)
-    gateways = sorted({path.next_hop for path in chosen}, key=int)
-    return Verdict(FibRoute(prefix, tuple(map(NextHop, gateways))), refused)
+        return Verdict(FibRoute(prefix, view_of(admitted[0]).next_hops), refused, passed_on)
+    gateways = sorted({path.next_hop for path in _best(admitted, view_of)}, key=int)
+    return Verdict(FibRoute(prefix, tuple(map(NextHop, gateways))), refused, passed_on)
+
+
+def _best_for_others(
+    prefix: Prefix, paths: Iterable[Path], view_of: Callable[[Path], View], ground: Ground
+) -> Path | None:
+    """The path a route reflector passes on: believed, from inside the AS, and with a next hop that is its own matter.
+
+    A next hop outside our subnets is good for nothing here, as no route of ours leads through a router; but by RFC 4271
+    9.1.2.1 it is resolvable, by the default route, and the clients of another zone stand next to it.
+    """
+    good = [path for path in paths if _may_be_passed_on(prefix, view_of(path), ground)]
+    return _best(good, view_of)[0] if good else None
+
+
+def _may_be_passed_on(prefix: Prefix, view: View, ground: Ground) -> bool:
+    teller = view.teller
+    return teller is not None and teller.peer.internal and _refusal(prefix, view, teller, ground) in _OURS_ALONE
+
+
+def _best(paths: Collection[Path], view_of: Callable[[Path], View]) -> tuple[Path, ...]:
+    infos = {path.peer: _info(view_of(path).teller) for path in paths}
+    return best(paths, peer_of=infos.__getitem__)
 
 
 class View(NamedTuple):
@@ -96,13 +125,17 @@ class View(NamedTuple):
     next_hops: tuple[NextHop, ...]
 
 
-def look_at(importing: Importing, path: Path, teller: Teller | None) -> View:
+def look_at(importing: Importing, path: Path, teller: Teller | None, *, cluster_id: IPv4Address | None = None) -> View:
+    """`cluster_id` is ours, if we are a route reflector."""
     identity = importing.identity
     why: str | None = path_refusal(
         path,
         own_asn=identity.asn,
         own_router_id=identity.router_id,
         own_addresses=importing.own_addresses,
+        own_cluster_id=cluster_id,
+        local_asn=teller.peer.local_asn if teller is not None else None,
+        allowas_in=teller.peer.allowas_in if teller is not None else 0,
     )
     if why is None and inside_any(host(path.next_hop), identity.pod_cidrs):
         why = "nextHopIsPod"
@@ -157,7 +190,10 @@ def _welcome(prefix: Prefix, teller: Teller, ground: Ground) -> bool:
         return ground.owner is not None
     if ground.owner is not None and teller.claim.import_pod_cidrs:
         return True
-    return any(allowed.admits(prefix) for allowed in teller.claim.import_allowed)
+    for allowed in teller.claim.import_allowed:  # noqa: SIM110  # a generator costs as much as the comparison
+        if allowed.admits(prefix):
+            return True
+    return False
 
 
 def _info(teller: Teller | None) -> PeerInfo:

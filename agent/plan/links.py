@@ -1,4 +1,5 @@
-"""The node's interfaces as far as routing cares: which subnets are connected, and whether a next hop is in one.
+"""The node's interfaces as far as routing cares: which subnets are connected, whether a next hop is in one, and what
+sessions with routers can start from and lead to.
 
 What pods do to interfaces all day (a veth with a link-local address comes and goes with each) leaves `Links` equal, so
 that it costs no planning. It decides on no route.
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import NamedTuple
 
-from agent.model import Interface
+from agent.model import Gateway, Interface
 from agent.plan.prefixes import PrefixIndex, by_family, contains
 from bgp.model import Address, Prefix
 
@@ -31,17 +33,45 @@ class Links:
 
 
 def reduce_links(interfaces: tuple[Interface, ...]) -> Links:
-    subnets, addresses = set[Subnet](), set[Address]()
+    found = tuple(_addresses(interfaces))
+    subnets = {Subnet(address.network, interface.index, interface.up) for interface, address in found}
+    return Links(tuple(sorted(subnets, key=_by_network)), frozenset(address.ip for _, address in found))
+
+
+def _addresses(interfaces: tuple[Interface, ...]) -> Iterator[tuple[Interface, IPv4Interface | IPv6Interface]]:
+    """Those that `Links` speaks of."""
     for interface in interfaces:
         for address in interface.addresses:
-            network: Prefix = address.network
             if address.ip.is_link_local or address.ip.is_loopback:
                 continue
-            if network.prefixlen == network.max_prefixlen and not interface.up:
+            if address.network.prefixlen == address.network.max_prefixlen and not interface.up:
                 continue
-            subnets.add(Subnet(network, interface.index, interface.up))
-            addresses.add(address.ip)
-    return Links(tuple(sorted(subnets, key=_by_network)), frozenset(addresses))
+            yield interface, address
+
+
+@dataclass(frozen=True, slots=True)
+class Exits:
+    """What sessions with routers may start from and lead to.
+
+    Apart from `Links`: routes that were learned need not be judged again when a default route changes.
+    """
+
+    sources: tuple[tuple[str, IPv4Interface | IPv6Interface], ...] = ()
+    """Own addresses by name of the interface, of the same choice as `Links.addresses`; sorted."""
+    gateways: tuple[Gateway, ...] = ()
+    """Next hops of the default routes."""
+
+    def has(self, address: Address) -> bool:
+        return any(source.ip == address for _, source in self.sources)
+
+    def on(self, name: str, version: int) -> tuple[IPv4Interface | IPv6Interface, ...]:
+        """The addresses of one interface and IP version."""
+        return tuple(source for found, source in self.sources if found == name and source.version == version)
+
+
+def reduce_exits(interfaces: tuple[Interface, ...], gateways: tuple[Gateway, ...]) -> Exits:
+    sources = {(interface.name, address) for interface, address in _addresses(interfaces)}
+    return Exits(tuple(sorted(sources, key=lambda found: (found[0], found[1].version, found[1]))), gateways)
 
 
 class Reach:
@@ -58,7 +88,7 @@ class Reach:
 
     def is_connected(self, prefix: Prefix) -> bool:
         """`prefix` is a connected subnet or part of one, whether its interface is up or not."""
-        return next(self._index.covering(prefix), None) is not None
+        return self._index.covers(prefix)
 
     def is_neighbour(self, address: Address) -> bool:
         """`address` stands in a connected subnet whose interface is up."""

@@ -1,22 +1,28 @@
 """Which sessions this node has with other nodes.
 
-It refuses to know routers outside (`agent.plan.external`) and to settle rival claims (`agent.plan.sessions`).
+It refuses to know routers outside (`agent.plan.external`), to settle rival claims (`agent.plan.sessions`) and to say
+how long a session that is no longer wanted stays (`agent.farewell`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
+from agent.intent import MeshMode
 from agent.model import Key, Kind
-from agent.plan.claims import Standing
 from agent.plan.identity import Peering
 from agent.plan.model import Identity
+from agent.plan.nodes import Member
 from agent.plan.sessions import SessionClaim
+from agent.plan.topology import Standpoint, tie
 from bgp.model import Family, Peer
 
 
-def mesh_claim(peering: Peering, other: Standing) -> SessionClaim | None:
+def mesh_claim(peering: Peering, stood: Standpoint, other: Member) -> SessionClaim | None:
     """One session per pair of nodes, over the first family both have; the side with the lower address dials."""
-    own = peering.identity
-    if other.name == own.node:
+    own, found = peering.identity, tie(stood, other)
+    if found is None:
         return None
     for local in own.addresses:
         remote = other.address_of(Family.of(local))
@@ -31,12 +37,46 @@ def mesh_claim(peering: Peering, other: Standing) -> SessionClaim | None:
             router_id=own.router_id,
             families=families(own) & frozenset(map(Family.of, other.addresses)),
             passive=int(local) > int(remote),
-            hold_seconds=peering.mesh_hold_seconds,
+            port=other.instance.listen_port,
+            listen_port=own.listen_port,
+            hold_seconds=peering.mesh.hold_seconds,
+            password=peering.mesh_password.password,
+            held=peering.mesh_password.held,
             mesh=True,
+            client=found.client,
         )
         source = Key(Kind.NODE, "", other.name)
         return SessionClaim(created=other.created, source=source, address=remote, peer=peer)
     return None
+
+
+def kept_claim(peering: Peering, other: Member, before: SessionClaim | None) -> SessionClaim | None:
+    """The session with `other` as it was in the plan before, while both nodes are where they were then.
+
+    A session that the topology no longer wants is not ended at once: what replaces it must be in place first.
+    """
+    if before is None or before.peer.held is not None:
+        return None
+    there = before.address in other.addresses and before.peer.local_address in peering.identity.addresses
+    return before if there else None
+
+
+def still_reflecting(stood: Standpoint, identity: Identity | None, parting: Iterable[SessionClaim]) -> Standpoint:
+    """A reflector that is one no longer goes on for the clients that still have sessions with it."""
+    if identity is None or stood.cluster_id is not None or not any(claim.peer.client for claim in parting):
+        return stood
+    return replace(stood, cluster_id=identity.router_id)
+
+
+def mesh_secrets(peering: Peering | None) -> frozenset[str]:
+    """Names of the Secrets that sessions with other nodes need."""
+    if peering is None or not meshes(peering.mesh.mode) or peering.mesh.password_ref is None:
+        return frozenset()
+    return frozenset((peering.mesh.password_ref.name,))
+
+
+def meshes(mode: MeshMode) -> bool:
+    return mode is not MeshMode.NONE
 
 
 def families(own: Identity) -> frozenset[Family]:

@@ -6,7 +6,7 @@ keep nor change them. Nothing here computes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -17,7 +17,9 @@ from agent.model import (
     Key,
     Problem,
 )
-from bgp.model import Address, Peer, Prefix, Route, RouteKey
+from agent.plan.sessions import SessionClaim
+from agent.plan.topology import Standpoint
+from bgp.model import BGP_PORT, Address, Peer, Prefix, Route, RouteKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ class Identity:
     pod_cidrs: tuple[Prefix, ...]
     """Own pod CIDRs that are valid and uncontested."""
     pod_routes: PodRoutes
+    listen_port: int = BGP_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,17 @@ class Origination:
 class NodePlan:
     identity: Identity | None = None
     """None: our own Node is unknown or has no address; then nothing is wanted."""
+    standpoint: Standpoint = field(default_factory=Standpoint)
+    """Where this node stands among the others; its cluster id, if it is a route reflector."""
     peers: Mapping[Address, Peer] = field(default_factory=dict)
+    mesh: Mapping[str, SessionClaim] = field(default_factory=dict)
+    """Sessions with other nodes, by the node's name: those that are wanted, and those that are parting."""
+    parting: frozenset[str] = frozenset()
+    """Of `mesh`, the nodes with which no session is wanted any more."""
     originated: Mapping[Prefix, Origination] = field(default_factory=dict)
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
     refused_out: Mapping[RouteKey, str] = field(default_factory=dict)
-    """Routes of ours that may not go to a peer, with the reason word of `bgp.check.refusal`."""
+    """Routes that may not go to a peer, with the reason word of `bgp.check`: ours, and those that are reflected."""
     fib: Mapping[FibKey, FibRoute] = field(default_factory=dict)
     refused_in: Mapping[RouteKey, str] = field(default_factory=dict)
     """Paths heard (peer, prefix) that are not admitted, with the reason word of `agent.plan.imports`."""
@@ -75,5 +84,7 @@ class PlanDelta:
     peers: bool = False
     routes: frozenset[RouteKey] = frozenset()
     fib: frozenset[FibKey] = frozenset()
+    unjudged: Collection[Prefix] = ()
+    """Prefixes heard that are too many for one update: their routes are as before, and they are dirty still."""
     problems: bool = False
     secrets: bool = False

@@ -6,16 +6,19 @@ Only names what is needed of the cluster's and the peers' tables, as protocols. 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from agent.model import (
     EndpointSlice,
+    Gateway,
     Interface,
     Key,
     Kind,
     Record,
 )
+from agent.plan.sessions import SessionClaim
+from agent.plan.topology import Area
 from bgp.model import Address, Path, Prefix, SessionUp
 
 R = TypeVar("R", bound=Record)
@@ -60,6 +63,13 @@ class Picture:
     world: World
     rib: Rib
     interfaces: tuple[Interface, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    small: frozenset[Area] = frozenset()
+    """`NodePlan.standpoint.small` of the plan before: what the hysteresis of mesh mode Auto remembers."""
+    mesh: Mapping[str, SessionClaim] = field(default_factory=dict)
+    """`NodePlan.mesh` of the plan before: sessions that the topology no longer wants stay …"""
+    over: frozenset[str] = frozenset()
+    """… but for those with these nodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +80,7 @@ class Dirty:
     prefixes: frozenset[Prefix] = frozenset()
     """Of which some peer's path came, changed or went."""
     interfaces: bool = False
+    gateways: bool = False
     everything: bool = False
 
 

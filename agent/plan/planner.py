@@ -1,12 +1,13 @@
 """The plan of a node, kept up to date: the same as `agent.plan.definition.make_plan`, at the cost of what changed.
 
 How data moves: `update` goes through the stages in order: nodes → own → sessions (`roster`), services → routes
-(`announcer`), imports (`admission`). Each stage takes the objects that are dirty and what the stages before it changed,
-asks the pure functions about these again, and puts the answers into tables that merge the parts of all objects
-(`Contributions`) or remember what changed (`Ledger`). A stage whose rare inputs, one frozen value of `identity.Own`,
-are others than before is asked about everything.
+(`announcer`), imports (`admission`), what is passed on (`reflection`). Each stage takes the objects that are dirty and
+what the stages before it changed, asks the pure functions about these again, and puts the answers into tables that
+merge the parts of all objects (`Contributions`) or remember what changed (`Ledger`). A stage whose rare inputs, one
+frozen value of `identity.Own`, are others than before is asked about everything.
 
-Invariants: `plan == make_plan(picture)` after every `update`; a delta names a key exactly if its value differs from the
+Invariants: `plan == make_plan(picture)` after every `update` that leaves nothing `unjudged`, and after one that does as
+soon as these prefixes have been named dirty; a delta names a key exactly if its value differs from the
 plan before. It plans nothing by itself: every decision is in the functions it shares with `make_plan`.
 """
 
@@ -15,11 +16,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.model import Problem
-from agent.plan.admission import Inbound
+from agent.plan.admission import JUDGED_AT_ONCE, Inbound
 from agent.plan.announcer import Announcements, Outbound
 from agent.plan.merge import Contributions
+from agent.plan.mesh import still_reflecting
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.picture import Dirty, Picture
+from agent.plan.reflection import Kept, Reflection, Told
 from agent.plan.roster import Introspection, Nodes, Sessions
 
 __all__ = ["Dirty", "Picture", "Planner"]
@@ -27,14 +30,16 @@ __all__ = ["Dirty", "Picture", "Planner"]
 
 
 class Planner:
-    def __init__(self) -> None:
+    def __init__(self, *, judged_at_once: int = JUDGED_AT_ONCE) -> None:
         self._problems = Contributions[Problem, None]()
         self._nodes = Nodes(self._problems)
         self._introspection = Introspection(self._nodes, self._problems)
         self._sessions = Sessions(self._nodes, self._problems)
         self._announcements = Announcements(self._nodes.claims)
         self._outbound = Outbound(self._sessions, self._announcements)
-        self._inbound = Inbound(self._nodes.claims, self._sessions, self._announcements)
+        self._inbound = Inbound(self._nodes.claims, self._sessions, self._announcements, at_once=judged_at_once)
+        self._reflection = Reflection(self._sessions, self._inbound)
+        self._stood = self._introspection.stood
         self._node_name: str | None = None
         self.plan = self._assemble()
 
@@ -46,17 +51,22 @@ class Planner:
         touched = self._nodes.update(picture, dirty)
         now = self._introspection.update(picture, dirty, touched.nodes)
         held = self._sessions.update(now, touched.nodes)
+        parting = (self._sessions.mesh[name] for name in self._sessions.parting)
+        now = replace(now, stood=still_reflecting(now.stood, now.own.identity, parting))
+        self._stood = now.stood
         changed, known = self._announcements.update(now, touched.prefixes)
         self._outbound.update(now, held, changed)
         self._inbound.update(now, touched.prefixes, held, known)
+        self._reflection.update(now, held)
         return self._delta()
 
     def _delta(self) -> PlanDelta:
         old, self.plan = self.plan, self._assemble()
         return PlanDelta(
             peers=bool(self._sessions.peers.take()),
-            routes=self._outbound.routes.take(),
+            routes=self._outbound.routes.take() | self._reflection.take(),
             fib=self._inbound.fib.take(),
+            unjudged=self._inbound.unjudged,
             problems=old.problems != self.plan.problems,
             secrets=old.secrets != self.plan.secrets,
         )
@@ -65,10 +75,13 @@ class Planner:
         """The mappings are the tables themselves."""
         return NodePlan(
             identity=self._introspection.own.identity,
+            standpoint=self._stood,
             peers=self._sessions.peers.values,
+            mesh=self._sessions.mesh,
+            parting=frozenset(self._sessions.parting),
             originated=self._announcements.originated,
-            routes=self._outbound.routes.values,
-            refused_out=self._outbound.refused,
+            routes=Told(self._outbound.routes.values, self._reflection),
+            refused_out=Kept(self._outbound.refused, self._reflection),
             fib=self._inbound.fib.values,
             refused_in=self._inbound.refused,
             not_advertised=self._announcements.silent,

@@ -32,8 +32,14 @@ def contains(outer: Prefix, inner: Prefix) -> bool:
 
 
 def inside_any(inner: Prefix, outers: Iterable[Prefix]) -> bool:
-    for outer in outers:  # noqa: SIM110  # a generator costs more than the few comparisons
-        if contains(outer, inner):
+    """As `contains`, in one piece: it is asked several times for each prefix heard."""
+    if not outers:
+        return False
+    version, length, network = inner.version, inner.prefixlen, int(inner.network_address)
+    for outer in outers:
+        if outer.version != version or (shorter := outer.prefixlen) > length:
+            continue
+        if (int(outer.network_address) ^ network) >> (outer.max_prefixlen - shorter) == 0:
             return True
     return False
 
@@ -87,6 +93,17 @@ class PrefixIndex:
                 found = members.get(network >> shift << shift)
                 if found is not None:
                     yield found
+
+    def covers(self, prefix: Prefix, *, but_itself: bool = False) -> bool:
+        """Whether there is a member that holds `prefix`; with `but_itself` a shorter one."""
+        lengths = self._by_length[prefix.version]
+        if not lengths:
+            return False
+        network, most, bits = int(prefix.network_address), prefix.prefixlen - but_itself, prefix.max_prefixlen
+        for length, members in lengths.items():
+            if length <= most and network >> bits - length << bits - length in members:
+                return True
+        return False
 
     def around(self, address: Address) -> Iterator[Prefix]:
         """Members that hold `address`."""

@@ -17,7 +17,7 @@ from bgp.model import BGP_PORT, Address, Peer, Route, RouteKey
 def describe(plan: NodePlan) -> str:
     """Ends with a newline."""
     sections = (
-        ("node", _identity(plan.identity)),
+        ("node", _node(plan)),
         ("peers", _peers(plan)),
         ("announced", _originated(plan)),
         ("told", _routes(plan)),
@@ -35,13 +35,20 @@ def describe(plan: NodePlan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _node(plan: NodePlan) -> Iterator[str]:
+    yield from _identity(plan.identity)
+    if plan.standpoint.cluster_id is not None:
+        yield f"route reflector, cluster id {plan.standpoint.cluster_id}"
+
+
 def _identity(identity: Identity | None) -> Iterator[str]:
     if identity is None:
-        yield "unknown or without address: nothing is wanted"
+        yield "unknown, without address or without AS: nothing is wanted"
         return
     instance = f"BGPInstance {identity.instance}" if identity.instance else "defaults"
     yield f"{identity.node} AS {identity.asn} router id {identity.router_id} ({identity.router_id_source}), {instance}"
-    yield f"addresses {' '.join(map(str, identity.addresses))}"
+    port = f" port {identity.listen_port}" if identity.listen_port != BGP_PORT else ""
+    yield f"addresses {' '.join(map(str, identity.addresses))}{port}"
     yield f"pod routes {identity.pod_routes}, pod CIDRs {' '.join(map(str, identity.pod_cidrs)) or 'none'}"
 
 
@@ -53,10 +60,37 @@ def _peers(plan: NodePlan) -> Iterator[str]:
 def _peer(peer: Peer) -> str:
     port = f" port {peer.port}" if peer.port != BGP_PORT else ""
     return (
-        f"{peer.address} {peer.name} AS {peer.peer_asn}{port} from {peer.local_address} AS {peer.local_asn}, "
+        f"{peer.address} {peer.name} AS {'external' if peer.peer_asn is None else peer.peer_asn}{port} "
+        f"from {peer.local_address} AS {peer.local_asn}, "
         f"{'listens' if peer.passive else 'dials'}, hold {peer.hold_seconds}, {' '.join(sorted(peer.families))}"
         f"{', password' if peer.password is not None else ''}{', mesh' if peer.mesh else ''}"
+        f"{', client' if peer.client else ''}" + "".join(f", {setting}" for setting in _settings(peer))
     )
+
+
+def _settings(peer: Peer) -> Iterator[str]:
+    """What is not as usual."""
+    numbers = (
+        ("keepalive", peer.keepalive_seconds),
+        ("connect retry", peer.connect_retry_seconds),
+        ("multihop", peer.multihop),
+        ("TTL security hops", peer.ttl_security_hops),
+        ("allows our AS", peer.allowas_in or None),
+        ("listens on port", peer.listen_port if peer.listen_port != BGP_PORT else None),
+    )
+    yield from (f"{name} {number}" for name, number in numbers if number is not None)
+    if peer.source_interface:
+        yield f"bound to {peer.source_interface}"
+    if peer.extended_next_hop:
+        yield "extended next hop"
+    for family, limit in peer.prefix_limits:
+        again = f", again after {limit.restart_seconds}" if limit.restart_seconds is not None else ""
+        end = "only warns" if limit.warning_only else f"ends{again}"
+        yield f"{family} limit {limit.prefixes} (warns at {limit.warning_percent} %, {end})"
+    if peer.description:
+        yield f'"{peer.description}"'
+    if peer.held is not None:
+        yield f"HELD: {peer.held.reason}" + (f' "{peer.held.text}"' if peer.held.text else "")
 
 
 def _originated(plan: NodePlan) -> Iterator[str]:
@@ -78,7 +112,9 @@ def _route(route: Route) -> str:
     attributes = route.attributes
     local_pref = f", local-pref {attributes.local_pref}" if attributes.local_pref is not None else ""
     as_path = f", AS path {' '.join(map(str, attributes.as_path))}" if attributes.as_path else ""
-    return f"{route.prefix} next hop {route.next_hop}{as_path}{local_pref}"
+    originator = f", originator {attributes.originator_id}" if attributes.originator_id is not None else ""
+    clusters = f", clusters {' '.join(map(str, attributes.cluster_list))}" if attributes.cluster_list else ""
+    return f"{route.prefix} next hop {route.next_hop}{as_path}{local_pref}{originator}{clusters}"
 
 
 def _refused_out(plan: NodePlan) -> Iterator[str]:

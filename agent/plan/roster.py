@@ -1,4 +1,4 @@
-"""Nodes, this node's own standing and the sessions, kept up to date: the first three stages of `agent.plan.planner`.
+"""Nodes, who this node is and the sessions, kept up to date: the first three stages of `agent.plan.planner`.
 
 Remembers what each object came to and asks `claims`, `identity` and `sessions` again about those that changed. It
 decides nothing itself.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Final, TypeAlias
 
-from agent.intent import ExternalPeer
+from agent.intent import ExternalPeer, Instance
 from agent.model import (
     Key,
     Kind,
@@ -18,55 +19,82 @@ from agent.model import (
     Problem,
     Secret,
 )
-from agent.plan.claims import Claims, Standing, Touched
-from agent.plan.external import Wish, external_wish
+from agent.plan.claims import Claims, Touched
+from agent.plan.external import Here, Wish, external_wish
 from agent.plan.identity import Own, introspect
 from agent.plan.imports import Teller
-from agent.plan.links import Links, reduce_links
+from agent.plan.links import Exits, Links, reduce_exits, reduce_links
 from agent.plan.merge import Contributions, Ledger
-from agent.plan.mesh import mesh_claim
+from agent.plan.mesh import kept_claim, mesh_claim, mesh_secrets
+from agent.plan.nodes import Member, Ranked, instance_of, member_of, rank, session_addresses, twins_problem
 from agent.plan.picture import Dirty, Picture, every, one
 from agent.plan.sessions import SessionClaim, settle
+from agent.plan.topology import Area, Standpoint, Topology, retied
 from bgp.model import Address, Peer
 
 Problems: TypeAlias = Contributions[Problem, None]
 """By what was judged: a source of one stage never has the name of another's."""
 
-_RARE: Final = frozenset({Kind.INSTANCE, Kind.SERVICE_CIDR, Kind.ADVERTISEMENT, Kind.PEER})
+_RARE: Final = frozenset({Kind.INSTANCE, Kind.SERVICE_CIDR, Kind.ADVERTISEMENT, Kind.PEER, Kind.SECRET})
 """Kinds that `introspect` looks at."""
 _WISHES: Final = frozenset({Kind.PEER, Kind.SECRET})
 
 
 class Nodes:
-    """Stage 1: whose claims stand."""
+    """Stage 1: what each node is, and whose claims stand."""
 
-    __slots__ = ("_problems", "claims", "standings")
+    __slots__ = ("_by_router_id", "_problems", "_ranked", "claims", "members", "topology")
 
     def __init__(self, problems: Problems) -> None:
         self.claims = Claims()
-        self.standings: dict[str, Standing] = {}
+        self.members: dict[str, Member] = {}
+        self.topology = Topology()
+        self._by_router_id: dict[tuple[int | None, IPv4Address], set[str]] = {}
+        self._ranked: Ranked = ()
         self._problems = problems
 
     def update(self, picture: Picture, dirty: Dirty) -> Touched:
-        """The nodes whose standing changed, and every prefix that nodes took up or gave up."""
+        """The nodes that are now something else, and every prefix that nodes took up or gave up."""
+        world = picture.world
         names = {key.name for key in dirty.keys if key.kind is Kind.NODE}
-        if dirty.everything:
-            names.update(self.claims.names(), (key.name for key in picture.world.records(Kind.NODE)))
-        touched = [self.claims.put(name, one(picture.world, Key(Kind.NODE, "", name), Node)) for name in names]
-        affected = {name for part in touched for name in part.nodes}
-        changed = frozenset(name for name in affected if self._judge(name))
+        if dirty.everything or any(key.kind is Kind.INSTANCE for key in dirty.keys):
+            before, self._ranked = self._ranked, rank(found for _, found in every(world, Kind.INSTANCE, Instance))
+            if dirty.everything or before != self._ranked:
+                names.update(self.claims.names(), (key.name for key in world.records(Kind.NODE)))
+        touched = [self._claim(name, one(world, Key(Kind.NODE, "", name), Node)) for name in names]
+        affected = names.union(*(part.nodes for part in touched))
+        changed = frozenset(name for name in affected if self._judge(name, one(world, Key(Kind.NODE, "", name), Node)))
+        if changed or dirty.everything:
+            self._compare_router_ids(picture.node_name)
         return Touched(changed, frozenset(prefix for part in touched for prefix in part.prefixes))
 
-    def _judge(self, name: str) -> bool:
-        before, standing = self.standings.get(name), self.claims.standing(name)
-        if before == standing:
+    def _claim(self, name: str, node: Node | None) -> Touched:
+        if node is None:
+            return self.claims.put(name, None)
+        return self.claims.put(name, node, session_addresses(node, instance_of(node.labels, self._ranked)))
+
+    def _judge(self, name: str, node: Node | None) -> bool:
+        before, standing, member = self.members.get(name), self.claims.standing(name), None
+        if node is not None and standing is not None:
+            member = member_of(node, instance_of(node.labels, self._ranked), standing)
+        if before == member:
             return False
-        if standing is None:
-            del self.standings[name]
-        else:
-            self.standings[name] = standing
-        self._problems.put(("node", name), dict.fromkeys(standing.problems) if standing is not None else {})
+        if before is not None:
+            del self.members[name]
+            self._by_router_id[before.asn, before.router_id].discard(name)
+            if not self._by_router_id[before.asn, before.router_id]:
+                del self._by_router_id[before.asn, before.router_id]
+        if member is not None:
+            self.members[name] = member
+            self._by_router_id.setdefault((member.asn, member.router_id), set()).add(name)
+        self.topology.put(name, member)
+        self._problems.put(("node", name), dict.fromkeys(member.problems) if member is not None else {})
         return True
+
+    def _compare_router_ids(self, name: str) -> None:
+        own = self.members.get(name)
+        twins = self._by_router_id[own.asn, own.router_id] - {name} if own is not None else set[str]()
+        self._problems.put("router id", dict.fromkeys(twins_problem(own, twins)) if own is not None else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,36 +106,64 @@ class Pass:
     before: Own
     """What stage 2 said in the pass before."""
     own: Own
+    stood: Standpoint
+    """Among the other nodes."""
+    retied: frozenset[str] | None
+    """Nodes whose tie with this one may be another; None: all."""
 
 
 class Introspection:
     """Stage 2: who this node is, and the frozen values that decide which later stages start anew."""
 
-    __slots__ = ("_links", "_nodes", "_problems", "own")
+    __slots__ = ("_links", "_nodes", "_problems", "_small", "own", "stood")
 
     def __init__(self, nodes: Nodes, problems: Problems) -> None:
         self.own = Own()
+        self.stood = Standpoint()
+        self._small: frozenset[Area] = frozenset()
         self._nodes = nodes
         self._links = Links()
         self._problems = problems
 
     def update(self, picture: Picture, dirty: Dirty, changed: frozenset[str]) -> Pass:
-        """`changed`: the nodes whose standing changed."""
+        """`changed`: the nodes that are now something else."""
         before = self.own
         links = reduce_links(picture.interfaces) if dirty.interfaces or dirty.everything else self._links
         me = Key(Kind.NODE, "", picture.node_name)
         rare = dirty.everything or me in dirty.keys or any(key.kind in _RARE for key in dirty.keys)
         if rare or links != self._links or me.name in changed:
             self._links = links
-            self.own = introspect(me.name, picture.world, self._nodes.standings.get(me.name), links)
+            self.own = introspect(me.name, picture.world, self._nodes.members.get(me.name), links)
             self._problems.put("own", dict.fromkeys(self.own.problems))
-        return Pass(picture, dirty, before, self.own)
+        turned = self._stand(picture, dirty, changed)
+        return Pass(picture, dirty, before, self.own, self.stood, turned)
+
+    def _stand(self, picture: Picture, dirty: Dirty, changed: frozenset[str]) -> frozenset[str] | None:
+        before = self.stood
+        if not changed and picture.small == self._small and not dirty.everything:
+            return frozenset()
+        self._small = picture.small
+        self.stood = self._nodes.topology.look(picture.node_name, picture.small)
+        self._problems.put("topology", dict.fromkeys(self.stood.problems))
+        return retied(before, self.stood)
 
 
 class Sessions:
     """Stage 3: the peers."""
 
-    __slots__ = ("_nodes", "_problems", "_wants", "_wished", "external", "holders", "peers", "secrets")
+    __slots__ = (
+        "_exits",
+        "_nodes",
+        "_problems",
+        "_wants",
+        "_wished",
+        "external",
+        "holders",
+        "mesh",
+        "parting",
+        "peers",
+        "secrets",
+    )
 
     def __init__(self, nodes: Nodes, problems: Problems) -> None:
         self.peers = Ledger[Address, Peer]()
@@ -115,7 +171,11 @@ class Sessions:
         """Of each peer, the claim that won."""
         self.external: set[Address] = set()
         """Peers that are not of the mesh."""
+        self.mesh: dict[str, SessionClaim] = {}
+        self.parting: set[str] = set()
+        """Of `mesh`, the nodes with which no session is wanted any more."""
         self.secrets: frozenset[str] = frozenset()
+        self._exits = Exits()
         self._wants = Contributions[Address, SessionClaim]()
         self._wished: dict[Key, Wish] = {}
         self._nodes = nodes
@@ -124,16 +184,14 @@ class Sessions:
     def update(self, now: Pass, changed: Iterable[str]) -> dict[Address, SessionClaim | None]:
         """The addresses whose session changed, or what it admits, with who held it before.
 
-        `changed`: the nodes whose standing changed.
+        `changed`: the nodes that are now something else.
         """
-        anew, own, standings = now.before.peering != now.own.peering, now.own, self._nodes.standings
-        touched = set[Address]()
-        for name in {*standings, *changed} if anew else changed:
-            standing, claim = standings.get(name), None
-            if own.peering is not None and standing is not None:
-                claim = mesh_claim(own.peering, standing)
-            touched |= self._put(Key(Kind.NODE, "", name), claim)
-        if anew or now.dirty.everything or any(key.kind in _WISHES for key in now.dirty.keys):
+        anew, own, members = now.before.peering != now.own.peering, now.own, self._nodes.members
+        touched, over = set[Address](), now.picture.over
+        for name in {*members, *changed} if anew or now.retied is None else {*now.retied, *changed, *over}:
+            touched |= self._mesh(now, name, members.get(name))
+        exits_changed = self._look_for_exits(now)
+        if anew or exits_changed or now.dirty.everything or any(key.kind in _WISHES for key in now.dirty.keys):
             touched |= self._wish(now.picture, own)
         held = {address: self.holders.get(address) for address in touched}
         for address in touched:
@@ -142,35 +200,59 @@ class Sessions:
 
     def teller(self, picture: Picture, address: Address) -> Teller | None:
         peer = self.peers.values.get(address)
-        if peer is None:
+        if peer is None or peer.held is not None:
             return None
         return Teller(self.holders[address], peer, picture.rib.heard_on(address), picture.rib.is_away(address))
+
+    def _mesh(self, now: Pass, name: str, member: Member | None) -> set[Address]:
+        """The session with one other node: wanted, kept for a while, or none."""
+        peering, claim = now.own.peering, None
+        self.parting.discard(name)
+        if peering is not None and member is not None:
+            claim = mesh_claim(peering, now.stood, member)
+            if claim is None and name not in now.picture.over:
+                claim = kept_claim(peering, member, self.mesh.get(name))
+                self.parting.update([name] if claim is not None else [])
+        if claim is None:
+            self.mesh.pop(name, None)
+            return self._put(Key(Kind.NODE, "", name))
+        self.mesh[name] = claim
+        return self._put(Key(Kind.NODE, "", name), claim)
+
+    def _look_for_exits(self, now: Pass) -> bool:
+        dirty, before = now.dirty, self._exits
+        if dirty.interfaces or dirty.gateways or dirty.everything:
+            self._exits = reduce_exits(now.picture.interfaces, now.picture.gateways)
+        return self._exits != before
 
     def _wish(self, picture: Picture, own: Own) -> set[Address]:
         """All BGPPeers at once: a node has few, and Secrets and peers seldom change."""
         secrets = {record.name: record for _, record in every(picture.world, Kind.SECRET, Secret)}
         wished = {}
         if own.peering is not None:
+            here = Here(own.peering, self._exits)
             for key, wanted in every(picture.world, Kind.PEER, ExternalPeer):
-                wished[key] = external_wish(own.peering, wanted, secrets)
+                wished[key] = external_wish(here, wanted, secrets)
         touched = set[Address]()
         for key in self._wished.keys() | wished.keys():
             wish = wished.get(key, Wish())
-            touched |= self._put(key, wish.claim)
+            touched |= self._put(key, *wish.claims)
             self._problems.put(("wish", key), dict.fromkeys(wish.problems))
         self._wished = wished
-        self.secrets = frozenset(wish.secret for wish in wished.values() if wish.secret is not None)
+        self.secrets = mesh_secrets(own.peering).union(
+            wish.secret for wish in wished.values() if wish.secret is not None
+        )
         return touched
 
-    def _put(self, source: Key, claim: SessionClaim | None) -> set[Address]:
-        return self._wants.put(source, {claim.address: claim} if claim is not None else {})
+    def _put(self, source: Key, *claims: SessionClaim) -> set[Address]:
+        return self._wants.put(source, {claim.address: claim for claim in claims})
 
     def _settle(self, address: Address) -> None:
         holder, problems = settle(self._wants.of(address).values())
         peer = holder.peer if holder is not None else None
         self._problems.put(("session", address), dict.fromkeys(problems))
         self.peers.set(address, peer)
-        if holder is None or peer is None:
+        if holder is None:
             self.holders.pop(address, None)
         else:
             self.holders[address] = holder

@@ -1,8 +1,8 @@
 """Who peers with whom: the mesh of nodes and the BGPPeers that select this node.
 
 Every object that wants a session claims the peer's address; there is one session per address, and the oldest claim has
-it. Passwords are taken from the Secret or the session does not exist; it is never tried without. What is said on a
-session is decided in `agent.plan.adverts` and `agent.plan.imports`.
+it, whether there may be a session yet or not. What is said on a session is decided in `agent.plan.adverts` and
+`agent.plan.imports`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class SessionClaim:
     created: float
     source: Key
     address: Address
-    peer: Peer | None
-    """None: it holds the address, but there is no session yet (its password is not known)."""
+    peer: Peer
+    """When it is held, the claim has the address all the same."""
     import_pod_cidrs: bool = False
     import_allowed: tuple[AllowedPrefix, ...] = ()
 

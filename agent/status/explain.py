@@ -6,7 +6,6 @@ Reads `Status` only. A hop that is ok has no reason; hops after a "no" are left 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
 
@@ -15,7 +14,11 @@ from agent.model import (
     FibKey,
     Key,
     Kind,
+    Service,
 )
+from agent.status.explain_peer import peer_hops, problem_hops
+from agent.status.hops import Hop, place_of
+from agent.status.peers import View
 from agent.status.remedies import remedy
 from agent.status.status import (
     LEARNED_METRIC,
@@ -28,34 +31,21 @@ from agent.status.status import (
     prefix_order,
     told_state,
 )
-from agent.status.views import View, answer, find_peer
+from agent.status.views import answer, find_peer
 from bgp.check import Reason
 from bgp.model import Path, Peer, Prefix, RouteKey
-from bgp.sessions import notification_name
 
 HOPS_MAX: Final = 500
 """A mesh of hundreds of nodes has one hop per peer; more than this nobody reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """One station on the way."""
-
-    place: str
-    """Who speaks: `Service default/web`, `peer 10.0.0.1 (node/b)`, `kernel`."""
-    text: str
-    ok: bool = True
-    reason: str = ""
-    """Reason word of a "no"."""
-    neutral: bool = False
-    """A "no" that matters to nobody, since the prefix is in use all the same: it is ok and needs no remedy."""
 
 
 def explain(status: Status, subject: str) -> View | None:
     """The answer for a peer (address or name), a prefix or address, or NAMESPACE/SERVICE; None: it is none of these."""
     address = find_peer(status, subject)
     if address is not None:
-        return _answer(status, subject, "peer", _of_peer(status, status.plan.peers[address]))
+        return _answer(status, subject, "peer", peer_hops(status, status.plan.peers[address]))
+    if wrong := problem_hops(status, subject):
+        return _answer(status, subject, "peer", iter(wrong))
     prefix = parse_prefix(subject)
     if prefix is not None:
         return _answer(status, subject, "route", _of_prefix(status, _closest(status, prefix)))
@@ -89,7 +79,7 @@ def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> Vie
                     "neutral": hop.neutral,
                     "text": hop.text,
                     "reason": hop.reason or None,
-                    "fix": None if hop.ok else remedy(hop.reason) or None,
+                    "fix": None if hop.ok else hop.fix or remedy(hop.reason) or None,
                 }
                 for hop in found
             ],
@@ -102,7 +92,7 @@ def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> Vie
 
 def _closest(status: Status, asked: Prefix) -> Prefix:
     """What is known of the prefix itself, else of the longest one around it."""
-    silent = {parse_prefix(what) for _, what in status.plan.not_advertised}
+    silent = {parse_prefix(what) for _, what, _ in _not_announced(status)}
     known: tuple[Container[Prefix | None], ...] = (status.plan.originated, status.rib.prefixes(), silent)
     around = asked
     while True:
@@ -131,9 +121,23 @@ def _of_prefix(status: Status, prefix: Prefix) -> Iterator[Hop]:
 
 def _silent(status: Status, prefix: Prefix, *, neutral: bool) -> Iterator[Hop]:
     """Services that have this address and do not announce it from here."""
-    for (key, what), reason in sorted(status.plan.not_advertised.items(), key=lambda it: (str(it[0][0]), it[0][1])):
+    for key, what, reason in sorted(_not_announced(status)):
         if parse_prefix(what) == prefix:
-            yield Hop(str(key), f"{what} is not announced here: {reason}", ok=neutral, reason=reason, neutral=neutral)
+            yield Hop(
+                str(key),
+                f"{what} is not announced here: {_meaning(reason)}",
+                ok=neutral,
+                reason=reason,
+                neutral=neutral,
+            )
+
+
+def _not_announced(status: Status) -> Iterator[tuple[Key, str, str]]:
+    """(Service, what of it, reason word): what the plan keeps silent, and what no plan has to think about."""
+    yield from ((key, what, reason) for (key, what), reason in status.plan.not_advertised.items())
+    for key, record in status.services.items():
+        if isinstance(record, Service):
+            yield from ((key, what, reason) for what, reason in record.left_out)
 
 
 def _way_out(status: Status, prefix: Prefix) -> Iterator[Hop]:
@@ -151,10 +155,12 @@ def _way_out(status: Status, prefix: Prefix) -> Iterator[Hop]:
 
 
 def _told(status: Status, peer: Peer, key: RouteKey) -> Hop:
-    place = _place(peer)
+    place = place_of(peer)
     match told_state(status, key):
         case "sent", _:
             return Hop(place, f"{key.prefix} sent, next hop {status.plan.routes[key].next_hop}")
+        case "held", str(reason) if reason:
+            return Hop(place, f"is not told: there must be no session ({reason})", ok=False, reason=reason)
         case "held", _:
             state = status.peer_state(peer.address).state
             return Hop(place, f"will be sent: the session is {state}", ok=False, reason="notEstablished")
@@ -166,7 +172,7 @@ def _told(status: Status, peer: Peer, key: RouteKey) -> Hop:
 
 def _heard(status: Status, key: RouteKey, path: Path, *, in_use: bool) -> Hop:
     peer = status.plan.peers.get(key.peer)
-    place = _place(peer) if peer is not None else f"peer {key.peer}"
+    place = place_of(peer) if peer is not None else f"peer {key.peer}"
     what = f"{key.prefix} via {path.next_hop}"
     kept = "; kept: session down" if is_kept(status, key.peer) else ""
     reason = status.plan.refused_in.get(key)
@@ -210,16 +216,19 @@ def _in_kernel(status: Status, key: FibKey) -> Hop:
 def _of_service(status: Status, namespace: str, name: str) -> Iterator[Hop]:
     key = Key(Kind.SERVICE, namespace, name)
     announced = [prefix for prefix, it in status.plan.originated.items() if _stems_from(it.sources, str(key))]
-    silent = {what: reason for (of, what), reason in status.plan.not_advertised.items() if of == key}
-    for what in sorted(silent):
-        yield Hop(str(key), f"{what} is not announced here: {silent[what]}", ok=False, reason=silent[what])
+    wrong = [problem for problem in status.problems if problem.subject == str(key)]
+    for problem in sorted(wrong, key=lambda problem: (problem.reason, problem.message)):
+        yield Hop(str(key), problem.message, ok=False, reason=problem.reason, fix=problem.fix)
+    silent = sorted((what, reason) for of, what, reason in _not_announced(status) if of == key)
+    for what, reason in silent:
+        yield Hop(str(key), f"{what} is not announced here: {_meaning(reason)}", ok=False, reason=reason)
     for prefix in sorted(announced, key=prefix_order):
         yield from _of_prefix(status, prefix)
     if announced or silent:
         return
     if key in status.services:
         yield Hop(str(key), "no BGPAdvertisement for this node selects it", ok=False, reason="notSelected")
-    else:
+    elif not wrong:
         yield Hop(str(key), "does not exist", ok=False, reason="objectNotFound")
 
 
@@ -227,46 +236,14 @@ def _stems_from(sources: tuple[str, ...], name: str) -> bool:
     return any(source == name or source.startswith(f"{name} (") for source in sources)
 
 
-# A peer.
-
-
-def _of_peer(status: Status, peer: Peer) -> Iterator[Hop]:
-    place = _place(peer)
-    kind = "mesh" if peer.mesh else "external"
-    yield Hop(peer.name, f"{kind} session wanted from {peer.local_address} AS {peer.local_asn} to AS {peer.peer_asn}")
-    for problem in status.problems:
-        if problem.subject in (peer.name, peer.name.replace("/", " ", 1), str(peer.address)):
-            yield Hop(problem.subject, problem.message, ok=False, reason=problem.reason)
-    state = status.peer_state(peer.address)
-    if not status.is_up(peer.address):
-        error = state.last_error
-        if error is None:
-            yield Hop(place, f"{state.state}, nothing seen of it yet", ok=False, reason="neverTried")
-        else:
-            number = f" {error.code}/{error.subcode}" if error.code else ""
-            said = f"{error.direction}{number} {error.text or notification_name(error.code, error.subcode)}".rstrip()
-            yield Hop(place, f"{state.state}: {said} (× {error.count})", ok=False, reason="notEstablished")
-        return
-    families = status.families(peer)
-    yield Hop(place, f"{state.state}, families {', '.join(families) or 'none'}")
-    refused = status.refused_counts()
-    for family in families:
-        received = status.rib.count(peer.address, family)
-        accepted = received - refused.get((peer.address, family), 0)
-        sent = status.outbox.told_count(peer.address, family)
-        text = f"{family}: {received} received, {accepted} accepted, {sent} sent"
-        if family in status.rib.synced(peer.address):
-            yield Hop(place, text)
-        else:
-            yield Hop(place, f"{text}; End-of-RIB not received", ok=False, reason="endOfRibMissing")
-
-
-def _place(peer: Peer) -> str:
-    return f"peer {peer.address} ({peer.name})"
-
-
 def _meaning(reason: str) -> str:
     return _MEANINGS.get(reason, reason)
 
 
-_MEANINGS: Final = {str(reason): reason.meaning for reason in Reason}
+_MEANINGS: Final = {
+    **{str(reason): reason.meaning for reason in Reason},
+    "headlessService": "a headless Service has no address of its own",
+    "externalName": "a Service of type ExternalName is a name in the DNS and has no address",
+    "ipModeProxy": "its load balancer has the traffic for itself (ipMode Proxy): nodes do not answer for the address",
+    "hostnameOnly": "the load balancer gave a name and no address",
+}

@@ -17,9 +17,13 @@ LATELY_TICKS: Final = 600
 
 
 class LoopLag:
-    def __init__(self, *, clock: Callable[[], float]) -> None:
+    def __init__(self, *, clock: Callable[[], float], worked: Callable[[], float]) -> None:
+        """`worked`: processor seconds of this thread."""
         self.longest = 0.0
         """Seconds, since start."""
+        self.longest_own = 0.0
+        """The same, of stalls that our own work explains: not those in which the machine was busy with others."""
+        self._worked = worked
         self._clock = clock
         self._recent: deque[float] = deque(maxlen=LATELY_TICKS)
 
@@ -31,8 +35,9 @@ class LoopLag:
     async def run(self) -> None:
         """Measure until cancelled."""
         while True:
-            called_at = self._clock()
+            called_at, worked = self._clock(), self._worked()
             await asyncio.sleep(TICK_SECONDS)
             late = max(0.0, self._clock() - called_at - TICK_SECONDS)
             self._recent.append(late)
             self.longest = max(self.longest, late)
+            self.longest_own = max(self.longest_own, min(late, self._worked() - worked))

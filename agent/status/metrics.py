@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from agent.status.peers import EXTERNAL
 from agent.status.status import Status, degraded
 from bgp.model import Family, Peer, SessionState
 
@@ -104,18 +105,25 @@ def _peers(status: Status, wall_offset: float) -> Iterator[Metric]:
     changed = _gauge("bgp_peer_last_state_change_timestamp_seconds", "When the session last came up or ended.", *names)
     hold = _gauge("bgp_peer_hold_time_seconds", "Hold time, negotiated when the session is up.", *names)
     flaps = _counter("bgp_peer_flaps", "How often an established session was lost.", *names)
+    no_session = _gauge("bgp_peer_held", "1 while there must be no session, such as in a shutdown.", *names, "reason")
+    restarting = _gauge(
+        "bgp_graceful_restart_active", "1 while paths of the peer are kept though nobody vouches for them.", *names
+    )
     for peer in _external(status):
-        labels = [str(peer.address), str(peer.peer_asn)]
+        labels = _labels(peer)
         state = status.peer_state(peer.address)
-        info.add_metric([*labels, peer.name, "internal" if peer.internal else "external"], 1)
+        info.add_metric([*labels, peer.description or peer.name, "internal" if peer.internal else "external"], 1)
         up.add_metric(labels, status.is_up(peer.address))
+        if (held := status.held(peer)) is not None:
+            no_session.add_metric([*labels, held.reason], 1)
         for it in SessionState:
             states.add_metric([*labels, str(it)], state.state is it)
         if state.since:
             changed.add_metric(labels, state.since + wall_offset)
         hold.add_metric(labels, peer.hold_seconds if state.up is None else state.up.hold_seconds)
         flaps.add_metric(labels, state.flaps)
-    yield from (info, up, states, changed, hold, flaps)
+        restarting.add_metric(labels, status.rib.stale_count(peer.address) > 0)
+    yield from (info, up, no_session, states, changed, hold, flaps, restarting)
 
 
 def _prefixes(status: Status) -> Iterator[Metric]:
@@ -126,7 +134,7 @@ def _prefixes(status: Status) -> Iterator[Metric]:
     refused = status.refused_counts()
     for peer in _external(status):
         for family in sorted(peer.families):
-            labels = [str(peer.address), str(peer.peer_asn), str(family), _SAFI]
+            labels = [*_labels(peer), str(family), _SAFI]
             count = status.rib.count(peer.address, family)
             received.add_metric(labels, count)
             accepted.add_metric(labels, max(0, count - refused.get((peer.address, family), 0)))
@@ -141,6 +149,10 @@ def _mesh_and_rib(status: Status) -> Iterator[Metric]:
     for state in SessionState:
         mesh.add_metric([str(state)], counts[state])
     yield mesh
+    kept = sum(peer.mesh and status.rib.stale_count(peer.address) > 0 for peer in status.plan.peers.values())
+    yield GaugeMetricFamily(
+        "bgpilot_mesh_graceful_restarts_active", "Other nodes whose paths are kept for a while.", value=kept
+    )
     paths = _gauge("rib_paths", "Paths heard, by family and by who told them.", "afi", "origin")
     heard: Counter[tuple[Family, str]] = Counter()
     for peer in status.plan.peers.values():
@@ -192,6 +204,11 @@ def _cluster(status: Status, now: float) -> Iterator[Metric]:
         "Since the worst watch gave a sign of life; NaN before the first.",
         value=math.nan if age is None else age,
     )
+
+
+def _labels(peer: Peer) -> list[str]:
+    """Address and AS as configured: what is learned in between must not make another series."""
+    return [str(peer.address), EXTERNAL if peer.peer_asn is None else str(peer.peer_asn)]
 
 
 def _external(status: Status) -> list[Peer]:

@@ -25,9 +25,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from agent.settings import OFF, Listen
 from agent.status.explain import explain, parse_prefix
+from agent.status.peers import View
 from agent.status.status import Readiness, Status, not_alive
 from agent.status.tables import SIDES, fib_view, routes_view
-from agent.status.views import View, find_peer, peer_view, peers_view, status_view
+from agent.status.views import find_peer, peer_view, peers_view, status_view
 from bgp.model import Address, Prefix
 
 REQUESTS_MAX: Final = 16
@@ -194,7 +195,9 @@ def listen_unix(path: Path) -> socket.socket:
         listening.bind(str(path))
     except OSError as error:
         listening.close()
-        raise ListenError(error.errno, f"cannot make {path} (--run-dir): {error.strerror}. Give another.") from error
+        raise ListenError(
+            error.errno, f"cannot make {path} (--run-dir, BGPILOT_RUN_DIR): {error.strerror}. Give another."
+        ) from error
     finally:
         os.umask(before)
     return listening
@@ -219,9 +222,11 @@ def listen_tcp(flag: str, address: Listen) -> socket.socket:
         why = (
             os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error)
         )  # < 0: no such name
+        variable = f"BGPILOT{flag.removeprefix('-').replace('-', '_').upper()}"
         fix = "`ss -ltnp` shows who listens there. " if error.errno == errno.EADDRINUSE else ""
         raise ListenError(
-            error.errno, f"cannot listen on {address} ({flag}): {why}. {fix}Give another address, or `{OFF}`."
+            error.errno,
+            f"cannot listen on {address} ({flag}, {variable}): {why}. {fix}Give another address, or `{OFF}`.",
         ) from error
 
 

@@ -7,9 +7,8 @@ changes nothing, and does not know the time: instants are monotonic seconds, and
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from agent.model import (
@@ -17,11 +16,12 @@ from agent.model import (
     FibRoute,
     Key,
     Problem,
+    Record,
     WatchState,
+    object_of,
 )
 from agent.plan.model import NodePlan
-from agent.status.remedies import remedy
-from bgp.model import Address, Family, Path, Peer, PeerState, Prefix, RouteKey, SessionState
+from bgp.model import Address, Family, Held, Path, Peer, PeerState, Prefix, RouteKey, SessionState
 from bgp.retry import Failing
 from bgp.rib import Rib
 
@@ -29,6 +29,8 @@ SETTLE_SECONDS: Final = 30.0
 """How long a start waits for peers before it counts as ready without them."""
 PASS_SECONDS_MAX: Final = 60.0
 """A pass that takes longer hangs: the agent is restarted."""
+SPEAKER_SILENT: Final = "speakerSilent"
+"""Reason word of the speaker's problem with an ExaBGP that hangs."""
 LEARNED_METRIC: Final = 0
 """Metric of routes learned from peers; discard routes have another."""
 
@@ -81,6 +83,8 @@ class Figures:
     lag_seconds: float = 0.0
     """Worst stall of the event loop lately."""
     longest_lag_seconds: float = 0.0
+    longest_own_lag_seconds: float = 0.0
+    """Without stalls in which the machine was busy with others."""
     speaker_restarts: int = 0
     """How often ExaBGP was started again."""
     audit_corrected: int = 0
@@ -99,14 +103,16 @@ class Status:
     plan: NodePlan
     peers: Mapping[Address, PeerState]
     """`Speaker.states`."""
+    held_by_speaker: Mapping[Address, Held] = field(default_factory=dict)
+    """`Speaker.held`: those that the plan wants, and that must have no session for what they have told."""
     rib: Rib
     outbox: ToldFacts
     fib: FibFacts
     problems: frozenset[Problem]
     """From every room."""
     watches: Iterable[WatchState] = ()
-    services: Container[Key] = frozenset()
-    """Keys of the Services that exist, to tell "not announced" from "does not exist"."""
+    services: Mapping[Key, Record] = field(default_factory=dict)
+    """The Services that exist, to tell "not announced" from "does not exist" and "has no address"."""
     speaking_at: float | None = None
     """When the speaker was first handed a plan."""
     pass_began_at: float | None = None
@@ -120,6 +126,10 @@ class Status:
     def is_up(self, address: Address) -> bool:
         return self.peer_state(address).state is SessionState.ESTABLISHED
 
+    def held(self, peer: Peer) -> Held | None:
+        """Why there must be no session, whoever says so."""
+        return peer.held or self.held_by_speaker.get(peer.address)
+
     def families(self, peer: Peer) -> tuple[Family, ...]:
         """Of the session when there is one, else those wanted; IPv4 first."""
         up = self.peer_state(peer.address).up
@@ -128,6 +138,12 @@ class Status:
     def sessions(self) -> list[Peer]:
         """In the order people expect."""
         return sorted(self.plan.peers.values(), key=lambda peer: address_order(peer.address))
+
+    def problems_of(self, peer: Peer) -> list[Problem]:
+        """Those that stand with this peer, in stable order."""
+        about = {str(peer.address), f"peer {peer.address}", object_of(peer.name)}
+        found = (problem for problem in self.problems if problem.subject in about)
+        return sorted(found, key=lambda problem: (problem.reason, problem.message))
 
     def refused_counts(self) -> dict[tuple[Address, Family], int]:
         """How many prefixes of each peer were heard and not admitted."""
@@ -147,8 +163,8 @@ class Status:
         return [key for key in self.plan.fib if key not in self.fib.actual]
 
     def not_yet_heard(self) -> list[Peer]:
-        """Peers that have not sent everything they have (End-of-RIB of each family)."""
-        return [peer for peer in self.plan.peers.values() if not self._is_synced(peer)]
+        """Peers that have not sent everything they have (End-of-RIB of each family), and ever can."""
+        return [peer for peer in self.plan.peers.values() if self.held(peer) is None and not self._is_synced(peer)]
 
     def _is_synced(self, peer: Peer) -> bool:
         return self.is_up(peer.address) and set(self.families(peer)) <= self.rib.synced(peer.address)
@@ -166,6 +182,7 @@ def degraded(status: Status) -> tuple[str, ...]:
         "kernelRefused": bool(status.fib.failing),
         "kernelConflict": bool(status.fib.conflicts),
         "speakerRefused": bool(status.outbox.failing),
+        SPEAKER_SILENT: any(problem.reason == SPEAKER_SILENT for problem in status.problems),
     }
     return tuple(word for word, holds in reasons.items() if holds)
 
@@ -196,7 +213,8 @@ class Readiness:
             return ()
         if status.speaking_at is None:
             return ("notSpeaking: the speaker has not been handed a plan yet",)
-        return (*self._kernel(status), *self._peers(status, now - status.speaking_at))
+        silent = tuple(f"{one.reason}: {one.message}" for one in status.problems if one.reason == SPEAKER_SILENT)
+        return (*silent, *self._kernel(status), *self._peers(status, now - status.speaking_at))
 
     def _kernel(self, status: Status) -> tuple[str, ...]:
         if status.fib.read_error is not None:
@@ -232,6 +250,9 @@ def told_state(status: Status, key: RouteKey) -> tuple[str, str]:
         return "refused", reason
     if (failing := status.outbox.failing.get(key)) is not None:
         return "failing", failing.reason
+    peer = status.plan.peers.get(key.peer)
+    if peer is not None and (held := status.held(peer)) is not None:
+        return "held", held.reason
     if not status.outbox.is_told(key):
         return "pending", ""
     return ("sent", "") if status.is_up(key.peer) else ("held", "")
@@ -271,21 +292,6 @@ def not_installed_reason(status: Status, failing: Mapping[FibKey, FibFailure], p
 def is_kept(status: Status, peer: Address) -> bool:
     """What was heard of the peer is believed although its session is down."""
     return status.rib.is_away(peer) or status.rib.session(peer) is None
-
-
-def kernel_problems(status: Status, limit: int) -> list[Problem]:
-    """The first conflicts in the kernel's table: what holds the place of which route, and what to do."""
-    conflicts = status.fib.conflicts
-    found = heapq.nsmallest(limit, conflicts, key=lambda key: (prefix_order(key.prefix), key.metric))
-    return [
-        Problem(
-            "kernelConflict",
-            f"route {key.prefix}",
-            f"{key.prefix} is not installed: its place in the kernel's table is held by {conflicts[key]}.",
-            remedy("kernelConflict"),
-        )
-        for key in found
-    ]
 
 
 def address_order(address: Address) -> tuple[int, int]:

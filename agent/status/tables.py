@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import Any, Final, Literal, TypeAlias
 
 from agent.model import FibKey, FibRoute
+from agent.status.peers import View
 from agent.status.status import (
     FibFailure,
     Status,
@@ -21,7 +22,7 @@ from agent.status.status import (
     prefix_order,
     told_state,
 )
-from agent.status.views import View, answer
+from agent.status.views import answer
 from bgp.model import Address, AsPath, Attributes, Path, Prefix, RouteKey
 
 ROWS_MAX: Final = 5_000

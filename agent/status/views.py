@@ -6,15 +6,15 @@ version, and never removed or given another meaning. Tables of routes are in `ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias
+import heapq
+from collections.abc import Iterable
+from typing import Final
 
 from agent.model import Problem
-from agent.status.status import Status, degraded, kernel_problems
-from bgp.model import Address, Family, Peer, PeerState
-from bgp.sessions import notification_name
-
-View: TypeAlias = dict[str, Any]
+from agent.status.peers import View, peer_entry
+from agent.status.remedies import remedy
+from agent.status.status import Status, degraded, prefix_order
+from bgp.model import Address, Family
 
 CONFLICTS_MAX: Final = 20
 """Conflicts in the kernel that the short answer names; `fib` shows all."""
@@ -29,7 +29,7 @@ def peers_view(status: Status, now: float) -> View:
         {
             "router_id": None if identity is None else str(identity.router_id),
             "local_as": None if identity is None else identity.asn,
-            "peers": {str(peer.address): _peer(status, peer, refused, now) for peer in status.sessions()},
+            "peers": {str(peer.address): peer_entry(status, peer, refused, now) for peer in status.sessions()},
             "problems": problems_list(status.problems),
         },
     )
@@ -37,14 +37,13 @@ def peers_view(status: Status, now: float) -> View:
 
 def peer_view(status: Status, address: Address, now: float) -> View:
     peer = status.plan.peers[address]
-    about = {str(address), f"peer {address}", peer.name, peer.name.replace("/", " ", 1)}
     return answer(
         status,
         "peer",
         {
             "address": str(address),
-            **_peer(status, peer, status.refused_counts(), now),
-            "problems": problems_list(problem for problem in status.problems if problem.subject in about),
+            **peer_entry(status, peer, status.refused_counts(), now),
+            "problems": problems_list(status.problems_of(peer)),
         },
     )
 
@@ -57,57 +56,6 @@ def find_peer(status: Status, name: str) -> Address | None:
         if name in (str(peer.address), peer.name) or peer.name.rpartition("/")[2] == name
     ]
     return found[0] if len(found) == 1 else None
-
-
-def _peer(status: Status, peer: Peer, refused: Mapping[tuple[Address, Family], int], now: float) -> View:
-    state = status.peer_state(peer.address)
-    up = state.up
-    is_up = status.is_up(peer.address)
-    return {
-        "is_up": is_up,
-        "is_enabled": True,
-        "description": peer.name,
-        "uptime": int(now - state.since) if is_up else -1,
-        "remote_as": peer.peer_asn,
-        "remote_id": None if up is None or up.router_id is None else str(up.router_id),
-        "local_as": peer.local_asn,
-        "local_address": str(peer.local_address),
-        "address_family": {family: _family(status, peer.address, family, refused) for family in status.families(peer)},
-        "state": str(state.state),
-        "state_seconds": int(now - state.since) if state.since else None,
-        "mesh": peer.mesh,
-        "internal": peer.internal,
-        "passive": peer.passive,
-        "hold_seconds": peer.hold_seconds if up is None else up.hold_seconds,
-        "keepalive_seconds": (peer.hold_seconds if up is None else up.hold_seconds) // 3,
-        "graceful_restart_seconds": None if up is None else up.restart_seconds,
-        "flaps": state.flaps,
-        "last_error": _error(state, now),
-    }
-
-
-def _family(status: Status, peer: Address, family: Family, refused: Mapping[tuple[Address, Family], int]) -> View:
-    received = status.rib.count(peer, family)
-    return {
-        "received_prefixes": received,
-        "accepted_prefixes": max(0, received - refused.get((peer, family), 0)),
-        "sent_prefixes": status.outbox.told_count(peer, family) if status.is_up(peer) else 0,
-        "end_of_rib_received": family in status.rib.synced(peer),
-    }
-
-
-def _error(state: PeerState, now: float) -> View | None:
-    error = state.last_error
-    if error is None:
-        return None
-    return {
-        "direction": str(error.direction),
-        "code": error.code,
-        "subcode": error.subcode,
-        "text": error.text or notification_name(error.code, error.subcode),
-        "age_seconds": int(now - error.at),
-        "count": error.count,
-    }
 
 
 def status_view(status: Status, now: float) -> View:
@@ -130,6 +78,7 @@ def status_view(status: Status, now: float) -> View:
                 "asn": identity.asn,
                 "router_id": str(identity.router_id),
                 "router_id_source": identity.router_id_source,
+                "cluster_id": None if plan.standpoint.cluster_id is None else str(plan.standpoint.cluster_id),
                 "addresses": [str(address) for address in identity.addresses],
                 "pod_cidrs": [str(cidr) for cidr in identity.pod_cidrs],
                 "pod_routes": str(identity.pod_routes),
@@ -144,6 +93,8 @@ def status_view(status: Status, now: float) -> View:
                 "established": len(established),
                 "mesh_configured": sum(peer.mesh for peer in plan.peers.values()),
                 "mesh_established": sum(peer.mesh for peer in established),
+                "held": sum(status.held(peer) is not None for peer in plan.peers.values()),
+                "restarting": sum(status.rib.is_away(address) for address in plan.peers),
             },
             "routes": {
                 "originated": len(plan.originated),
@@ -165,10 +116,26 @@ def status_view(status: Status, now: float) -> View:
                 "passes": status.figures.passes,
                 "longest_plan_ms": round(status.figures.longest_plan_seconds * 1000, 1),
                 "longest_lag_ms": round(status.figures.longest_lag_seconds * 1000, 1),
+                "longest_own_lag_ms": round(status.figures.longest_own_lag_seconds * 1000, 1),
             },
-            "problems": problems_list([*status.problems, *kernel_problems(status, CONFLICTS_MAX)]),
+            "problems": problems_list([*status.problems, *_kernel_problems(status, CONFLICTS_MAX)]),
         },
     )
+
+
+def _kernel_problems(status: Status, limit: int) -> list[Problem]:
+    """The first conflicts in the kernel's table: what holds the place of which route, and what to do."""
+    conflicts = status.fib.conflicts
+    found = heapq.nsmallest(limit, conflicts, key=lambda key: (prefix_order(key.prefix), key.metric))
+    return [
+        Problem(
+            "kernelConflict",
+            f"route {key.prefix}",
+            f"{key.prefix} is not installed: its place in the kernel's table is held by {conflicts[key]}.",
+            remedy("kernelConflict"),
+        )
+        for key in found
+    ]
 
 
 def problems_list(problems: Iterable[Problem]) -> list[View]:

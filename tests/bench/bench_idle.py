@@ -70,7 +70,7 @@ def _measure(add: Add, lab: Lab, cluster: MiniCluster, peers: Peers, addresses: 
     add("CPU of ExaBGP", "% of a core", (usage.cpu_seconds(*speaker) - cpu_before[1]) / rested * 100)
     add("memory of the agent", "MiB", usage.rss_mib(agent))
     add("memory of ExaBGP and its bridge", "MiB", usage.rss_mib(*speaker))
-    lag = float(cluster.agent(node).ask("status")["loop"]["longest_lag_ms"])
+    lag = float(cluster.agent(node).ask("status")["loop"]["longest_own_lag_ms"])
     add("longest stall of the event loop since its start", "ms", lag)
     count.close()
 

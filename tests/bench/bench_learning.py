@@ -72,7 +72,7 @@ def bgpilot(cluster: MiniCluster, node: Node, sender: Host) -> Iterator[Receiver
     agent = cluster.agent(node)
     try:
         yield Receiver(
-            lambda: usage.tree(agent.process.pid), lambda: float(agent.ask("status")["loop"]["longest_lag_ms"])
+            lambda: usage.tree(agent.process.pid), lambda: float(agent.ask("status")["loop"]["longest_own_lag_ms"])
         )
     finally:
         agent.stop()

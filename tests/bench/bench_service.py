@@ -68,7 +68,7 @@ def bench() -> None:
                 there = size
                 _change(table.column(who), cluster, node, watch, lab.router)
                 pids = usage.tree(cluster.agent(node).process.pid)
-                stall = float(cluster.agent(node).ask("status")["loop"]["longest_lag_ms"])
+                stall = float(cluster.agent(node).ask("status")["loop"]["longest_own_lag_ms"])
                 table.add("longest stall of the event loop so far", "ms", stall, who=who)
                 table.add("CPU of agent and ExaBGP so far", "s", usage.cpu_seconds(*pids), who=who)
                 table.add("memory of agent and ExaBGP", "MiB", usage.rss_mib(*pids), who=who)

@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Self
 
-from tests.bench.inside import inside
 from tests.lab.netns import Namespace
 from tests.lab.procs import CommandFailedError
 from tests.lab.wait import wait_until
@@ -39,7 +38,7 @@ Prefix = IPv4Network | IPv6Network
 
 class RouteCount:
     def __init__(self, namespace: Namespace) -> None:
-        self._file = inside(namespace, lambda: os.open("/proc/thread-self/net/fib_triestat", os.O_RDONLY))
+        self._file = namespace.make(lambda: os.open("/proc/thread-self/net/fib_triestat", os.O_RDONLY))
 
     def close(self) -> None:
         os.close(self._file)
@@ -74,7 +73,7 @@ class RouteWatch:
     def __init__(self, *namespaces: Namespace) -> None:
         self.came: dict[tuple[str, Prefix], float] = {}
         self.went: dict[tuple[str, Prefix], float] = {}
-        self._sockets = {inside(namespace, _monitor): namespace.name for namespace in namespaces}
+        self._sockets = {namespace.make(_monitor): namespace.name for namespace in namespaces}
         self._wake, self._woken = os.pipe()
         self._thread = threading.Thread(target=self._run, name="route-watch", daemon=True)
 

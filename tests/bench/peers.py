@@ -17,7 +17,6 @@ from ipaddress import IPv4Address
 from typing import Self
 
 from tests.bench import bgpwire
-from tests.bench.inside import inside
 from tests.lab.netns import Namespace
 from tests.lab.wait import wait_until
 
@@ -66,7 +65,7 @@ class Peers:
         self._asn = asn
         self._hold_seconds = hold_seconds
         self._first_words = first_words
-        self._listener = inside(namespace, _listening)
+        self._listener = namespace.make(_listening)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._stopping = False

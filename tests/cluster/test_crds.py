@@ -42,8 +42,20 @@ def test_kubectl_shows_what_matters(defined: ControlPlane, api: KubeApi) -> None
     finally:
         api.delete(f"{API}/bgppeers/sample")
 
-    assert headings.split() == ["NAME", "ADDRESS", "ASN", "HOLD", "PORT", "SECRET", "AGE"]
-    assert row.split()[:-1] == ["sample", "2001:db8::1", "4200000001", "90", "179", "tor"]
+    assert headings.split() == ["NAME", "ADDRESS", "ASN", "HOLD", "SHUTDOWN", "GATEWAY", "PORT", "SECRET", "AGE"]
+    assert row.split()[:-1] == ["sample", "2001:db8::1", "4200000001", "90", "false", "179", "tor"]
+
+
+def test_kubectl_shows_what_an_instance_says(defined: ControlPlane, api: KubeApi) -> None:
+    post(api, INSTANCE, {"asn": "64086.59905", "asnFrom": {"label": "example.com/asn"}, "priority": 7})
+    try:
+        headings, row = defined.kubectl("get", "bgpi", "-o", "wide").splitlines()
+    finally:
+        api.delete(f"{API}/{INSTANCE}/sample")
+
+    columns = ["NAME", "ASN", "MESH", "POD-ROUTES", "MESH-HOLD", "PRIORITY", "ASN-LABEL", "PORT", "AGE"]
+    assert headings.split() == columns
+    assert row.split()[:-1] == ["sample", "64086.59905", "Auto", "BGP", "90", "7", "example.com/asn", "179"]
 
 
 def post(api: KubeApi, plural: str, spec: Any) -> Any:
@@ -71,19 +83,47 @@ def expression(**spec: Any) -> dict[str, Any]:
     return {"matchExpressions": [spec]}
 
 
+def mesh(**spec: Any) -> dict[str, Any]:
+    return {"mesh": spec}
+
+
+RACK_7 = {"matchLabels": {"rack": "7"}}
+
 GOOD: dict[str, tuple[str, dict[str, Any]]] = {
     "an empty instance": (INSTANCE, {}),
     "a full instance": (
         INSTANCE,
         {
+            "nodeSelector": {"matchLabels": {"rack": "7"}, **expression(key="rack", operator="Exists")},
+            "priority": -1000,
             "asn": 4294967295,
+            "asnFrom": {"label": "example.com/rack-asn"},
+            "routerIDFrom": {"annotation": "example.com/router-id"},
+            "listenPort": 1790,
+            "listenAddresses": ["10.0.0.0/8", "fd00::/8"],
             "podRoutes": "Off",
-            "mesh": {"holdSeconds": 3},
+            "mesh": {
+                "mode": "RouteReflector",
+                "holdSeconds": 3,
+                "passwordSecretRef": {"name": "mesh", "key": "md5"},
+                "reflectors": {
+                    "nodeSelector": {"matchLabels": {"reflector": ""}},
+                    "clusterID": "0.0.0.1",
+                    "threshold": 1000,
+                    "controlPlane": "Prefer",
+                },
+            },
             "allowedExternalIPs": ["192.0.2.0/24", "2001:db8::/64"],
             "serviceCIDRs": ["10.96.0.0/12", "fd00:10:96::/112"],
         },
     ),
     "hold time off": (INSTANCE, {"mesh": {"holdSeconds": 0}}),
+    "asdot": (INSTANCE, {"asn": "64086.59905"}),
+    "the largest asdot": (INSTANCE, {"asn": "65535.65535"}),
+    "a number in quotes": (INSTANCE, {"asn": "4294967295"}),
+    "a router id": (INSTANCE, {"routerID": "223.255.255.255"}),
+    "no sessions between nodes": (INSTANCE, {"mesh": {"mode": "None"}, "asnFrom": {"annotation": "asn"}}),
+    "the mode tried and left, reflectors kept": (INSTANCE, mesh(mode="FullMesh", reflectors={"nodeSelector": RACK_7})),
     "a peer": (PEER, peer()),
     "an IPv6 peer": (PEER, peer(address="fd00::1")),
     "a peer on loopback": (PEER, peer(address="127.0.0.1", port=1790)),
@@ -117,10 +157,57 @@ AS_TRANS = "23456 is AS_TRANS, a placeholder that no speaker may use as its own 
 NO_VALUES = "operators In and NotIn need at least one entry in `values`: add one, or use Exists or DoesNotExist"
 VALUES = "operators Exists and DoesNotExist take no `values`: remove them, or use In or NotIn"
 
+NO_ASN = "must be an AS number: 1 to 4294967295, or asdot in quotes with both halves up to 65535, such as"
+ONE_OF = "give it exactly one of `label` and `annotation`"
+NO_KEY = "write it as on the Node, such as example.com/rack"
+NO_ROUTER_ID = "must have the form of an IPv4 address from 1.0.0.0 to 223.255.255.255"
+NO_REFLECTORS = (
+    "mode RouteReflector needs `reflectors.nodeSelector`: say with matchLabels which nodes reflect, or use mode Auto"
+)
+
 BAD: list[tuple[str, dict[str, Any], str, str]] = [
-    (INSTANCE, {"asn": 0}, "spec.asn", "should be greater than or equal to 1"),
-    (INSTANCE, {"asn": 4294967296}, "spec.asn", "should be less than or equal to 4294967295"),
+    (INSTANCE, {"asn": 0}, "spec.asn", NO_ASN),
+    (INSTANCE, {"asn": 4294967296}, "spec.asn", NO_ASN),
+    (INSTANCE, {"asn": "4294967296"}, "spec.asn", NO_ASN),
+    (INSTANCE, {"asn": "0"}, "spec.asn", NO_ASN),
+    (INSTANCE, {"asn": "0.0"}, "spec.asn", NO_ASN),
+    (INSTANCE, {"asn": "65536.1"}, "spec.asn", NO_ASN),
+    (INSTANCE, {"asn": "1.65536"}, "spec.asn", NO_ASN),
+    (INSTANCE, {"asn": "1.2.3"}, "spec.asn", NO_ASN),
+    (INSTANCE, {"asn": "AS64512"}, "spec.asn", NO_ASN),
+    (INSTANCE, {"asn": 1.5}, "spec.asn", "must be of type integer,string"),
     (INSTANCE, {"asn": 23456}, "spec.asn", AS_TRANS),
+    (INSTANCE, {"asn": "23456"}, "spec.asn", AS_TRANS),
+    (INSTANCE, {"asn": "0.23456"}, "spec.asn", AS_TRANS),
+    (INSTANCE, {"asnFrom": {}}, "spec.asnFrom", ONE_OF),
+    (INSTANCE, {"asnFrom": {"label": "asn", "annotation": "asn"}}, "spec.asnFrom", ONE_OF),
+    (INSTANCE, {"asnFrom": {"label": "rack asn"}}, "spec.asnFrom.label", NO_KEY),
+    (INSTANCE, {"asnFrom": {"annotation": "a/b/c"}}, "spec.asnFrom.annotation", NO_KEY),
+    (INSTANCE, {"routerIDFrom": {"label": "-"}}, "spec.routerIDFrom.label", NO_KEY),
+    (INSTANCE, {"routerIDFrom": {}}, "spec.routerIDFrom", ONE_OF),
+    (INSTANCE, {"routerID": "1.1.1.1", "routerIDFrom": {"label": "id"}}, "spec", "`routerID` and `routerIDFrom` exclu"),
+    (INSTANCE, {"routerID": "0.0.0.1"}, "spec.routerID", NO_ROUTER_ID),
+    (INSTANCE, {"routerID": "224.0.0.1"}, "spec.routerID", NO_ROUTER_ID),
+    (INSTANCE, {"routerID": "7"}, "spec.routerID", NO_ROUTER_ID),
+    (INSTANCE, {"routerID": "fd00::1"}, "spec.routerID", NO_ROUTER_ID),
+    (INSTANCE, {"listenPort": 0}, "spec.listenPort", "should be greater than or equal to 1"),
+    (INSTANCE, {"listenAddresses": ["10.0.0.1"]}, "spec.listenAddresses[0]", NO_PREFIX),
+    (INSTANCE, {"listenAddresses": ["10.0.0.1/8"]}, "spec.listenAddresses[0]", HOST_BITS),
+    (INSTANCE, {"priority": 1001}, "spec.priority", "should be less than or equal to 1000"),
+    (INSTANCE, {"nodeSelector": expression(key="rack", operator="In")}, "matchExpressions[0]", NO_VALUES),
+    (INSTANCE, mesh(mode="Full"), "spec.mesh.mode", 'supported values: "FullMesh", "RouteReflector", "Auto", "None"'),
+    (INSTANCE, mesh(mode="RouteReflector"), "spec.mesh", NO_REFLECTORS),
+    (INSTANCE, mesh(mode="RouteReflector", reflectors={"nodeSelector": {}}), "spec.mesh", NO_REFLECTORS),
+    (INSTANCE, mesh(passwordSecretRef={"name": "mesh"}), "spec.mesh.passwordSecretRef.key", "Required value"),
+    (
+        INSTANCE,
+        mesh(passwordSecretRef={"name": "Mesh", "key": "md5"}),
+        "spec.mesh.passwordSecretRef.name",
+        "is no name of a Secret",
+    ),
+    (INSTANCE, mesh(reflectors={"threshold": 0}), "spec.mesh.reflectors.threshold", "greater than or equal to 1"),
+    (INSTANCE, mesh(reflectors={"clusterID": "0.0.0.0"}), "spec.mesh.reflectors.clusterID", "other than 0.0.0.0"),
+    (INSTANCE, mesh(reflectors={"controlPlane": "Never"}), "spec.mesh.reflectors.controlPlane", "supported values"),
     (INSTANCE, {"podRoutes": "Overlay"}, "spec.podRoutes", 'supported values: "BGP", "Off"'),
     (INSTANCE, {"mesh": {"holdSeconds": 2}}, "spec.mesh.holdSeconds", HOLD),
     (INSTANCE, {"mesh": {"holdSeconds": 65536}}, "spec.mesh.holdSeconds", "should be less than or equal to 65535"),
@@ -130,7 +217,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     (INSTANCE, {"allowedExternalIPs": ["10.0.0.0/8"] * 2}, "spec.allowedExternalIPs[1]", "Duplicate value"),
     (INSTANCE, {"serviceCIDRs": ["ten"]}, "spec.serviceCIDRs[0]", NO_PREFIX),
     (INSTANCE, {"serviceCIDRs": ["10.96.0.1/12"]}, "spec.serviceCIDRs[0]", HOST_BITS),
-    (PEER, {"asn": 64513}, "spec.address", "Required value"),
+    (PEER, {"asn": 64513}, "spec", "name the router with exactly one of `address`, `addressFrom` and `defaultGateway`"),
     (PEER, {"address": "192.0.2.1"}, "spec.asn", "Required value"),
     (
         PEER,
@@ -168,7 +255,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     (PEER, peer(address="224.0.0.5"), "spec.address", NO_UNICAST),
     (PEER, peer(address="255.255.255.255"), "spec.address", NO_UNICAST),
     (PEER, peer(asn=23456), "spec.asn", AS_TRANS),
-    (PEER, peer(asn="65001"), "spec.asn", "must be of type integer"),
+    (PEER, peer(asn="any"), "spec.asn", "or `external` or `internal`"),
     (PEER, peer(port=0), "spec.port", "should be greater than or equal to 1"),
     (PEER, peer(holdSeconds=1), "spec.holdSeconds", HOLD),
     (PEER, peer(passwordSecretRef={"name": "tor"}), "spec.passwordSecretRef.key", "Required value"),

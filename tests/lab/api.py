@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import ctypes
 import json
-import os
 import signal
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +32,7 @@ from tests.lab.apihttp import Front
 from tests.lab.apikinds import Object
 from tests.lab.apistore import HISTORY, Store
 from tests.lab.kubeapi import KubeApi
+from tests.lab.netns import make_in
 
 T = TypeVar("T")
 ANSWER_SECONDS = 60.0
@@ -42,7 +40,6 @@ BOOKMARK_SECONDS = 60.0
 """How often an idle watch is told the current revision, as on the real server."""
 FUTURE_SECONDS = 3.0
 """As kube-apiserver 1.36."""
-_CLONE_NEWNET = 0x40000000
 
 
 @dataclass(slots=True)
@@ -98,7 +95,7 @@ class EmbeddedApi:
 
         `host` is an IP address that exists there, since the certificate names it.
         """
-        plain = _in_netns(netns, partial(_bound, (host, port)))
+        plain = make_in(netns, partial(_bound, (host, port)))
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._authority.issue_cert(host).configure_cert(tls)
         listener = _Listener(plain.getsockname()[:2], netns, tls)
@@ -170,7 +167,7 @@ class EmbeddedApi:
     def restore(self) -> None:
         """Be back at the same addresses with the same objects."""
         for listener in self._listeners:
-            plain = _in_netns(listener.netns, partial(_bound, listener.address))
+            plain = make_in(listener.netns, partial(_bound, listener.address))
             self._run(self._open(listener, plain))
 
     async def _open(self, listener: _Listener, plain: socket.socket) -> None:
@@ -222,22 +219,6 @@ def _bound(address: tuple[str, int]) -> socket.socket:
         plain.close()
         raise
     return plain
-
-
-def _in_netns(netns: Path | None, work: Callable[[], T]) -> T:
-    """A socket stays in the namespace it was made in; so only a thread that ends right away enters it."""
-    if netns is None:
-        return work()
-
-    def inside() -> T:
-        with netns.open() as namespace:
-            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
-                error = ctypes.get_errno()
-                raise OSError(error, f"cannot enter the network namespace: {os.strerror(error)}", str(netns))
-        return work()
-
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="netns") as thread:
-        return thread.submit(inside).result()
 
 
 def main() -> None:

@@ -157,7 +157,7 @@ def fields_that_do_not_exist_are_dropped(scratch: Scratch) -> None:
 
 @case
 def a_value_outside_the_schema_is_refused_with_its_field(scratch: Scratch) -> None:
-    for spec in ({"asn": 0}, {"asn": "64512"}, {"port": 70000}, {"import": {"podCIDRs": "yes"}}):
+    for spec in ({"asn": [64512]}, {"holdSeconds": "90"}, {"port": 70000}, {"import": {"podCIDRs": "yes"}}):
         (field,) = spec
 
         with pytest.raises(ApiError, match=f"spec.{field}") as refused:

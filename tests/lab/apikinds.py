@@ -89,11 +89,23 @@ def custom_resources(folder: Path = CRDS) -> tuple[Resource, ...]:
                 spec["names"]["kind"],
                 namespaced=spec["scope"] == "Namespaced",
                 status="status" in version.get("subresources", {}),
-                schema=version["schema"]["openAPIV3Schema"],
+                schema=_plain(version["schema"]["openAPIV3Schema"]),
             )
             for version in spec["versions"]
         ]
     return tuple(found)
+
+
+def _plain(schema: Any) -> Any:
+    """With the type of each int-or-string field in the words of JSON Schema."""
+    match schema:
+        case dict():
+            either = {"type": ["integer", "string"]} if schema.get("x-kubernetes-int-or-string") is True else {}
+            return {key: _plain(value) for key, value in schema.items()} | either
+        case list():
+            return [_plain(item) for item in schema]
+        case _:
+            return schema
 
 
 def completed(resource: Resource, wanted: Object) -> Object:

@@ -11,6 +11,7 @@ import json
 import re
 from pathlib import Path
 
+from bgp.addressees import BETWEEN
 from bgp.process import CONFIGURATION, SOCKET
 
 NEIGHBOR = re.compile(
@@ -36,28 +37,43 @@ class FakeExaBgp:
         """Carry out commands, but answer only so many more."""
         self.faults: list[str] = []
         self.heard: list[str] = []
+        """Commands; how often it was asked for a sign of life is `asked`."""
+        self.asked = 0
         self.markers: list[str] = []
         self.refreshed: list[str] = []
         self.up: dict[str, list[str]] = {}
+        self.past: dict[str, dict[str, object]] = {}
+        """What the bridge has kept of peers besides the session that is up, as it stands in its hello."""
         self.new_process()
 
     def new_process(self) -> None:
         self._generation += 1
+        self._bridge = 0
         self.table: dict[str, dict[str, str]] = {}
         self.up = {}
         self._pending = 0
+
+    def new_bridge(self) -> None:
+        """The next to connect knows nothing of what came before; `up` may be changed in between, unheard."""
+        self._bridge += 1
 
     async def connect(self, *, dropped: int = 0) -> None:
         self._reader, self._writer = await asyncio.open_unix_connection(self._run_dir / SOCKET)
         hello = {
             "instance": f"fake:{self._generation}",
-            "bridge": f"bridge:{self._generation}",
+            "bridge": f"bridge:{self._generation}.{self._bridge}",
             "dropped": dropped,
             "pending": self._pending,
-            "peers": {peer: {"lines": lines, "told": []} for peer, lines in self.up.items()},
+            "peers": {} if self._bridge else self._kept(),
         }
         self.say(json.dumps(hello))
         self._task = asyncio.create_task(self._serve())
+
+    def _kept(self) -> dict[str, dict[str, object]]:
+        return {
+            peer: {"lines": self.up.get(peer, []), "told": [], **self.past.get(peer, {})}
+            for peer in {**self.up, **self.past}
+        }
 
     async def disconnect(self) -> None:
         self._task.cancel()
@@ -94,7 +110,10 @@ class FakeExaBgp:
 
     async def _serve(self) -> None:
         while line := (await self._reader.readline()).decode().rstrip("\n"):
-            self.heard.append(line)
+            if line == "version":
+                self.asked += 1
+            else:
+                self.heard.append(line)
             self._answer(self._carry_out(line))
 
     def _answer(self, ok: bool) -> None:
@@ -121,11 +140,23 @@ class FakeExaBgp:
             return True
         if line == "version":
             return True
-        if (found := COMMAND.match(line)) is None or found[1] not in self.table:
+        if line == "show neighbor summary":
+            peers = [words.split()[1] for words in self.table]
+            self.say(
+                "Peer            AS        up/down state       |     #sent     #recvd",
+                *(
+                    f"{peer} 65001 {'1:00:00 established' if peer in self.up else 'down idle'} 0 0"
+                    for peer in dict.fromkeys([*peers, *self.up])
+                ),
+            )
+            return True
+        *others, last = line.split(BETWEEN)
+        if (found := COMMAND.match(last)) is None or any(words not in self.table for words in (*others, found[1])):
             self.faults.append(line)
             return False
-        words, peer, verb, what, subject, rest = found.groups()
-        return self._command(words, peer, f"{verb} {what}", subject, rest)
+        last, _, verb, what, subject, rest = found.groups()
+        done = [self._command(words, words.split()[1], f"{verb} {what}", subject, rest) for words in (*others, last)]
+        return all(done)
 
     def _command(self, words: str, peer: str, verb: str, subject: str, rest: str) -> bool:
         match verb:

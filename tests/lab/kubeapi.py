@@ -4,18 +4,18 @@ It is not the agent's client and shares no code with it, so that a test looks at
 It refuses to retry, to cache and to know any kind: the caller gives paths (`/api/v1/nodes`) and plain dicts.
 """
 
-import ctypes
 import http.client
 import ipaddress
 import json
-import os
 import socket
 import ssl
 from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from tests.lab.netns import make_in
 
 REQUEST_SECONDS = 30.0
 """No answer, or no further line of a watch, within this: TimeoutError."""
@@ -23,8 +23,6 @@ REQUEST_SECONDS = 30.0
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-
-_CLONE_NEWNET = 0x40000000
 
 
 class ApiError(Exception):
@@ -132,21 +130,8 @@ class KubeApi:
 
 
 def connect(address: tuple[str, int], netns: Path | None, within: float = REQUEST_SECONDS) -> socket.socket:
-    """A TCP connection made inside the namespace. A socket stays in the namespace it was created in, whichever thread
-    uses it afterwards; so only a thread that ends right away enters the namespace.
-    """
-    if netns is None:
-        return _connect(address, within)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="netns") as thread:
-        return thread.submit(_connect_in, address, netns, within).result()
-
-
-def _connect_in(address: tuple[str, int], netns: Path, within: float) -> socket.socket:
-    with netns.open() as namespace:
-        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
-            error = ctypes.get_errno()
-            raise OSError(error, f"cannot enter the network namespace: {os.strerror(error)}", str(netns))
-    return _connect(address, within)
+    """A TCP connection made inside the namespace."""
+    return make_in(netns, partial(_connect, address, within))
 
 
 def _connect(address: tuple[str, int], within: float) -> socket.socket:

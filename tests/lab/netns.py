@@ -4,21 +4,25 @@ Programs enter by `nsenter --net`, which changes nothing but the network: the fi
 machine's, so whatever writes files needs a directory of its own (`run_dir`). It knows no topology.
 """
 
+import ctypes
 import ipaddress
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tests.lab import janitor, procs
 
+T = TypeVar("T")
 Family = Literal["ipv4", "ipv6"]
 FAMILY_FLAG: Mapping[str, str] = {"ipv4": "-4", "ipv6": "-6"}
 DEFAULT_PREFIX: Mapping[str, str] = {"ipv4": "0.0.0.0/0", "ipv6": "::/0"}
+_CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,10 @@ class Namespace:
         self.home.started.append(process)
         return process
 
+    def make(self, make: Callable[[], T]) -> T:
+        """What `make` returns: a socket or file of this namespace, held by this process (see `make_in`)."""
+        return make_in(self.path, make)
+
     def configure(self, *, sysctls: Mapping[str, str | int] | None = None, ip: Sequence[str] = ()) -> None:
         """Sets sysctls (dotted names), then runs lines of `ip -batch`: all in one go, because starts are what costs."""
         settings = "".join(f"echo {value} > /proc/sys/{_sysctl(name)}\n" for name, value in (sysctls or {}).items())
@@ -118,6 +126,26 @@ class Namespace:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.full_name}>"
+
+
+def make_in(netns: Path | None, make: Callable[[], T]) -> T:
+    """What `make` returns in the namespace of that file; None: in our own.
+
+    A socket, or a file under /proc/thread-self/net, stays in the namespace it was made in, whichever thread uses it
+    afterwards; so only a thread that ends right away enters it (setns(2); Python 3.11 does not have it).
+    """
+    if netns is None:
+        return make()
+
+    def entered() -> T:
+        with netns.open() as file:
+            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):
+                error = ctypes.get_errno()
+                raise OSError(error, f"cannot enter the network namespace: {os.strerror(error)}", str(netns))
+        return make()
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="netns") as thread:
+        return thread.submit(entered).result()
 
 
 def canonical_prefix(text: str, family: Family) -> str:

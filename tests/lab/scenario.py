@@ -6,11 +6,14 @@
     missingSecrets: [tor-password]      # Secrets that the API says do not exist
     interfaces:                         # of the node
       - {index: 2, name: eth0, up: true, addresses: [10.0.0.1/24]}
+    gateways:                           # next hops of its default routes
+      - {family: ipv4, address: 10.0.0.254, interface: 2}
     heard:                              # by peer: its session, and what it announced
       - peer: 10.0.0.2
         session: {routerID: 10.0.0.2, asn: 64512, families: [ipv4]}
         routes:
           - {prefixes: [10.244.2.0/24], nextHop: 10.0.0.2, asPath: [], localPref: 100, med: 0}
+            # of a route reflector also: originatorID: 10.0.0.4, clusterList: [10.0.0.3]
     plan: |                             # `agent.plan.printer.describe`, and objects that could not be read
       ...
 
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path as File
 from typing import Any, Final
@@ -33,6 +36,7 @@ from agent.cluster.world import World
 from agent.model import (
     Applied,
     ClusterChange,
+    Gateway,
     Gone,
     Interface,
     Key,
@@ -61,6 +65,7 @@ class Scenario:
     node: str
     events: tuple[Event, ...]
     interfaces: tuple[Interface, ...]
+    gateways: tuple[Gateway, ...]
     wanted: str
 
 
@@ -68,12 +73,18 @@ class Stage:
     """World, Rib and interfaces of a scenario while its events arrive, and what is dirty."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self._node, self._interfaces = scenario.node, scenario.interfaces
+        self._node, self._interfaces, self._gateways = scenario.node, scenario.interfaces, scenario.gateways
         self.world, self.rib = World(), Rib()
 
     @property
     def picture(self) -> Picture:
-        return Picture(self._node, self.world, self.rib, self._interfaces)
+        return Picture(self._node, self.world, self.rib, self._interfaces, self._gateways)
+
+    @property
+    def settled(self) -> Picture:
+        """Later: sessions that are no longer wanted have ended."""
+        nodes = frozenset(key.name for key in self.world.records(Kind.NODE))
+        return replace(self.picture, over=nodes)
 
     def play(self, events: Iterable[Event]) -> Dirty:
         keys, prefixes = frozenset[Key](), frozenset[Any]()
@@ -93,7 +104,7 @@ class Stage:
 
 def load(file: File) -> Scenario:
     document = yaml.safe_load(file.read_text())
-    unknown = document.keys() - {"node", "cluster", "missingSecrets", "interfaces", "heard", "plan"}
+    unknown = document.keys() - {"node", "cluster", "missingSecrets", "interfaces", "gateways", "heard", "plan"}
     if unknown:
         raise ValueError(f"{file.name}: unknown keys {sorted(unknown)}")
     missing = (Secret(name=name, found=False) for name in document.get("missingSecrets", ()))
@@ -106,6 +117,10 @@ def load(file: File) -> Scenario:
             *map(_hear, document.get("heard", ())),
         ),
         interfaces=tuple(map(_interface, document.get("interfaces", ()))),
+        gateways=tuple(
+            Gateway(Family(found["family"]), ip_address(found["address"]), found["interface"])
+            for found in document.get("gateways", ())
+        ),
         wanted=document.get("plan", ""),
     )
 
@@ -140,6 +155,8 @@ def _hear(heard: dict[str, Any]) -> tuple[BgpEvent, ...]:
                     as_path=tuple(route.get("asPath", ())),
                     local_pref=route.get("localPref"),
                     med=route.get("med"),
+                    originator_id=ip_address(route["originatorID"]) if "originatorID" in route else None,
+                    cluster_list=tuple(map(ip_address, route.get("clusterList", ()))),
                 ),
             ),
             tuple(map(ip_network, route["prefixes"])),

@@ -142,7 +142,7 @@ def peer(
     host: Host,
     remote: Address,
     *,
-    asn: int,
+    asn: int | None,
     families: Iterable[Family] = Family,
     hold_seconds: int = 9,
     **more: object,

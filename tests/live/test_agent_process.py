@@ -41,7 +41,7 @@ pytestmark = pytest.mark.live
 SHARED, STALE = "203.0.113.0/24", "198.51.100.0/24"
 PASSWORD = "kolibri-7513-nobody-else-writes-this"
 STOP_SECONDS = 10.0
-"""2 s are the agent's bound (`agent.main.STOP_SECONDS`); this machine may be busy."""
+"""2 s are the agent's bound (`agent.start.STOP_SECONDS`); this machine may be busy."""
 CHILD, EXTERNAL = 1, 2
 
 

@@ -216,15 +216,20 @@ def test_a_second_agent_in_the_network_namespace_is_refused_and_told_which_runs(
     assert first.stop() == 0
 
 
-@pytest.mark.parametrize("flag", ["--metrics-address", "--health-address"])
-def test_an_address_that_is_taken_is_named_with_its_flag(cluster: MiniCluster, node: Node, flag: str) -> None:
+@pytest.mark.parametrize(
+    ("flag", "variable"),
+    [("--metrics-address", "BGPILOT_METRICS_ADDRESS"), ("--health-address", "BGPILOT_HEALTH_ADDRESS")],
+)
+def test_an_address_that_is_taken_is_named_with_its_flag_and_its_variable(
+    cluster: MiniCluster, node: Node, flag: str, variable: str
+) -> None:
     holder = holding(node, "127.0.0.1", 9900)
 
     reason = refusal(start(node, f"--kubeconfig={cluster.kubeconfig}", f"{flag}=127.0.0.1:9900"))
 
     assert reason == (
-        f"cannot listen on 127.0.0.1:9900 ({flag}): Address already in use. `ss -ltnp` shows who listens there. "
-        "Give another address, or `off`."
+        f"cannot listen on 127.0.0.1:9900 ({flag}, {variable}): Address already in use. "
+        "`ss -ltnp` shows who listens there. Give another address, or `off`."
     )
     assert not list((node.run_dir / "run").glob("*.sock"))
     holder.kill()
@@ -234,8 +239,8 @@ def test_an_address_that_the_node_does_not_have_is_named(cluster: MiniCluster, n
     reason = refusal(start(node, f"--kubeconfig={cluster.kubeconfig}", "--metrics-address=192.0.2.1:9817"))
 
     assert reason == (
-        "cannot listen on 192.0.2.1:9817 (--metrics-address): Cannot assign requested address. "
-        "Give another address, or `off`."
+        "cannot listen on 192.0.2.1:9817 (--metrics-address, BGPILOT_METRICS_ADDRESS): Cannot assign requested "
+        "address. Give another address, or `off`."
     )
 
 
@@ -245,20 +250,20 @@ def test_an_address_that_the_node_does_not_have_is_named(cluster: MiniCluster, n
         (
             "NODE_NAME",
             "Not_A_Name",
-            "--node-name 'Not_A_Name' is not a node's name: say what `kubectl get nodes` calls",
+            "BGPILOT_NODE_NAME 'Not_A_Name' is not a node's name: say what `kubectl get nodes` calls",
         ),
-        ("RUN_DIR", "relative", "--run-dir 'relative' is not an absolute path"),
-        ("METRICS_ADDRESS", "9817", "--metrics-address '9817' is not HOST:PORT, :PORT or `off`: say for example"),
-        ("HEALTH_ADDRESS", "::1:80", "--health-address '::1:80': put an IPv6 address into brackets"),
-        ("SPEAKER", "bird", "--speaker 'bird' is not one of child, external"),
-        ("ROUTE_PROTOCOL", "300", "--route-protocol '300' is not a number between 5 and 255"),
-        ("ROUTE_PROTOCOL", "11", "--route-protocol 11 is the number of `zebra`"),
-        ("LOG_FORMAT", "xml", "--log-format 'xml' is not one of auto, json, console"),
-        ("LOG_LEVEL", "loud", "--log-level 'loud' is not one of debug, info, warning, error"),
+        ("RUN_DIR", "relative", "BGPILOT_RUN_DIR 'relative' is not an absolute path"),
+        ("METRICS_ADDRESS", "9817", "BGPILOT_METRICS_ADDRESS '9817' is not HOST:PORT, :PORT or `off`: say for example"),
+        ("HEALTH_ADDRESS", "::1:80", "BGPILOT_HEALTH_ADDRESS '::1:80': put an IPv6 address into brackets"),
+        ("SPEAKER", "bird", "BGPILOT_SPEAKER 'bird' is not one of child, external"),
+        ("ROUTE_PROTOCOL", "300", "BGPILOT_ROUTE_PROTOCOL '300' is not a number between 5 and 255"),
+        ("ROUTE_PROTOCOL", "11", "BGPILOT_ROUTE_PROTOCOL 11 is the number of `zebra`"),
+        ("LOG_FORMAT", "xml", "BGPILOT_LOG_FORMAT 'xml' is not one of auto, json, console"),
+        ("LOG_LEVEL", "loud", "BGPILOT_LOG_LEVEL 'loud' is not one of debug, info, warning, error"),
         ("DRY_RUN", "perhaps", "'--dry-run' (env var: 'BGPILOT_DRY_RUN'): Input should be a valid boolean"),
     ],
 )
-def test_a_wrong_setting_ends_with_two_and_says_flag_value_and_what_would_be_right(
+def test_a_wrong_setting_ends_with_two_and_says_where_it_stands_and_what_would_be_right(
     variable: str, value: str, says: str
 ) -> None:
     done = run([BGPILOT, "run"], env={f"BGPILOT_{variable}": value}, check=False)

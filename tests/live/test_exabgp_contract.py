@@ -61,13 +61,13 @@ class Bench:
         self.words = session(one)
 
     def tell(self, *commands: Announce | Withdraw | SendEndOfRib) -> None:
-        self.exabgp.send(*(command_line(command, self.words) for command in commands))
+        self.exabgp.send(*(command_line(command, [self.words]) for command in commands))
 
     def announce(self, prefix: str, hop: str = V4, **attributes: object) -> Announce:
-        return Announce(self.one.address, route(prefix, hop, **attributes))
+        return Announce((self.one.address,), route(prefix, hop, **attributes))
 
     def withdraw(self, prefix: str) -> Withdraw:
-        return Withdraw(self.one.address, route(prefix, V4).prefix)
+        return Withdraw((self.one.address,), route(prefix, V4).prefix)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def bench(lab: LabFactory) -> AsyncIterator[Bench]:
 
 
 async def test_answers_come_in_the_order_sent_good_and_bad_mixed(bench: Bench) -> None:
-    good = command_line(bench.announce("10.1.0.0/24"), bench.words)
+    good = command_line(bench.announce("10.1.0.0/24"), [bench.words])
     bad = f"{bench.words} announce route 10.1.0.0/24 next-hop nonsense"
     nobody = good.replace("172.18.0.1 ", "172.18.0.99 ")
     bench.exabgp.send(*[good, bad, nobody, good] * 15)
@@ -121,7 +121,7 @@ async def test_the_table_reads_out_every_route_as_it_was_told(bench: Bench) -> N
         for prefix, hop in ((f"10.1.{number}.0/24", V4), (f"fd01:0:0:{number:x}::/64", V6)):
             one = Route(route(prefix, hop).prefix, ip_address(hop), attributes)
             told[RouteKey(bench.one.address, one.prefix)] = one
-    bench.tell(*(Announce(bench.one.address, one) for one in told.values()))
+    bench.tell(*(Announce((bench.one.address,), one) for one in told.values()))
     await eventually(lambda: len(bench.exabgp.answers) == len(told))
     assert all(bench.exabgp.answers)
 
@@ -140,7 +140,7 @@ async def test_what_is_announced_is_heard_by_another_exabgp_as_it_was_told(lab: 
         await speaker.up(there)
         for number, attributes in enumerate(ATTRIBUTES.values()):
             one = Route(route(f"10.1.{number}.0/24", V4).prefix, ip_address(V4), attributes)
-            speaker.send(command_line(Announce(there.address, one), session(there)))
+            speaker.send(command_line(Announce((there.address,), one), [session(there)]))
 
         def heard() -> dict[str, Attributes]:
             events = [event for event in listener.events if isinstance(event, PathsHeard)]
@@ -212,7 +212,7 @@ async def test_a_reload_leaves_other_sessions_alone_and_keeps_their_routes(bench
     more = peer(bench.node, ip_address("172.18.0.77"), asn=TOR_ASN)
     bench.exabgp.configure([bench.one, more])
     await bench.exabgp.link.ask(RELOAD)
-    bench.exabgp.send(command_line(bench.announce("10.2.0.0/24"), session(more)))
+    bench.exabgp.send(command_line(bench.announce("10.2.0.0/24"), [session(more)]))
     await eventually(lambda: bench.exabgp.answers == [True, True])
 
     assert len(await bench.exabgp.link.ask(SHOW_TABLE)) == len(table) + 1

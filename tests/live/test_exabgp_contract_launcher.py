@@ -40,9 +40,9 @@ def lines_that_confuse_the_order(one: Peer) -> list[str]:
     """10.2.0.0/24 opens the group of MED 2; then 10.1.0.0/24 is withdrawn and comes back into that group."""
     words = session(one)
     return [
-        command_line(Announce(one.address, route("10.2.0.0/24", V4, med=2)), words),
-        command_line(Withdraw(one.address, route("10.1.0.0/24", V4).prefix), words),
-        command_line(Announce(one.address, route("10.1.0.0/24", V4, med=2)), words),
+        command_line(Announce((one.address,), route("10.2.0.0/24", V4, med=2)), [words]),
+        command_line(Withdraw((one.address,), route("10.1.0.0/24", V4).prefix), [words]),
+        command_line(Announce((one.address,), route("10.1.0.0/24", V4, med=2)), [words]),
     ]
 
 
@@ -53,10 +53,10 @@ async def last_word_about(net: Lab, *, unchanged: bool) -> str:
         ExaBgp(net.node(1), [one], unchanged=unchanged) as exabgp,
     ):
         await exabgp.up(one)
-        exabgp.send(command_line(Announce(one.address, route("10.1.0.0/24", V4, med=1)), session(one)))
+        exabgp.send(command_line(Announce((one.address,), route("10.1.0.0/24", V4, med=1)), [session(one)]))
         await eventually(lambda: wire.session.of("announce"))
         exabgp.send(*lines_that_confuse_the_order(one))
-        exabgp.send(command_line(SendEndOfRib(one.address, Family.IPV4), session(one)))
+        exabgp.send(command_line(SendEndOfRib(one.address, Family.IPV4), [session(one)]))
         await eventually(lambda: wire.session.of("end-of-rib"))
         assert len(await exabgp.link.ask(SHOW_TABLE)) == 2
         return [sent.what for sent in wire.session.heard if "10.1.0.0/24" in sent.prefixes][-1]
@@ -77,11 +77,11 @@ async def reload_beside_a_dead_peer(net: Lab, *, unchanged: bool) -> bool:
     alive = peer(node, net.router.address(), asn=TOR_ASN)
     async with WirePeer(net.router, asn=TOR_ASN), ExaBgp(node, [dead], unchanged=unchanged) as exabgp:
         words = session(dead)
-        exabgp.send(command_line(Announce(dead.address, route("10.1.0.0/24", V4)), words))
+        exabgp.send(command_line(Announce((dead.address,), route("10.1.0.0/24", V4)), [words]))
         await eventually(lambda: exabgp.answers == [True])
         exabgp.configure([dead, alive])
         await exabgp.link.ask(RELOAD)
-        exabgp.send(command_line(Announce(alive.address, route("10.1.0.0/24", V4)), session(alive)))
+        exabgp.send(command_line(Announce((alive.address,), route("10.1.0.0/24", V4)), [session(alive)]))
         await eventually(lambda: len(exabgp.answers) == 2)
         return exabgp.answers[1]
 
@@ -99,7 +99,7 @@ async def test_end_of_rib_survives_a_reload_that_comes_right_behind_it(lab: LabF
     one = peer(net.node(1), net.router.address(), asn=TOR_ASN)
     async with WirePeer(net.router, asn=TOR_ASN) as wire, ExaBgp(net.node(1), [one]) as exabgp:
         await exabgp.up(one)
-        markers = [command_line(SendEndOfRib(one.address, family), session(one)) for family in Family]
+        markers = [command_line(SendEndOfRib(one.address, family), [session(one)]) for family in Family]
         for _ in range(5):
             exabgp.send(*markers, RELOAD)
         await eventually(lambda: len(exabgp.answers) == 15)
@@ -112,7 +112,7 @@ async def test_end_of_rib_for_a_peer_without_a_session_is_refused(lab: LabFactor
     node = lab(nodes=1).node(1)
     one = peer(node, ip_address("172.18.0.99"), asn=TOR_ASN)
     async with ExaBgp(node, [one]) as exabgp:
-        exabgp.send(command_line(SendEndOfRib(one.address, Family.IPV4), session(one)))
+        exabgp.send(command_line(SendEndOfRib(one.address, Family.IPV4), [session(one)]))
         await eventually(lambda: exabgp.answers == [False])
 
 

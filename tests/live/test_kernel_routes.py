@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, ip_address, ip_network
 
 import pytest
 
-from agent.kernel.routes import LARGE_TABLE, KernelRoutes
+from agent.kernel.routes import KernelRoutes
 from agent.kernel.table import RouteChange
 from agent.model import (
     DISCARD_METRIC,
@@ -202,7 +202,7 @@ async def test_shapes_that_we_never_write_are_foreign(scene, odd, why):
 
 
 async def test_the_event_loop_has_its_turns_during_large_writes_and_dumps(scene):
-    count = LARGE_TABLE + 4096  # the last ones are written from a thread
+    count = 36_864  # the kernel rebuilds its trie on the way
     hops = (NextHop(ip_address(G1)),)
     routes = [FibRoute(IPv4Network((0x0A00_0000 + n, 32)), hops) for n in range(count)]
     turns = 0

@@ -3,7 +3,8 @@
 import os
 import signal
 import time
-from ipaddress import ip_network
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,41 @@ async def test_what_changed_while_the_agent_was_away_is_told_and_nothing_else(la
         assert told == {("withdraw", ("10.1.0.0/24",)), ("announce", ("10.3.0.0/24",))}
 
 
+async def test_a_restarted_agent_knows_since_when_sessions_are_up_and_why_they_were_down(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    node = net.node(1)
+    start_external(node)
+    async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+        away = speaking.add_peer(peer(node, ip_address("172.18.0.99"), asn=TOR_ASN))
+        await speaking.tell()
+        await speaking.established(one)
+        wire.notify(6, 2, b"\x04noon")
+        await eventually(lambda: len(wire.sessions) == 2)
+        await speaking.established(one)
+        await eventually(lambda: speaking.speaker.states[away.address].last_error)
+        before, tried = speaking.speaker.states[one.address], speaking.speaker.states[away.address]
+        assert before.last_error is not None
+        assert tried.last_error is not None
+        restarted_at = time.monotonic()
+        await speaking.restart_agent()
+        problems = [speaking.speaker.problems]
+        await speaking.tell()
+        problems.append(speaking.speaker.problems)
+
+        after, still = speaking.speaker.states[one.address], speaking.speaker.states[away.address]
+        assert problems == [frozenset(), frozenset()], "an ExaBGP that has not had the time to come is not missed"
+        assert after.last_error is not None
+        assert after.last_error.at < after.since < restarted_at
+        assert after.since == pytest.approx(before.since, abs=2.0)
+        assert after.last_error.at == pytest.approx(before.last_error.at, abs=2.0)
+        assert replace(after.last_error, at=0.0) == replace(before.last_error, at=0.0)
+        assert (after.flaps, after.up) == (1, before.up)
+        assert (still.since, still.flaps) == (0.0, 0)
+        assert still.last_error is not None
+        assert still.last_error.text == tried.last_error.text
+
+
 async def test_a_restarted_agent_hears_again_what_the_router_announces(lab: LabFactory) -> None:
     net = lab(nodes=1)
     router, node = tor(net, "10.50.0.0/24", "fd50::/64"), net.node(1)
@@ -218,6 +254,7 @@ async def test_an_external_exabgp_that_is_not_there_is_a_problem_until_it_comes(
     node = lab(nodes=1).node(1)
     async with Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:
         await speaking.apply()
+        await eventually(lambda: speaking.speaker.problems)
         assert [problem.reason for problem in speaking.speaker.problems] == ["speakerDown"]
         start_external(node)
         await eventually(lambda: speaking.speaker.in_sync)

@@ -20,7 +20,7 @@ import yaml
 
 from agent import settings
 from agent.cluster.kinds import RESOURCES
-from agent.intent import DEFAULT_ASN, PodRoutes, ServiceAddress
+from agent.intent import ControlPlane, Instance, MeshMode, PodRoutes, ServiceAddress
 from agent.model import BGPILOT_GROUP, BGPILOT_VERSION, Kind
 from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS
 
@@ -98,16 +98,27 @@ def test_the_custom_kinds_are_those_that_the_agent_watches() -> None:
 def test_defaults_are_the_agents_own() -> None:
     instance, peer = schemas(Kind.INSTANCE), schemas(Kind.PEER)
 
-    assert instance["asn"]["default"] == DEFAULT_ASN
-    assert instance["podRoutes"]["default"] == PodRoutes.BGP
-    assert instance["mesh"]["properties"]["holdSeconds"]["default"] == DEFAULT_HOLD_SECONDS
+    mesh, wanted = instance["mesh"]["properties"], Instance(name="")
+    reflectors = mesh["reflectors"]["properties"]
+
+    assert "default" not in instance["asn"], "with asnFrom, an AS that was not given must not be there"
+    assert str(wanted.asn) in instance["asn"]["description"]
+    assert instance["podRoutes"]["default"] == wanted.pod_routes
+    assert instance["priority"]["default"] == wanted.priority
+    assert instance["listenPort"]["default"] == wanted.listen_port
+    assert (mesh["mode"]["default"], mesh["holdSeconds"]["default"]) == (wanted.mesh.mode, wanted.mesh.hold_seconds)
+    assert reflectors["threshold"]["default"] == wanted.mesh.threshold
+    assert reflectors["controlPlane"]["default"] == wanted.mesh.control_plane
     assert (peer["port"]["default"], peer["holdSeconds"]["default"]) == (BGP_PORT, DEFAULT_HOLD_SECONDS)
 
 
 def test_choices_are_those_that_the_agent_knows() -> None:
     advertisement = schemas(Kind.ADVERTISEMENT)
+    mesh = schemas(Kind.INSTANCE)["mesh"]["properties"]
 
     assert schemas(Kind.INSTANCE)["podRoutes"]["enum"] == list(PodRoutes)
+    assert mesh["mode"]["enum"] == list(MeshMode)
+    assert mesh["reflectors"]["properties"]["controlPlane"]["enum"] == list(ControlPlane)
     assert advertisement["service"]["properties"]["addresses"]["items"]["enum"] == list(ServiceAddress)
 
 
@@ -127,8 +138,8 @@ def test_every_rule_says_what_to_do() -> None:
 def test_every_selector_is_the_same() -> None:
     selectors = [field["properties"] for path, field in every_field() if path.lower().endswith("selector")]
 
-    assert len(selectors) == 3
-    assert selectors == [selectors[0]] * 3
+    assert len(selectors) > 1
+    assert selectors == [selectors[0]] * len(selectors)
 
 
 # Rights.

@@ -12,6 +12,7 @@ import pytest
 
 from agent.cluster.world import World
 from agent.inbox import Inbox
+from agent.intent import Instance, Mesh
 from agent.kernel.fib import Fib
 from agent.kernel.table import KernelError
 from agent.loop import Loop, Phase
@@ -149,3 +150,20 @@ async def test_a_route_that_the_kernel_has_not_taken_is_work_to_do(scene: Scene)
     await scene.put()
 
     assert scene.loop.phase is Phase.IN_SYNC
+
+
+async def test_a_mesh_that_was_small_stays_one_until_it_is_above_the_threshold(scene: Scene) -> None:
+    more = [
+        Node(name=f"more-{n}", addresses=(ip_address(f"192.0.2.{n}"),), pod_cidrs=(ip_network(f"10.244.{n}.0/24"),))
+        for n in (4, 5, 6)
+    ]
+    instance = Instance(name="auto", mesh=Mesh(threshold=4))
+    await scene.put(Applied(Key(Kind.INSTANCE, "", "auto"), instance))
+
+    await scene.put(*(Applied(key_of(node), node) for node in more[:2]))
+    assert scene.loop.plan.standpoint.small, "four nodes: in the band, where what was stays"
+    await scene.put(Applied(key_of(more[2]), more[2]))
+    assert not scene.loop.plan.standpoint.small
+    await scene.put(Gone(key_of(more[2])))
+
+    assert not scene.loop.plan.standpoint.small, "four nodes again"

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ SENT = line("open", direction="send")
 RECEIVED = line("open", direction="receive")
 UP = line("state", state="up")
 DOWN = line("state", state="down")
+CONNECTED = line("state", state="connected")
+NOTIFIED = line("notification", direction="receive", notification={"code": 6, "subcode": 2})
 UPDATE = line("update", direction="receive")
 END_OF_RIB = f"neighbor {PEER} local-ip 192.0.2.9 announce eor ipv4 unicast"
 
@@ -122,17 +125,59 @@ def test_sessions_and_lost_updates_are_told_to_an_agent_that_comes_late(rig: Rig
     rig.wait_until_read()
     rig.listen()
 
-    assert rig.agent().hello["peers"] == {PEER: {"lines": [SENT, RECEIVED, UP], "told": []}}
+    (kept,) = rig.agent().hello["peers"].values()
+    assert (kept["lines"], kept["told"], kept["flaps"]) == ([SENT, RECEIVED, UP], [], 0)
+    assert (kept["ended"], kept["ended_at"], kept["failed"], kept["failed_at"]) == ([], None, [], None)
     assert rig.agents[0].hello["dropped"] == 2
     assert rig.agents[0].hello["pending"] == 0
 
 
-def test_a_session_that_has_ended_is_not_remembered(rig: Rig) -> None:
-    rig.exabgp_says(SENT, RECEIVED, UP, DOWN)
+def test_it_tells_when_the_session_came_up_and_how_and_when_the_one_before_ended(rig: Rig) -> None:
+    began_at = time.monotonic()
+    rig.exabgp_says(SENT, RECEIVED, UP, NOTIFIED, DOWN)
     rig.wait_until_read()
     rig.listen()
+    agent = rig.agent()
+    (kept,) = agent.hello["peers"].values()
 
-    assert rig.agent().hello["peers"] == {}
+    assert (kept["lines"], kept["up_at"], kept["flaps"]) == ([], None, 1)
+    assert kept["ended"] == [NOTIFIED, DOWN]
+    ended_at = kept["ended_at"]
+    assert began_at < ended_at < time.monotonic()
+    agent.leave()
+    rig.exabgp_says(SENT, RECEIVED, UP)
+    rig.wait_until_read()
+    (again,) = rig.agent().hello["peers"].values()
+
+    assert (again["lines"], again["ended"], again["ended_at"]) == ([SENT, RECEIVED, UP], [NOTIFIED, DOWN], ended_at)
+    assert ended_at < again["up_at"] < time.monotonic()
+
+
+def memory(*lines: str) -> dict[str, Any]:
+    kept = bridge.Memory(iter(range(100)).__next__)
+    for each in lines:
+        kept.heard(json.loads(each)["type"].encode(), each.encode())
+    return kept.peers()
+
+
+def test_a_dial_that_fails_does_not_hide_what_a_router_said_since_the_session_ended() -> None:
+    (kept,) = memory(SENT, RECEIVED, UP, DOWN, SENT, NOTIFIED, DOWN, CONNECTED, DOWN).values()
+
+    assert (kept["ended"], kept["failed"]) == ([DOWN], [NOTIFIED, DOWN])
+
+
+def test_the_last_attempt_before_the_first_session_is_kept_until_that_is_up() -> None:
+    (tried,) = memory(SENT, NOTIFIED, DOWN, CONNECTED, DOWN).values()
+    (up,) = memory(SENT, NOTIFIED, DOWN, SENT, RECEIVED, UP).values()
+
+    assert (tried["failed"], tried["flaps"]) == ([DOWN], 0)
+    assert (up["failed"], up["failed_at"], up["lines"]) == ([], None, [SENT, RECEIVED, UP])
+
+
+def test_nothing_is_kept_of_a_peer_that_was_removed() -> None:
+    removed = line("state", state="down", reason="stop, message [removed]")
+
+    assert memory(SENT, RECEIVED, UP, DOWN, SENT, RECEIVED, UP, removed) == {}
 
 
 def test_the_next_agent_learns_which_end_of_rib_was_sent_on_this_session(rig: Rig) -> None:

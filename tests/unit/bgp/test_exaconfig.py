@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from bgp.exaconfig import configuration, identity, refusal
-from bgp.model import Family, Password, Peer
+from bgp.model import Family, Held, Password, Peer
 
 TOR = Peer(
     address=ip_address("192.0.2.1"),
@@ -89,6 +89,54 @@ def test_the_text_of_two_peers() -> None:
     assert configuration([TOR, NODE], bridge=BRIDGE) == TEXT
 
 
+def lines_of(**change: object) -> set[str]:
+    """What the change adds to the text of TOR."""
+    changed = configuration([replace(TOR, **change)], bridge=BRIDGE)  # type: ignore[arg-type]
+    return {line.strip() for line in changed.splitlines()} - {line.strip() for line in TEXT.splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        ({"peer_asn": None}, {"peer-as auto;"}),
+        ({"listen_port": 1791}, {"listen 1791;"}),
+        ({"keepalive_seconds": 5}, {'description "keepalive=5";'}),
+        ({"connect_retry_seconds": 7}, {'description "connect-retry=7";'}),
+        ({"multihop": 4}, {"outgoing-ttl 4;"}),
+        ({"ttl_security_hops": 1}, {"incoming-ttl 255;"}),
+        ({"ttl_security_hops": 254}, {"incoming-ttl 2;"}),
+        ({"source_interface": "eth1"}, {"source-interface eth1;"}),
+        (
+            {"extended_next_hop": True},
+            {
+                "capability { asn4 enable; route-refresh enable; graceful-restart 120; nexthop enable; }",
+                "nexthop { ipv4 unicast ipv6; }",
+            },
+        ),
+        ({"extended_next_hop": True, "families": frozenset({Family.IPV6})}, set()),
+        ({"description": '"; }', "allowas_in": 3, "client": True}, set()),
+    ],
+)
+def test_what_each_setting_adds(change: dict[str, object], lines: set[str]) -> None:
+    assert lines_of(**change) == lines
+
+
+@pytest.mark.parametrize(
+    ("held", "line"),
+    [
+        (Held("shutdown"), "# farewell 192.0.2.1 2"),
+        (Held("shutdown", "neu"), "# farewell 192.0.2.1 2 6e6575"),
+        (Held("secretMissing", "a\nneighbor"), "# farewell 192.0.2.1 2 610a6e65696768626f72"),
+        (Held("maxPrefixesExceeded", "for us"), "# farewell 192.0.2.1 1"),
+    ],
+)
+def test_a_peer_that_is_held_is_left_out_with_what_it_is_told(held: Held, line: str) -> None:
+    text = configuration([replace(TOR, held=held)], bridge=BRIDGE)
+
+    assert "neighbor" not in text
+    assert text.splitlines()[-1] == line
+
+
 def test_the_order_of_peers_changes_nothing() -> None:
     peers = [TOR, NODE, replace(TOR, address=ip_address("10.0.0.1"))]
 
@@ -134,6 +182,7 @@ def test_peers_as_they_should_be_are_not_refused() -> None:
     assert refusal(TOR) is None
     assert refusal(NODE) is None
     assert refusal(replace(TOR, hold_seconds=0)) is None
+    assert refusal(replace(TOR, peer_asn=None, multihop=254, source_interface="eth0.100")) is None
 
 
 @pytest.mark.parametrize(
@@ -145,6 +194,16 @@ def test_peers_as_they_should_be_are_not_refused() -> None:
         ({"restart_seconds": 0}, "restart time 0"),
         ({"restart_seconds": 4096}, "restart time 4096"),
         ({"families": frozenset()}, "no address family"),
+        ({"port": 0}, "port 0"),
+        ({"listen_port": 65536}, "listen port 65536"),
+        ({"keepalive_seconds": 0}, "keepalive time 0"),
+        ({"connect_retry_seconds": 65536}, "connect retry time 65536"),
+        ({"multihop": 255}, "multihop of 255 hops"),
+        ({"ttl_security_hops": 0}, "TTL security of 0 hops"),
+        ({"ttl_security_hops": 1, "multihop": 2}, "exclude each other"),
+        ({"source_interface": "eth 0"}, "'eth 0' is no interface"),
+        ({"source_interface": "x" * 16}, "is no interface"),
+        ({"address": ip_address("fe80::1"), "local_address": ip_address("fe80::2")}, "needs a source interface"),
         ({"password": Password("")}, "password of 0 bytes"),
         ({"password": Password("ü" * 41)}, "password of 82 bytes"),
     ],

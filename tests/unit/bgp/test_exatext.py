@@ -26,7 +26,7 @@ WORDS = "neighbor 192.0.2.1 local-ip 192.0.2.9 local-as 64512 peer-as 4200000001
 
 def announced(prefix: str, hop: str, **attributes: object) -> str:
     route = Route(ip_network(prefix), ip_address(hop), Attributes(**attributes))  # type: ignore[arg-type]
-    line = command_line(Announce(PEER.address, route), exatext.session(PEER))
+    line = command_line(Announce((PEER.address,), route), [exatext.session(PEER)])
     assert line.startswith(f"{WORDS} announce ")
     return line.removeprefix(f"{WORDS} announce ")
 
@@ -58,10 +58,10 @@ def test_every_attribute_is_written_in_numbers() -> None:
 
 def test_withdrawals_and_markers_name_the_session_and_nothing_more() -> None:
     words = exatext.session(PEER)
-    withdraw = Withdraw(PEER.address, ip_network("10.1.0.0/24"))
+    withdraw = Withdraw((PEER.address,), ip_network("10.1.0.0/24"))
 
-    assert command_line(withdraw, words) == f"{WORDS} withdraw route 10.1.0.0/24"
-    assert command_line(SendEndOfRib(PEER.address, Family.IPV6), words) == f"{WORDS} announce eor ipv6 unicast"
+    assert command_line(withdraw, [words]) == f"{WORDS} withdraw route 10.1.0.0/24"
+    assert command_line(SendEndOfRib(PEER.address, Family.IPV6), [words]) == f"{WORDS} announce eor ipv6 unicast"
     assert exatext.ask_refresh(words, Family.IPV4) == f"{WORDS} announce route-refresh ipv4 unicast"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bgp.model import Attributes, Family, Route, RouteKey
-from bgp.outbox import WINDOW, Announce, Outbox, SendEndOfRib, Withdraw
+from bgp.outbox import PEERS_PER_COMMAND, WINDOW, WINDOW_KEYS, Announce, Outbox, SendEndOfRib, Withdraw
 from bgp.retry import RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS
 
 A, B, C = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3))
@@ -37,22 +37,22 @@ class ExaBgp:
 
     def carry_out(self):
         command = self.pipe.popleft()
-        if command.peer not in self.tables:
+        there = [peer for peer in command.peers if peer in self.tables]
+        if not there:
             return False
-        table = self.tables[command.peer]
         match command:
-            case Announce():
-                if RouteKey(command.peer, command.route.prefix) in self.refuses:
-                    return False
-                self.updates += table.get(command.route.prefix) != command.route
-                table[command.route.prefix] = command.route
-            case Withdraw():
-                if RouteKey(command.peer, command.prefix) in self.refuses:
-                    return False
-                self.updates += 1
-                table.pop(command.prefix, None)
             case SendEndOfRib():
                 self.end_of_rib.append(command)
+            case _ if any(RouteKey(peer, command.prefix) in self.refuses for peer in there):
+                return False  # all of it, or nothing
+            case Announce():
+                for peer in there:
+                    self.updates += self.tables[peer].get(command.prefix) != command.route
+                    self.tables[peer][command.prefix] = command.route
+            case Withdraw():
+                for peer in there:
+                    self.updates += 1
+                    self.tables[peer].pop(command.prefix, None)
         return True
 
     def told(self):
@@ -262,7 +262,7 @@ def test_a_route_for_a_peer_exabgp_does_not_have_waits_for_it():
 
     outbox.peer_added(A)
 
-    assert outbox.next_command(0.0) == Announce(A, route(P))
+    assert outbox.next_command(0.0) == Announce((A,), route(P))
 
 
 def test_a_change_of_mind_before_sending_costs_nothing(outbox):
@@ -281,7 +281,7 @@ def test_a_change_of_mind_in_flight_is_told_after_the_answer(outbox):
 
     outbox.answered(True, 0.0)
 
-    assert outbox.next_command(0.0) == Withdraw(A, P)
+    assert outbox.next_command(0.0) == Withdraw((A,), P)
 
 
 def test_a_replaced_route_is_announced_once_and_not_withdrawn(outbox):
@@ -289,7 +289,7 @@ def test_a_replaced_route_is_announced_once_and_not_withdrawn(outbox):
     drain(outbox)
     outbox.want(RouteKey(A, P), route(P, med=5))
 
-    assert drain(outbox) == [Announce(A, route(P, med=5))]
+    assert drain(outbox) == [Announce((A,), route(P, med=5))]
 
 
 def test_a_refused_first_announce_is_never_withdrawn(outbox):
@@ -308,7 +308,7 @@ def test_what_was_lost_with_the_bridge_is_withdrawn_when_no_longer_wanted(outbox
     outbox.disconnected()
     outbox.want(RouteKey(A, P), None)
 
-    assert drain(outbox) == [Withdraw(A, P)]
+    assert drain(outbox) == [Withdraw((A,), P)]
 
 
 def test_the_window_is_bounded(outbox):
@@ -324,6 +324,47 @@ def test_the_window_is_bounded(outbox):
     assert outbox.next_command(0.0) is not None
 
 
+def test_peers_that_are_to_be_told_the_same_are_told_by_one_command(outbox):
+    outbox.peer_added(B)
+    outbox.peer_added(C)
+    for peer, med in ((A, 0), (B, 7), (C, 0)):
+        outbox.want(RouteKey(peer, P), route(P, med))
+    assert drain(outbox) == [Announce((A, C), route(P)), Announce((B,), route(P, 7))]
+
+    for peer in PEERS:
+        outbox.want(RouteKey(peer, P), None)
+
+    assert drain(outbox) == [Withdraw((A, B, C), P)]
+
+
+def test_a_command_for_many_peers_has_a_bound_and_so_has_what_is_in_flight():
+    outbox = Outbox()
+    peers = [ip_address((10 << 24) + n) for n in range(4 * PEERS_PER_COMMAND)]
+    for peer in peers:
+        outbox.peer_added(peer)
+        outbox.want(RouteKey(peer, P), route(P))
+
+    sent = []
+    while (command := outbox.next_command(0.0)) is not None:
+        sent.append(len(command.peers))
+
+    assert sent == [PEERS_PER_COMMAND] * (WINDOW_KEYS // PEERS_PER_COMMAND)
+    outbox.answered(True, 0.0)
+    assert outbox.next_command(0.0) is not None
+
+
+def test_one_peer_of_a_command_may_go_and_the_answer_counts_for_the_others(outbox):
+    outbox.peer_added(B)
+    for peer in (A, B):
+        outbox.want(RouteKey(peer, P), route(P))
+    outbox.next_command(0.0)
+    outbox.peer_removed(B)
+    outbox.answered(True, 0.0)
+
+    assert outbox.is_told(RouteKey(A, P))
+    assert outbox.told_count(B, Family.IPV4) == 0
+
+
 def test_a_refused_route_waits_longer_each_time_and_does_not_stop_the_others(outbox):
     outbox.want(RouteKey(A, P), route(P))
     outbox.want(RouteKey(A, Q), route(Q))
@@ -336,7 +377,7 @@ def test_a_refused_route_waits_longer_each_time_and_does_not_stop_the_others(out
         waits.append(outbox.next_retry_at - now)
         assert outbox.next_command(outbox.next_retry_at - 0.01) is None
         now = outbox.next_retry_at
-        assert outbox.next_command(now) == Announce(A, route(P))
+        assert outbox.next_command(now) == Announce((A,), route(P))
         outbox.answered(False, now)
 
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
@@ -351,7 +392,7 @@ def test_something_else_wanted_is_tried_at_once_after_a_refusal(outbox):
     outbox.answered(False, 0.0)
     outbox.want(RouteKey(A, P), route(P, med=7))
 
-    assert outbox.next_command(0.0) == Announce(A, route(P, med=7))
+    assert outbox.next_command(0.0) == Announce((A,), route(P, med=7))
     assert not outbox.failing
 
 
@@ -363,7 +404,7 @@ def test_end_of_rib_waits_for_the_answers_of_its_own_peer_only(outbox):
 
     first = [outbox.next_command(0.0) for _ in range(3)]
 
-    assert first == [SendEndOfRib(B, Family.IPV4), SendEndOfRib(B, Family.IPV6), Announce(A, route(P))]
+    assert first == [SendEndOfRib(B, Family.IPV4), SendEndOfRib(B, Family.IPV6), Announce((A,), route(P))]
     assert outbox.next_command(0.0) is None
     for _ in first:
         outbox.answered(True, 0.0)
@@ -420,7 +461,7 @@ def test_the_audit_counts_and_mends_what_differs_and_leaves_other_peers_alone(ou
     differed = outbox.read_back({RouteKey(A, Q): route(Q, med=9), RouteKey(A, strange): route(strange)}, [A])
 
     assert differed == 3
-    assert set(drain(outbox)) == {Announce(A, route(P)), Announce(A, route(Q)), Withdraw(A, strange)}
+    assert set(drain(outbox)) == {Announce((A,), route(P)), Announce((A,), route(Q)), Withdraw((A,), strange)}
 
 
 def test_an_answer_in_flight_to_a_peer_made_anew_is_not_believed(outbox):
@@ -431,7 +472,7 @@ def test_an_answer_in_flight_to_a_peer_made_anew_is_not_believed(outbox):
     outbox.peer_added(A)
     outbox.answered(True, 0.0)
 
-    assert outbox.next_command(0.0) == Announce(A, route(P))
+    assert outbox.next_command(0.0) == Announce((A,), route(P))
 
 
 def test_an_answer_in_flight_to_a_peer_that_lost_its_table_is_not_believed(outbox):
@@ -441,7 +482,7 @@ def test_an_answer_in_flight_to_a_peer_that_lost_its_table_is_not_believed(outbo
     assert outbox.may_hold(P)
     outbox.answered(True, 0.0)
 
-    assert outbox.next_command(0.0) == Announce(A, route(P))
+    assert outbox.next_command(0.0) == Announce((A,), route(P))
 
 
 def test_an_answer_for_a_peer_that_is_gone_does_not_bring_its_routes_back(outbox):

@@ -12,6 +12,7 @@ from bgp.model import (
     Direction,
     EndOfRib,
     Family,
+    Held,
     PathsHeard,
     SessionDown,
     SessionError,
@@ -246,3 +247,109 @@ def test_up_is_known_exactly_while_the_state_says_established(events: list[Heard
                 up = False
         state = sessions.states[PEER]
         assert (state.state is SessionState.ESTABLISHED) == (state.up is not None) == up
+
+
+def test_attempts_that_fail_in_two_ways_by_turns_are_told_once_for_each_until_a_session_comes_up() -> None:
+    sessions = after()
+    attempts: list[list[Heard]] = [
+        [WentDown(PEER, "closing connection")],
+        [Notified(PEER, Direction.RECEIVED, 2, 2, ""), WentDown(PEER, "x")],
+    ]
+    told = [meant for attempt in attempts * 3 for event in attempt for meant in sessions.heard(event, 1.0)]
+
+    assert [(down.reason, down.was_up) for down in told if isinstance(down, SessionDown)] == [
+        (TRANSPORT_CLOSED, False),
+        ("received 2/2 Bad Peer AS", False),
+    ]
+    for event in (SENT, RECEIVED, UP):
+        sessions.heard(event, 2.0)
+    (lost,) = sessions.heard(WentDown(PEER, "closing connection"), 3.0)
+    assert isinstance(lost, SessionDown)
+    assert lost.was_up
+    (anew,) = [meant for event in attempts[1] for meant in sessions.heard(event, 4.0)]
+    assert isinstance(anew, SessionDown)
+    assert not anew.was_up
+
+
+def test_a_peer_that_is_held_is_idle_with_the_reason_and_forgets_it_when_released() -> None:
+    sessions = Sessions()
+    sessions.hold({PEER: Held("shutdown", "back at noon")}, 5.0)
+    sessions.configure([])
+
+    assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, "shutdown: back at noon", 5.0)
+    sessions.hold({PEER: Held("shutdown", "back at noon")}, 6.0)
+    assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, "shutdown: back at noon", 5.0)
+    sessions.hold({PEER: Held("secretMissing")}, 7.0)
+    assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, "secretMissing", 7.0)
+    sessions.hold({}, 8.0)
+    assert sessions.states[PEER].last_error is None
+
+
+def test_a_session_whose_peer_becomes_held_is_shown_until_exabgp_has_it_no_more_and_is_no_flap() -> None:
+    sessions = after(SENT, RECEIVED, UP)
+    sessions.hold({PEER: Held("shutdown")}, 5.0)
+    assert sessions.states[PEER].state is SessionState.ESTABLISHED
+
+    sessions.configure([])
+    last_words = [event for said in (WentDown(PEER, "x"), SENT) for event in sessions.heard(said, 6.0)]
+
+    state = sessions.states[PEER]
+    assert last_words == []
+    assert (state.state, state.up, state.flaps, state.since) == (SessionState.IDLE, None, 0, 5.0)
+    assert state.last_error == SessionError(Direction.LOCAL, 0, 0, "shutdown", 5.0)
+
+
+def test_while_exabgp_is_silent_nothing_is_known_and_afterwards_sessions_are_what_they_were() -> None:
+    sessions = after(SENT, RECEIVED, UP)
+    before = sessions.states[PEER]
+    sessions.silent("no answer", 9.0)
+
+    state = sessions.states[PEER]
+    assert (state.state, state.up, state.flaps, state.since) == (SessionState.IDLE, None, 0, 9.0)
+    assert state.last_error == SessionError(Direction.LOCAL, 0, 0, "no answer", 9.0)
+    sessions.speaks_again()
+    assert sessions.states[PEER] == before
+    assert [type(event) for event in sessions.heard(WentDown(PEER, "x"), 10.0)] == [SessionDown]
+
+
+def test_an_exabgp_that_dies_in_its_silence_has_lost_its_sessions() -> None:
+    sessions = after(SENT, RECEIVED, UP)
+    sessions.silent("no answer", 9.0)
+    sessions.lost("killed", 10.0)
+    sessions.speaks_again()
+
+    state = sessions.states[PEER]
+    assert (state.state, state.flaps) == (SessionState.IDLE, 1)
+    assert state.last_error == SessionError(Direction.LOCAL, 0, 0, "killed", 10.0)
+
+
+def test_what_the_bridge_remembers_makes_the_state_that_an_agent_without_a_restart_has() -> None:
+    shut = Notified(PEER, Direction.RECEIVED, 6, 2, "maintenance")
+    refused = Notified(PEER, Direction.RECEIVED, 6, 5, "")
+    past: list[tuple[float, list[Heard]]] = [(3.0, [shut, WentDown(PEER, "x")]), (5.0, [refused, WentDown(PEER, "x")])]
+    lived, told = Sessions(), Sessions()
+    for sessions in (lived, told):
+        sessions.configure([PEER])
+    for event in (SENT, RECEIVED, UP):
+        lived.heard(event, 1.0)
+    for at, events in past:
+        for event in events:
+            lived.heard(event, at)
+    told.remember(PEER, 1, past)
+    assert told.states[PEER] == lived.states[PEER]
+
+    for sessions in (lived, told):
+        for event in (SENT, RECEIVED, CameUp(PEER, "2.0")):
+            sessions.heard(event, 7.0)
+    assert told.states[PEER] == lived.states[PEER]
+    assert told.states[PEER].flaps == 1
+
+
+def test_a_peer_of_before_that_is_held_now_says_so() -> None:
+    sessions = Sessions()
+    sessions.hold({PEER: Held("shutdown")}, 5.0)
+    sessions.remember(PEER, 2, [(3.0, [WentDown(PEER, "closing connection")])])
+
+    state = sessions.states[PEER]
+    assert (state.flaps, state.since) == (2, 3.0)
+    assert state.last_error == SessionError(Direction.LOCAL, 0, 0, "shutdown", 5.0)

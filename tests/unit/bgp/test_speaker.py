@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from bgp.chores import ENDED_UNHEARD
 from bgp.link import LINE_MAX, CommandRefusedError, Link, LinkLostError
 from bgp.model import (
     Attributes,
     BgpEvent,
     Family,
+    Held,
     PathsHeard,
     Peer,
     PeerRemoved,
     Route,
     RouteKey,
+    SessionDown,
     SessionUp,
     SpeakerLost,
     SpeakerPlan,
@@ -296,7 +299,7 @@ async def test_a_table_that_is_refused_stops_nothing_and_is_asked_for_again(rig:
     assert not rig.speaker.failed.done()
 
 
-async def test_what_a_peer_said_is_void_when_it_is_removed_or_another_one_takes_its_place(rig: Rig) -> None:
+async def test_what_a_peer_said_is_void_when_it_is_removed_and_not_yet_when_another_takes_its_place(rig: Rig) -> None:
     await rig.exabgp.connect()
     await rig.tell()
     await rig.in_sync()
@@ -306,13 +309,102 @@ async def test_what_a_peer_said_is_void_when_it_is_removed_or_another_one_takes_
     rig.peers = {TOR.address: replace(TOR, hold_seconds=30)}
     await rig.tell()
     await rig.in_sync()
-    assert PeerRemoved(TOR.address) not in rig.events
+    assert not [event for event in rig.events if isinstance(event, PeerRemoved)]
     rig.peers = {TOR.address: replace(TOR, peer_asn=65002)}
     await rig.tell()
     await rig.in_sync()
-    assert rig.events.count(PeerRemoved(TOR.address)) == 1
     rig.peers = {}
     await rig.tell()
     await rig.in_sync()
 
-    assert rig.events.count(PeerRemoved(TOR.address)) == 2
+    removed = [event for event in rig.events if isinstance(event, PeerRemoved)]
+    assert removed == [PeerRemoved(TOR.address, replaced=True), PeerRemoved(TOR.address)]
+
+
+async def test_a_session_that_ended_while_there_was_no_bridge_is_down_with_the_next_one(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.comes_up(str(TOR.address))
+    await eventually(lambda: len(rig.exabgp.markers) == 2)
+    await rig.exabgp.disconnect()
+    rig.exabgp.new_bridge()
+    rig.exabgp.up.clear()
+    await rig.exabgp.connect()
+    await eventually(lambda: rig.speaker.states[TOR.address].up is None)
+
+    assert rig.events[-1] == SessionDown(TOR.address, ENDED_UNHEARD, without_notification=True)
+    assert rig.speaker.states[TOR.address].flaps == 1
+
+
+async def test_a_session_that_is_still_up_with_the_next_bridge_is_asked_to_repeat_itself_and_no_more(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.comes_up(str(TOR.address))
+    await eventually(lambda: len(rig.exabgp.markers) == 2)
+    await rig.exabgp.disconnect()
+    rig.exabgp.new_bridge()
+    await rig.exabgp.connect()
+    await eventually(lambda: len(rig.exabgp.refreshed) == 2)
+
+    assert "show neighbor summary" in rig.exabgp.heard
+    assert [type(event) for event in rig.events] == [SessionUp, SessionUp]
+    assert not rig.exabgp.faults
+
+
+async def test_a_peer_that_is_held_is_told_to_forget_what_it_was_told_and_is_told_again_when_released(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell(*map(a_route, range(3)))
+    await rig.in_sync()
+    rig.exabgp.heard.clear()
+    rig.peers = {TOR.address: replace(TOR, held=Held("shutdown"))}
+    await rig.speaker.apply(
+        SpeakerPlan(rig.peers, rig.routes), peers_changed=True, dirty=(), hold_back=lambda _key: False
+    )
+    await rig.in_sync()
+
+    verbs = [line.split(" withdraw ")[-1].split()[0] for line in rig.exabgp.heard]
+    assert verbs.index("reload") > max(number for number, verb in enumerate(verbs) if verb == "route")
+    assert verbs.count("route") == 3
+    assert rig.exabgp.table == {}
+    rig.peers = {TOR.address: TOR}
+    await rig.speaker.apply(
+        SpeakerPlan(rig.peers, rig.routes), peers_changed=True, dirty=(), hold_back=lambda _key: False
+    )
+    await rig.in_sync()
+    assert rig.told() == rig.wanted()
+
+
+NOTIFIED = (
+    '{ "type": "notification", "time": 2, "neighbor": { "address": { "local": "192.0.2.9", "peer": "192.0.2.1" }, '
+    '"direction": "receive", "notification": { "code": 6, "subcode": 4, "data": "", "message": "" } } }'
+)
+DOWN = (
+    '{ "type": "state", "time": 2, "neighbor": { "address": { "local": "192.0.2.9", "peer": "192.0.2.1" }, '
+    '"state": "down", "reason": "x" } }'
+)
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["and-came-up-again", "and-is-down"])
+async def test_a_session_that_ended_while_the_agent_was_cut_off_is_told_with_its_reason(rig: Rig, again: bool) -> None:
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.comes_up(str(TOR.address))
+    await eventually(lambda: len(rig.exabgp.markers) == 2)
+    await rig.exabgp.disconnect()
+    ended_at = time.monotonic()
+    rig.exabgp.past["192.0.2.1"] = {"flaps": 1, "ended": [NOTIFIED, DOWN], "ended_at": ended_at}
+    first = rig.exabgp.up.pop("192.0.2.1")
+    if again:
+        rig.exabgp.up["192.0.2.1"] = [*first[:2], first[2].replace('"time": "', '"time": "9')]
+        rig.exabgp.past["192.0.2.1"]["up_at"] = ended_at + 1.0
+    await rig.exabgp.connect()
+    await rig.in_sync()
+
+    state = rig.speaker.states[TOR.address]
+    down = SessionDown(TOR.address, "received 6/4 Administrative Reset")
+    assert [type(event) for event in rig.events] == [SessionUp, SessionDown, SessionUp][: 3 if again else 2]
+    assert rig.events[1] == down
+    assert (state.flaps, state.since) == (1, ended_at + again)

@@ -255,8 +255,28 @@ def test_every_flag_of_run_is_an_environment_variable_too():
     ):
         assert f"--{flag} " in text
         assert f"BGPILOT_{flag.upper().replace('-', '_')}" in text
-    done = bgpilot("run", BGPILOT_NODE_NAME="a", BGPILOT_ROUTE_PROTOCOL="12")
-    assert (done.returncode, done.stderr[:37]) == (2, "bgpilot: --route-protocol 12 is the n")
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value", "says"),
+    [
+        ("run", "route-protocol", "12", "12 is the number of `bird`"),
+        ("run", "metrics-address", "nowhere", "'nowhere' is not HOST:PORT"),
+        ("run", "node-name", "_", "'_' is not a node's name"),
+        ("run", "speaker", "frr", "'frr' is not one of child, external"),
+        ("run", "run-dir", "here", "'here' is not an absolute path"),
+        ("speaker", "run-dir", "here", "'here' is not an absolute path"),
+    ],
+)
+def test_a_wrong_value_is_looked_for_where_it_stands(command, name, value, says):
+    flag, variable = f"--{name}", f"BGPILOT_{name.upper().replace('-', '_')}"
+
+    by_flag = bgpilot(command, flag, value, **{variable: "/fine"})
+    by_variable = bgpilot(command, **{variable: value})
+
+    assert (by_flag.returncode, by_variable.returncode) == (2, 2)
+    assert by_flag.stderr.startswith(f"bgpilot: {flag} {says}")
+    assert by_variable.stderr.startswith(f"bgpilot: {variable} {says}")
 
 
 def test_a_unique_beginning_of_a_command_is_enough():

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import trustme
 
-from agent.cluster import api as api_module
 from agent.cluster.api import ApiServer
 from agent.cluster.kube import ClusterConfigError, ServiceAccount, _watched_socket
 from agent.cluster.reflector import TransportError
@@ -80,14 +79,11 @@ async def test_a_token_file_that_was_rotated_is_read_again_on_401(tmp_path: Path
     assert server.tokens() == ["Bearer old", "Bearer new"]
 
 
-async def test_a_token_file_that_was_rotated_is_read_again_by_age(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(api_module, "RECHECK_SECONDS", 0.0)
+async def test_a_token_file_that_was_rotated_is_read_again_by_age(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("old")
     async with BadServer(needs("old", "new")) as server:
-        api = await ApiServer.open(kubeconfig(tmp_path, server.url, tokenFile=str(token)))
+        api = await ApiServer.open(kubeconfig(tmp_path, server.url, tokenFile=str(token)), recheck_seconds=0.0)
         await status(api)
         token.write_text("new")
         await status(api)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.cluster.parse import UNNAMED, Parsed, read_object
+from agent.cluster.parse import ANNOTATION_MAX, UNNAMED, Parsed, read_object
 from agent.model import (
     EndpointSlice,
     Key,
@@ -69,6 +69,32 @@ def test_a_node_is_reduced_to_what_routing_needs() -> None:
             labels=(("a", "b"), ("rack", "r2")),
         ),
     )
+
+
+def test_annotations_of_a_node_are_kept_when_they_are_short() -> None:
+    annotations = {"b": "x" * ANNOTATION_MAX, "a": "", "long": "x" * (ANNOTATION_MAX + 1)}
+
+    assert read(Kind.NODE, {"metadata": {"annotations": annotations}}).outcome == Node(
+        name="x", annotations=(("a", ""), ("b", "x" * ANNOTATION_MAX))
+    )
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready"),
+    [
+        (None, True),
+        ([{"type": "Ready", "status": "True"}, {"type": "MemoryPressure", "status": "Unknown"}], True),
+        ([{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "False"}], False),
+        ([{"type": "Ready", "status": "Unknown"}], False),
+    ],
+)
+def test_a_node_is_ready_unless_its_condition_says_otherwise(conditions: Any, ready: bool) -> None:
+    assert read(Kind.NODE, {"status": {"conditions": conditions}}).outcome == Node(name="x", ready=ready)
+
+
+@pytest.mark.parametrize("cordoned", [True, False, None])
+def test_a_cordoned_node_is_known(cordoned: bool | None) -> None:
+    assert read(Kind.NODE, {"spec": {"unschedulable": cordoned}}).outcome == Node(name="x", cordoned=bool(cordoned))
 
 
 def test_a_node_before_podcidrs_existed_has_its_one_pod_cidr() -> None:
@@ -135,21 +161,22 @@ def test_a_service_has_its_addresses_by_class() -> None:
         load_balancer_ips=(IPv4Address("198.51.100.1"), IPv4Address("198.51.100.2")),
         external_policy=TrafficPolicy.LOCAL,
         labels=(("app", "web"),),
+        left_out=(("198.51.100.3", "ipModeProxy"), ("lb.example", "hostnameOnly")),
     )
 
 
 @pytest.mark.parametrize(
-    "spec",
+    ("spec", "why"),
     [
-        {"clusterIP": "None", "clusterIPs": ["None"]},
-        {"clusterIP": "None"},
-        {"type": "ExternalName", "externalName": "example.org"},
+        ({"clusterIP": "None", "clusterIPs": ["None"]}, "headlessService"),
+        ({"clusterIP": "None"}, "headlessService"),
+        ({"type": "ExternalName", "externalName": "example.org"}, "externalName"),
     ],
 )
-def test_headless_and_external_name_services_have_no_address(spec: dict[str, Any]) -> None:
+def test_headless_and_external_name_services_have_no_address_and_say_why(spec: dict[str, Any], why: str) -> None:
     parsed = read(Kind.SERVICE, {"spec": {**spec, "externalIPs": ["203.0.113.5"]}}, "default")
 
-    assert parsed.outcome == Service(namespace="default", name="x")
+    assert parsed.outcome == Service(namespace="default", name="x", left_out=(("ClusterIP", why),))
 
 
 def test_a_traffic_policy_that_is_not_known_is_a_problem() -> None:

@@ -11,9 +11,12 @@ from agent.intent import (
     Advertisement,
     AdvertisementType,
     AllowedPrefix,
+    ControlPlane,
     ExternalPeer,
     Instance,
     Mesh,
+    MeshMode,
+    NodeValue,
     PodRoutes,
     SecretRef,
     Selector,
@@ -36,20 +39,82 @@ def test_an_empty_instance_is_the_defaults(spec: Any) -> None:
 
 def test_an_instance_in_full() -> None:
     spec = {
+        "nodeSelector": {"matchLabels": {"rack": "r2"}},
+        "priority": -5,
         "asn": 4200000001,
+        "asnFrom": {"label": "example.com/asn"},
+        "routerIDFrom": {"annotation": "example.com/id"},
+        "listenPort": 1790,
+        "listenAddresses": ["10.0.0.0/8", "fd00::/8"],
         "podRoutes": "Off",
-        "mesh": {"holdSeconds": 9},
+        "mesh": {
+            "mode": "RouteReflector",
+            "holdSeconds": 9,
+            "passwordSecretRef": {"name": "mesh", "key": "md5"},
+            "reflectors": {
+                "nodeSelector": {"matchLabels": {"reflector": ""}},
+                "clusterID": "0.0.0.7",
+                "threshold": 7,
+                "controlPlane": "Prefer",
+            },
+        },
         "allowedExternalIPs": ["203.0.113.0/24", "2001:db8:1::/48"],
         "serviceCIDRs": ["10.96.0.0/12"],
     }
 
     assert read(Kind.INSTANCE, spec) == Instance(
         name="x",
+        node_selector=Selector(labels=(("rack", "r2"),)),
+        priority=-5,
         asn=4200000001,
+        asn_from=NodeValue(annotation=False, key="example.com/asn"),
+        router_id_from=NodeValue(annotation=True, key="example.com/id"),
+        listen_port=1790,
+        listen_addresses=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
         pod_routes=PodRoutes.OFF,
-        mesh=Mesh(hold_seconds=9),
+        mesh=Mesh(
+            mode=MeshMode.ROUTE_REFLECTOR,
+            hold_seconds=9,
+            password_ref=SecretRef("mesh", "md5"),
+            reflector_selector=Selector(labels=(("reflector", ""),)),
+            cluster_id=IPv4Address("0.0.0.7"),
+            threshold=7,
+            control_plane=ControlPlane.PREFER,
+        ),
         allowed_external_ips=(ip_network("203.0.113.0/24"), ip_network("2001:db8:1::/48")),
         service_cidrs=(ip_network("10.96.0.0/12"),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "asn"),
+    [
+        (64512, 64512),
+        (4294967295, 4294967295),
+        ("64512", 64512),
+        ("0.64512", 64512),
+        ("1.0", 65536),
+        ("64086.59905", 4200000001),
+        ("65535.65535", 4294967295),
+    ],
+)
+def test_an_as_number_is_read_as_asplain_and_as_asdot(written: Any, asn: int) -> None:
+    assert read(Kind.INSTANCE, {"asn": written}) == Instance(name="x", asn=asn)
+
+
+def test_with_asn_from_an_as_that_is_not_written_is_not_there() -> None:
+    where = NodeValue(annotation=True, key="asn")
+
+    assert read(Kind.INSTANCE, {"asnFrom": {"annotation": "asn"}}) == Instance(name="x", asn=None, asn_from=where)
+
+
+@pytest.mark.parametrize("mode", ["FullMesh", "Auto", "None"])
+def test_other_modes_keep_the_reflectors_that_were_chosen_for_one(mode: str) -> None:
+    mesh = {"mode": mode, "reflectors": {"nodeSelector": {"matchLabels": {"reflector": ""}}}}
+    selector = Selector(labels=(("reflector", ""),))
+
+    assert read(Kind.INSTANCE, {"mesh": mesh}) == Instance(
+        name="x", mesh=Mesh(mode=MeshMode(mode), reflector_selector=selector)
     )
 
 
@@ -118,15 +183,80 @@ def test_advertisements_of_both_types() -> None:
 @pytest.mark.parametrize(
     ("kind", "spec", "message", "fix"),
     [
-        (Kind.INSTANCE, [], "spec = [] is not an object", "such as `asn`"),
+        (Kind.INSTANCE, [], "spec = [] is not an object", "such as `asnFrom`"),
         (Kind.INSTANCE, {"asn": 0}, "spec.asn = 0 is not a number in range", "from 1 to 4294967295"),
         (Kind.INSTANCE, {"asn": 2**32}, "spec.asn = 4294967296 is not a number in range", "from 1 to 4294967295"),
-        (Kind.INSTANCE, {"asn": "64512"}, "spec.asn = '64512' is not a number in range", "without quotes"),
+        (Kind.INSTANCE, {"asn": 1.5}, "spec.asn = 1.5 is no AS number", "put quotes around an AS number in asdot"),
+        (Kind.INSTANCE, {"asn": "AS1"}, "spec.asn = 'AS1' is no AS number", "in quotes, such as"),
+        (Kind.INSTANCE, {"asn": ""}, "spec.asn = '' is not a text", "not empty"),
+        (Kind.INSTANCE, {"asn": "1.2.3"}, "spec.asn = '1.2.3' is no AS number", "in quotes, such as"),
+        (Kind.INSTANCE, {"asn": "0.0"}, "spec.asn = '0.0' is not between 1 and 4294967295", "real AS number"),
+        (Kind.INSTANCE, {"asn": "4294967296"}, "is not between 1 and 4294967295", "1 to 4294967295"),
+        (Kind.INSTANCE, {"asn": "1.65536"}, "spec.asn = '1.65536' has a half greater than 65535", "asdot in quotes"),
+        (Kind.INSTANCE, {"asn": "0.23456"}, "spec.asn = '0.23456' is AS_TRANS", "real AS number"),
+        (Kind.INSTANCE, {"asnFrom": {}}, "spec.asnFrom = {} names neither a label nor", "exactly one of"),
+        (
+            Kind.INSTANCE,
+            {"asnFrom": {"label": "a", "annotation": "b"}},
+            "names both a label and an annotation",
+            "exactly one of",
+        ),
+        (Kind.INSTANCE, {"asnFrom": {"label": "a b"}}, "spec.asnFrom.label = 'a b' is no key", "example.com/rack"),
+        (Kind.INSTANCE, {"asnFrom": {"label": "a" * 64}}, "is no key of a label or annotation", "as on the Node"),
+        (Kind.INSTANCE, {"routerIDFrom": {"annotation": "/a"}}, "routerIDFrom.annotation = '/a' is no key", "as on"),
+        (Kind.INSTANCE, {"routerID": "0.0.0.1"}, "spec.routerID = '0.0.0.1' is no id", "from 1.0.0.0 to 223"),
+        (Kind.INSTANCE, {"routerID": "224.0.0.1"}, "spec.routerID = '224.0.0.1' is no id", "from 1.0.0.0 to 223"),
+        (Kind.INSTANCE, {"routerID": "fd00::1"}, "spec.routerID = 'fd00::1' is no id", "from 1.0.0.0 to 223"),
+        (
+            Kind.INSTANCE,
+            {"routerID": "1.1.1.1", "routerIDFrom": {"label": "id"}},
+            "does not go with routerID",
+            "remove one",
+        ),
+        (Kind.INSTANCE, {"listenPort": 0}, "spec.listenPort = 0 is not a number in range", "from 1 to 65535"),
+        (
+            Kind.INSTANCE,
+            {"listenAddresses": ["10.0.0.1/8"]},
+            "Addresses[0] = '10.0.0.1/8' has bits",
+            "10.0.0.0/8",
+        ),
+        (Kind.INSTANCE, {"priority": 1001}, "spec.priority = 1001 is not a number in range", "from -1000 to 1000"),
+        (Kind.INSTANCE, {"mesh": {"mode": "Full"}}, "spec.mesh.mode = 'Full' is not known", "FullMesh, RouteReflector"),
+        (
+            Kind.INSTANCE,
+            {"mesh": {"mode": "RouteReflector"}},
+            "spec.mesh.reflectors.nodeSelector is missing",
+            "set mesh.mode to Auto",
+        ),
+        (
+            Kind.INSTANCE,
+            {"mesh": {"mode": "RouteReflector", "reflectors": {"nodeSelector": {}}}},
+            "spec.mesh.reflectors.nodeSelector = {} selects every node",
+            "set mesh.mode to Auto",
+        ),
+        (
+            Kind.INSTANCE,
+            {"mesh": {"reflectors": {"threshold": 0}}},
+            "spec.mesh.reflectors.threshold = 0 is not",
+            "from 1 to 1000",
+        ),
+        (
+            Kind.INSTANCE,
+            {"mesh": {"reflectors": {"clusterID": "0.0.0.0"}}},
+            "spec.mesh.reflectors.clusterID = '0.0.0.0' is no id",
+            "such as",
+        ),
+        (
+            Kind.INSTANCE,
+            {"mesh": {"reflectors": {"controlPlane": "Never"}}},
+            "spec.mesh.reflectors.controlPlane = 'Never' is not known",
+            "Avoid, Allow, Prefer",
+        ),
         (Kind.INSTANCE, {"asn": True}, "spec.asn = True is not a number in range", "from 1 to"),
         (Kind.INSTANCE, {"asn": 23456}, "spec.asn = 23456 is AS_TRANS", "real AS number"),
         (Kind.INSTANCE, {"podRoutes": "Maybe"}, "spec.podRoutes = 'Maybe' is not known", "BGP, Off"),
         (Kind.INSTANCE, {"mesh": {"holdSeconds": 2}}, "spec.mesh.holdSeconds = 2 is shorter than BGP", "3 or more"),
-        (Kind.INSTANCE, {"mesh": 9}, "spec.mesh = 9 is not an object", "such as `holdSeconds`"),
+        (Kind.INSTANCE, {"mesh": 9}, "spec.mesh = 9 is not an object", "such as `reflectors`"),
         (Kind.INSTANCE, {"serviceCIDRs": "10.96.0.0/12"}, "spec.serviceCIDRs = '10.96.0.0/12' is not a list", "a list"),
         (
             Kind.INSTANCE,
@@ -137,7 +267,7 @@ def test_advertisements_of_both_types() -> None:
         (Kind.INSTANCE, {"serviceCIDRs": ["10.97.0.1"]}, "serviceCIDRs[0] = '10.97.0.1' is not a prefix", "length"),
         (Kind.INSTANCE, {"serviceCIDRs": ["10.0.0.0/255.0.0.0"]}, "is not a prefix", "length"),
         (Kind.INSTANCE, {"serviceCIDRs": ["10.0.0/8"]}, "is not a prefix", "such as"),
-        (Kind.PEER, {"asn": 1}, "spec.address is missing", "not empty"),
+        (Kind.PEER, {"asn": 1}, "spec.address is missing", "one of address, addressFrom and defaultGateway"),
         (
             Kind.PEER,
             {**PEER, "address": "192.0.2.1/32"},
@@ -229,6 +359,15 @@ def test_a_password_in_the_wrong_place_is_not_repeated(ref: Any) -> None:
 
     assert isinstance(problem, Problem)
     assert "spec.passwordSecretRef" in problem.message
+    assert "hunter2" not in repr(problem)
+
+
+@pytest.mark.parametrize("ref", ["hunter2", {"name": "mesh", "key": ["hunter2"]}])
+def test_a_mesh_password_in_the_wrong_place_is_not_repeated(ref: Any) -> None:
+    problem = read(Kind.INSTANCE, {"mesh": {"passwordSecretRef": ref}})
+
+    assert isinstance(problem, Problem)
+    assert "spec.mesh.passwordSecretRef" in problem.message
     assert "hunter2" not in repr(problem)
 
 

@@ -5,7 +5,7 @@ What the tests of the planner draw from. It knows nothing of plans.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -17,8 +17,13 @@ from agent.intent import (
     AdvertisementType,
     AllowedPrefix,
     ExternalPeer,
+    GatewayFamily,
     Instance,
     Mesh,
+    MeshMode,
+    NodeValue,
+    PeerAs,
+    PeerReach,
     PodRoutes,
     SecretRef,
     Selector,
@@ -27,6 +32,7 @@ from agent.intent import (
 from agent.model import (
     Applied,
     EndpointSlice,
+    Gateway,
     Gone,
     Interface,
     Key,
@@ -38,16 +44,21 @@ from agent.model import (
     ServiceCidr,
     TrafficPolicy,
 )
+from agent.plan.model import NodePlan
 from agent.plan.picture import Dirty, Picture
+from agent.plan.sessions import SessionClaim
+from agent.plan.topology import Area
 from bgp.model import (
     Attributes,
     BgpEvent,
+    Community,
     EndOfRib,
     Family,
     Password,
     Path,
     PathsHeard,
     PeerRemoved,
+    PrefixLimit,
     SessionDown,
     SessionUp,
     SpeakerLost,
@@ -89,8 +100,38 @@ _HEARD = tuple(
 )
 _NEXT_HOPS = (*_PEER_ADDRESSES, ip_address("172.31.0.1"))
 _LABELS = ((), (("rack", "a"),), (("rack", "b"),))
+_SELF_VALUES = ((), (("asn", "0.64512"),), (("asn", "65000"), ("id", "9.9.9.9")), (("asn", "none"), ("id", "none")))
+"""What instances may ask nodes for."""
 _SELECTORS = (Selector(), Selector(labels=(("rack", "a"),)))
 _AGES = (0.0, 1.0, 2.0)
+_ROUTERS: tuple[dict[str, object], ...] = (
+    *({"address": address} for address in _PEER_ADDRESSES),
+    {"address_from": NodeValue(annotation=False, key="tor")},
+    {"address_from": NodeValue(annotation=True, key="tor")},
+    *({"default_gateway": family} for family in GatewayFamily),
+)
+_GATEWAYS = tuple(
+    Gateway(family, ip_address(address), 2)
+    for family, address in (
+        (Family.IPV4, "10.0.0.254"),
+        (Family.IPV4, "10.0.0.253"),
+        (Family.IPV4, "10.0.0.3"),
+        (Family.IPV4, "fe80::1"),
+        (Family.IPV6, "fd00::fe"),
+        (Family.IPV6, "fe80::1"),
+    )
+)
+_TOR_VALUES = ((), (("tor", "10.0.0.253"),), (("tor", "10.0.0.3"),), (("tor", "nonsense"),))
+_ATTRIBUTES = (
+    Attributes(),
+    Attributes(local_pref=200),
+    Attributes(as_path=(65001,)),
+    Attributes(as_path=(65001, 64512)),
+    Attributes(originator_id=ip_address("3.3.3.3"), cluster_list=(ip_address("4.4.4.4"),)),
+    Attributes(cluster_list=(ip_address("1.1.1.1"),)),
+    Attributes(communities=frozenset({Community(0xFFFF, 0xFF02)})),
+)
+_AREAS = tuple(Area(64512, name) for name in ("", "i0", "i1"))
 
 
 def _some(pool: tuple[object, ...], most: int = 3) -> st.SearchStrategy[tuple]:
@@ -102,14 +143,21 @@ def _home(name: str) -> tuple:
     return tuple(address for address in _NODE_ADDRESSES if int(address) % 16 == int(name[1]) + 1)
 
 
-_nodes = st.sampled_from(NODES).flatmap(
+def _joined(parts: tuple) -> tuple:
+    return tuple(sorted(entry for part in parts for entry in part))
+
+
+nodes = st.sampled_from(NODES).flatmap(
     lambda name: st.builds(
         Node,
         name=st.just(name),
         created=st.sampled_from(_AGES),
         addresses=st.one_of(st.just(_home(name)), st.just(_home(name)), _some(_NODE_ADDRESSES)),
         pod_cidrs=_some(_CIDRS, 2),
-        labels=st.sampled_from(_LABELS),
+        labels=st.builds(lambda *parts: parts[0] + parts[1], st.sampled_from(_LABELS), st.sampled_from(_TOR_VALUES)),
+        annotations=st.tuples(st.sampled_from(_TOR_VALUES), st.sampled_from(_SELF_VALUES)).map(_joined),
+        ready=st.sampled_from((True, True, False)),
+        cordoned=st.sampled_from((False, False, True)),
     )
 )
 _services = st.builds(
@@ -132,22 +180,49 @@ _slices = st.builds(
     ready=st.frozensets(st.sampled_from((*NODES, "")), max_size=2),
     serving=st.frozensets(st.sampled_from((*NODES, "")), max_size=2),
 )
-_instances = st.builds(
+instances = st.builds(
     Instance,
     name=st.sampled_from(("i0", "i1")),
     created=st.sampled_from(_AGES),
-    asn=st.sampled_from((64512, 65000)),
+    node_selector=st.sampled_from((_SELECTORS[0], *_SELECTORS)),
+    priority=st.sampled_from((0, 0, 1)),
+    asn=st.sampled_from((64512, 64512, 65000, None)),
+    asn_from=st.sampled_from((None, None, NodeValue(annotation=True, key="asn"))),
+    router_id=st.sampled_from((None, None, ip_address("9.9.9.9"))),
+    router_id_from=st.sampled_from((None, None, NodeValue(annotation=True, key="id"))),
+    listen_port=st.sampled_from((179, 1790)),
+    listen_addresses=st.sampled_from(((), (), (ip_network("10.0.0.2/31"),), (ip_network("fd00::/64"),))),
     pod_routes=st.sampled_from(PodRoutes),
-    mesh=st.builds(Mesh, hold_seconds=st.sampled_from((9, 90))),
+    mesh=st.builds(
+        Mesh,
+        mode=st.sampled_from((*MeshMode, MeshMode.ROUTE_REFLECTOR, MeshMode.AUTO)),
+        hold_seconds=st.sampled_from((9, 90)),
+        reflector_selector=st.sampled_from(_SELECTORS),
+        cluster_id=st.sampled_from((None, ip_address("1.1.1.1"))),
+        threshold=st.sampled_from((1, 2, 3, 100)),
+        password_ref=st.sampled_from((None, None, SecretRef("x", "password"))),
+    ),
     allowed_external_ips=_some(_RANGES, 2),
     service_cidrs=_some(_RANGES[:3], 1),
 )
 _peers = st.builds(
-    ExternalPeer,
+    lambda router, **settings: ExternalPeer(**router, **settings),
+    st.one_of(st.sampled_from(_ROUTERS[: len(_PEER_ADDRESSES)]), st.sampled_from(_ROUTERS)),
     name=st.sampled_from(("p0", "p1", "p2")),
     created=st.sampled_from(_AGES),
-    address=st.sampled_from(_PEER_ADDRESSES),
-    asn=st.sampled_from((64512, 65001)),
+    asn=st.sampled_from((64512, 65001, *PeerAs)),
+    local_asn=st.sampled_from((None, None, 64512, 64999)),
+    allowas_in=st.sampled_from((0, 0, 1)),
+    reach=st.builds(
+        PeerReach,
+        multihop=st.sampled_from((None, 2)),
+        source_address=st.sampled_from((None, None, None, *_NODE_ADDRESSES[:2], ip_address("172.31.0.1"))),
+        source_interface=st.sampled_from(("", "", "", "eth0", "lo", "absent")),
+    ),
+    families=st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from(Family))),
+    extended_next_hop=st.booleans(),
+    prefix_limits=st.sampled_from(((), ((Family.IPV4, PrefixLimit(prefixes=9)),))),
+    shutdown=st.sampled_from((None, None, None, "", "away")),
     node_selector=st.sampled_from(_SELECTORS),
     password_ref=st.sampled_from((None, None, SecretRef("x", "password"), SecretRef("y", "password"))),
     import_pod_cidrs=st.booleans(),
@@ -169,13 +244,13 @@ _secrets = st.builds(
 )
 _ranges = st.builds(ServiceCidr, name=st.sampled_from(("kubernetes", "more")), cidrs=_some(_RANGES[:3], 1))
 _records = st.one_of(
-    _nodes,
-    _nodes,
+    nodes,
+    nodes,
     _services,
     _services,
     _slices,
     _slices,
-    _instances,
+    instances,
     _peers,
     _peers,
     _advertisements,
@@ -203,7 +278,7 @@ _paths = st.sampled_from((*_PEER_ADDRESSES, *_home("n2"), *_home("n2"), _TOR, _T
         Path,
         peer=st.just(peer),
         next_hop=st.one_of(st.just(peer), st.just(peer), st.sampled_from(_NEXT_HOPS)),
-        attributes=st.sampled_from((Attributes(), Attributes(as_path=(65001,)), Attributes(as_path=(65001, 64512)))),
+        attributes=st.sampled_from(_ATTRIBUTES),
     )
 )
 
@@ -251,11 +326,17 @@ class Cluster:
     world: World = field(default_factory=World)
     rib: Rib = field(default_factory=Rib)
     interfaces: tuple[Interface, ...] = (_ETH0,)
+    gateways: tuple[Gateway, ...] = ()
+    small: frozenset[Area] = frozenset()
+    mesh: Mapping[str, SessionClaim] = field(default_factory=dict)
+    over: frozenset[str] = frozenset()
     dirty: Dirty = field(default_factory=Dirty)
 
     @property
     def picture(self) -> Picture:
-        return Picture(OWN, self.world, self.rib, self.interfaces)
+        return Picture(
+            OWN, self.world, self.rib, self.interfaces, self.gateways, small=self.small, mesh=self.mesh, over=self.over
+        )
 
     def set(self, record: Record) -> None:
         changed = self.world.apply(Applied(key_of(record), record))
@@ -270,6 +351,23 @@ class Cluster:
     def link(self, interfaces: tuple[Interface, ...]) -> None:
         self.interfaces = interfaces
         self.dirty = replace(self.dirty, interfaces=True)
+
+    def lead(self, gateways: tuple[Gateway, ...]) -> None:
+        """Where the default routes lead now."""
+        self.gateways = gateways
+        self.dirty = replace(self.dirty, gateways=True)
+
+    def remember(self, small: frozenset[Area]) -> None:
+        """Never dirty: the planner sees it by itself."""
+        self.small = small
+
+    def let_go(self, over: frozenset[str]) -> None:
+        """Sessions with these nodes end when they are no longer wanted; never dirty."""
+        self.over = over
+
+    def planned(self, plan: NodePlan) -> None:
+        """What the next plan starts from."""
+        self.mesh = dict(plan.mesh)
 
     def suspect_everything(self) -> None:
         """Then nothing else needs to be named."""
@@ -305,7 +403,10 @@ steps = st.one_of(
     st.builds(Step, st.just("remove"), _records.map(key_of)),
     st.builds(Step, st.just("touch"), _records),
     st.builds(Step, st.just("link"), st.sampled_from(_INTERFACES)),
+    st.builds(Step, st.just("lead"), _some(_GATEWAYS)),
     st.builds(Step, st.just("suspect_everything"), st.none()),
+    st.builds(Step, st.just("remember"), st.frozensets(st.sampled_from(_AREAS))),
+    st.builds(Step, st.just("let_go"), st.frozensets(st.sampled_from(NODES))),
 )
 _SEED = (
     Node(name="n1", created=1.0, addresses=_home("n1"), pod_cidrs=(_CIDRS[1], _CIDRS[5])),

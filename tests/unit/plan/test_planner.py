@@ -12,7 +12,7 @@ from agent.plan.definition import make_plan
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.picture import Dirty
 from agent.plan.planner import Planner
-from tests.unit.plan.histories import SEED, Cluster, Step, histories
+from tests.unit.plan.histories import NODES, SEED, Cluster, Step, histories
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 _MANY = settings(max_examples=150, deadline=None, suppress_health_check=_QUIET)
@@ -42,6 +42,7 @@ def _run(history: list[list[Step]]) -> Planner:
             step(cluster)
         before = planner.plan
         peers = dict(before.peers)
+        cluster.planned(before)
         delta = planner.update(cluster.picture, cluster.take())
         follower.follow(planner.plan, delta)
 
@@ -51,13 +52,40 @@ def _run(history: list[list[Step]]) -> Planner:
         assert delta.peers == (peers != planner.plan.peers)
         assert delta.problems == (before.problems != planner.plan.problems)
         assert delta.secrets == (before.secrets != planner.plan.secrets)
+    _finish(cluster, planner)
     return planner
+
+
+def _finish(cluster: Cluster, planner: Planner) -> None:
+    """Sessions that are parting are a memory of how it came: end them."""
+    cluster.let_go(frozenset(NODES))
+    planner.update(cluster.picture, cluster.take())
 
 
 @_MANY
 @given(histories)
 def test_after_every_step_of_any_history_the_plan_is_that_of_the_definition_and_deltas_lead_to_it(history):
     _run(history)
+
+
+@_MANY
+@given(histories)
+def test_prefixes_left_for_later_keep_their_routes_until_they_are_judged_and_then_the_plan_is_that_of_the_definition(
+    history,
+):
+    cluster, planner = Cluster(), Planner(judged_at_once=0)
+    for steps in [SEED, *history]:
+        for step in steps:
+            step(cluster)
+        cluster.planned(planner.plan)
+        delta, wanted = planner.update(cluster.picture, cluster.take()), make_plan(cluster.picture)
+
+        wrong = {key.prefix for key, _ in planner.plan.fib.items() ^ wanted.fib.items()}
+        assert wrong <= set(delta.unjudged)
+        for prefix in delta.unjudged:
+            late = planner.update(cluster.picture, Dirty(prefixes=frozenset({prefix})))
+            assert not late.unjudged
+        assert planner.plan == wanted
 
 
 @_SOME
@@ -86,6 +114,8 @@ def test_the_order_of_arrival_does_not_show_in_the_plan(history, rng: random.Ran
         arriving.set(record)
         planner.update(arriving.picture, arriving.take())
 
+    _finish(arriving, planner)
+    finished.let_go(frozenset(NODES))
     assert planner.plan == make_plan(finished.picture)
 
 

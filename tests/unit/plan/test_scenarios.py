@@ -85,6 +85,7 @@ def test_however_a_scenario_arrives_the_planner_comes_to_the_same_plan(
     stage, planner = Stage(scenario), Planner()
     for portion in arrive(scenario.events):
         planner.update(stage.picture, stage.play(portion))
+    planner.update(stage.settled, stage.play(()))
 
     assert _text(scenario) == stage.tell(planner.plan)
 

@@ -16,9 +16,11 @@ from agent.model import (
     NextHop,
     Problem,
     RouteType,
+    Service,
     WatchState,
 )
 from agent.plan.model import Identity, NodePlan, Origination
+from agent.plan.topology import Standpoint
 from agent.status.status import Figures, Status
 from bgp.model import (
     Attributes,
@@ -103,6 +105,8 @@ class Scene:
         self.routes, self.refused_out, self.refused_in, self.not_advertised = {}, {}, {}, {}
         self.fib, self.kernel = {}, KernelTable()
         self.problems = set()
+        self.standpoint = Standpoint()
+        self.services = {WEB: Service(namespace="default", name="web")}
         self.rib, self.outbox = Rib(), Outbox()
         self.states = {TOR6: self.down_state()}
         self.watches = [WatchState(Kind.NODE, healthy=True, fresh_at=NOW - 4, restarts=(("streamEnded", 3),))]
@@ -166,6 +170,7 @@ class Scene:
             fib=self.fib,
             refused_in=self.refused_in,
             not_advertised=self.not_advertised,
+            standpoint=self.standpoint,
         )
         return Status(
             **{
@@ -179,7 +184,7 @@ class Scene:
                 "fib": self.kernel,
                 "problems": frozenset(self.problems),
                 "watches": self.watches,
-                "services": {WEB},
+                "services": self.services,
                 "figures": Figures(passes=4, plan_seconds=0.5, longest_plan_seconds=0.25, lag_seconds=0.01),
                 **self.fields,
                 **fields,

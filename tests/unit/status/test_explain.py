@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.model import FibRoute, NextHop
+from agent.model import FibRoute, NextHop, Problem, Service
 from agent.status.explain import explain
 from agent.status.remedies import REMEDIES
 from bgp.check import Reason
@@ -177,6 +177,41 @@ def test_a_service_that_nobody_selects_is_told_from_one_that_does_not_exist(scen
 
     assert hops(scene, "default/web") == [("Service default/web", False, "notSelected")]
     assert hops(scene, "default/wbe") == [("Service default/wbe", False, "objectNotFound")]
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("ClusterIP", "headlessService"),
+        ("ClusterIP", "externalName"),
+        ("192.0.2.77", "ipModeProxy"),
+        ("lb.example", "hostnameOnly"),
+    ],
+)
+def test_a_service_that_has_nothing_to_announce_says_the_true_reason(scene, what, reason):
+    scene.originated.pop(VIP)
+    scene.services[WEB] = Service(namespace="default", name="web", left_out=((what, reason),))
+    (hop,) = explain(scene.status(), "default/web")["hops"]
+
+    assert (hop["place"], hop["ok"], hop["reason"], hop["fix"]) == (str(WEB), False, reason, REMEDIES[reason])
+    assert hop["text"].startswith(f"{what} is not announced here: ")
+
+
+def test_an_address_behind_a_proxy_is_found_by_the_address(scene):
+    scene.services[WEB] = Service(namespace="default", name="web", left_out=(("192.0.2.77", "ipModeProxy"),))
+
+    assert hops(scene, "192.0.2.77") == [("Service default/web", False, "ipModeProxy")]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_service_that_cannot_be_read_says_so(scene, known):
+    scene.originated.pop(VIP)
+    scene.services = scene.services if known else {}
+    scene.problems.add(Problem("malformedObject", str(WEB), "spec.clusterIPs[0] = 'x' is no address", "Mend it."))
+    view = explain(scene.status(), "default/web")
+
+    assert (view["hops"][0]["reason"], view["hops"][0]["fix"]) == ("malformedObject", "Mend it.")
+    assert "objectNotFound" not in {hop["reason"] for hop in view["hops"]}
 
 
 def test_a_service_whose_name_another_begins_with_is_not_mistaken_for_it(scene):

@@ -157,7 +157,10 @@ async def test_a_port_that_is_taken_is_named_with_its_flag_and_nothing_goes_on_l
     path = tmp_path / "bgpilot.sock"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = Listen("127.0.0.1", taken.getsockname()[1])
-        with pytest.raises(ListenError, match=f"127.0.0.1:{address.port} .--metrics-address.: Address already in use"):
+        with pytest.raises(
+            ListenError,
+            match=f"127.0.0.1:{address.port} .--metrics-address, BGPILOT_METRICS_ADDRESS.: Address already in use",
+        ):
             async with serving(answers(Scene()), socket_path=path, metrics_address=address, health_address=None):
                 pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.model import FibRoute, NextHop
+from agent.model import FibRoute, NextHop, Problem
 from agent.status.status import PASS_SECONDS_MAX, SETTLE_SECONDS, Readiness, degraded, fib_state, not_alive, told_state
 from bgp.model import EndOfRib, Family, RouteKey, SessionDown
 from tests.unit.status.scene import (
@@ -55,6 +55,15 @@ def test_a_route_exabgp_refuses_makes_the_agent_unhealthy():
     scene.announce(MATE, STRAY, answer=False)
 
     assert degraded(scene.status()) == ("speakerRefused",)
+
+
+def test_an_exabgp_that_hangs_makes_the_agent_unhealthy_and_unready_whatever_was_reached_before():
+    readiness = Readiness()
+    assert readiness.reasons(Scene().status(), NOW) == ()
+    status = Scene().status(problems=frozenset({Problem("speakerSilent", "ExaBGP", "no answer", "")}))
+
+    assert degraded(status) == ("speakerSilent",)
+    assert readiness.reasons(status, NOW) == ("speakerSilent: no answer",)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,14 @@ def test_the_kernels_view_shows_what_is_there_and_what_should_be(scene):
 def test_the_short_answer_counts_everything_once(scene):
     view = status_view(scene.status(), NOW)
 
-    assert view["peers"] == {"configured": 3, "established": 2, "mesh_configured": 1, "mesh_established": 1}
+    assert view["peers"] == {
+        "configured": 3,
+        "established": 2,
+        "mesh_configured": 1,
+        "mesh_established": 1,
+        "held": 0,
+        "restarting": 0,
+    }
     assert view["routes"] == {
         "originated": 2,
         "wanted": 3,

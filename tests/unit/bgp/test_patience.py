@@ -1,13 +1,12 @@
-"""When ExaBGP dials again, and what a session takes with it when it ends: our replacements, apart from ExaBGP."""
+"""When ExaBGP dials a peer again: apart from ExaBGP."""
 
-from collections import deque
-from dataclasses import dataclass, field
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgp.launcher import FLAP_MAX_SECONDS, Patience, dial_delay, end_well, flap_delay
+from bgp.patience import FLAP_MAX_SECONDS, Patience, dial_delay, flap_delay
 
 
 @pytest.mark.parametrize(
@@ -62,36 +61,15 @@ def test_the_first_loss_of_a_session_is_followed_by_a_dial_at_once_and_the_secon
     assert patience.backoff()
 
 
-class Losses:
-    count = 0
+def test_no_delay_is_longer_than_the_cap_whatever_the_reason_for_it() -> None:
+    patience = Patience()
+    patience.cap_seconds = 0.001
+    for _ in range(8):
+        patience.lost()
+        patience.increase()
+        patience.increase()
+    ends_at = time.monotonic() + 0.001
 
-    def lost(self) -> None:
-        self.count += 1
-
-
-@dataclass
-class Neighbor:
-    eor: deque[str] = field(default_factory=lambda: deque(["ipv4"]))
-
-
-@dataclass
-class Session:
-    """What `end_well` touches of ExaBGP's Peer."""
-
-    fsm: str
-    neighbor: Neighbor = field(default_factory=Neighbor)
-    closed: list[str] = field(default_factory=list)
-    _delay: Losses = field(default_factory=Losses)
-
-    def close(self, message: str, _error: object) -> None:
-        self.closed.append(message)
-
-
-@pytest.mark.parametrize("fsm", ["up", "connecting"])
-def test_end_of_rib_does_not_outlive_its_session_and_only_an_established_one_is_lost(fsm: str) -> None:
-    session = Session(fsm)
-    end_well(Session.close, "up")(session, "the end", None)
-
-    assert session.closed == ["the end"]
-    assert not session.neighbor.eor
-    assert session._delay.count == (fsm == "up")
+    while time.monotonic() < ends_at:
+        pass
+    assert not patience.backoff()

@@ -1,0 +1,119 @@
+"""Default routes as the kernel tells them (rtnetlink, RFC 3549), and which of their next hops are in use.
+
+Pure: bytes in, records out. It takes every shape of next hop that a default route of others may have, also those that
+`agent.kernel.netlink` cannot write. Anything but a unicast default route of table main that is not ours is no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, NamedTuple
+
+from agent.kernel.heard import attributes_of, number_in
+from agent.kernel.netlink import (
+    ADDRESS_BYTES,
+    AF_INET,
+    RTA_GATEWAY,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_PRIORITY,
+    RTA_TABLE,
+    RTMSG,
+    RTNEXTHOP,
+    MalformedError,
+)
+from agent.model import Gateway
+from bgp.model import Address, Family
+
+_RTA_VIA, _RTA_NH_ID = 18, 30
+_RTN_UNICAST: Final = 1
+_RTM_F_CLONED: Final = 0x200
+_RTNH_F_DEAD: Final = 1
+"""The interface is administratively down: the kernel does not use this next hop, and says so with the route."""
+_DESTINATION_LENGTH: Final = 1
+"""Offset in a route message: so cheap is it to see that a route is no default route."""
+
+
+class Hop(NamedTuple):
+    gateway: Address | None
+    """None: the route leads to whoever is on the link."""
+    interface: int
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    family: Family
+    metric: int
+    hops: tuple[Hop, ...]
+    of_object: bool
+    """It has a next-hop object, which may change without a word about the route."""
+
+
+def decode_default(body: bytes, *, table: int, own_protocol: int) -> DefaultRoute | None:
+    """The kernel (6.18) spells next hops out and names their object besides, unless nexthop_compat_mode is off."""
+    if len(body) < RTMSG.size:
+        raise MalformedError("a route message shorter than its header")
+    if body[_DESTINATION_LENGTH] or body[0] not in ADDRESS_BYTES:
+        return None
+    family, _length, source, _tos, small_table, protocol, _scope, kind, flags = RTMSG.unpack_from(body)
+    if source or protocol == own_protocol or kind != _RTN_UNICAST or flags & _RTM_F_CLONED:
+        return None
+    found = attributes_of(body, RTMSG.size)
+    if (number_in(found, RTA_TABLE) or small_table) != table:
+        return None
+    return DefaultRoute(
+        Family.IPV4 if family == AF_INET else Family.IPV6,
+        number_in(found, RTA_PRIORITY),
+        tuple(_hops(found, flags)),
+        _RTA_NH_ID in found,
+    )
+
+
+def gateways_of(routes: Iterable[DefaultRoute]) -> tuple[Gateway, ...]:
+    """Of each family those of the routes with the lowest metric that can be used at all."""
+    usable = [route for route in routes if any(not hop.dead for hop in route.hops)]
+    best = {family: min((r.metric for r in usable if r.family is family), default=None) for family in Family}
+    found = {
+        Gateway(route.family, hop.gateway, hop.interface)
+        for route in usable
+        if route.metric == best[route.family]
+        for hop in route.hops
+        if hop.gateway is not None and not hop.dead
+    }
+    return tuple(sorted(found, key=lambda one: (one.family, one.address.version, int(one.address), one.interface)))
+
+
+def _hops(found: dict[int, bytes], flags: int) -> Iterator[Hop]:
+    several = found.get(RTA_MULTIPATH)
+    if several is None:
+        yield Hop(_gateway(found), number_in(found, RTA_OIF), bool(flags & _RTNH_F_DEAD))
+        return
+    at = 0
+    while at < len(several):
+        if len(several) - at < RTNEXTHOP.size:
+            raise MalformedError("a next hop shorter than its header")
+        length, hop_flags, _weight, interface = RTNEXTHOP.unpack_from(several, at)
+        if not RTNEXTHOP.size <= length <= len(several) - at:
+            raise MalformedError(f"a next hop of {length} bytes in {len(several) - at}")
+        inner = attributes_of(several[at : at + length], RTNEXTHOP.size)
+        yield Hop(_gateway(inner), interface, bool(hop_flags & _RTNH_F_DEAD))
+        at += (length + 3) & ~3
+
+
+def _gateway(found: dict[int, bytes]) -> Address | None:
+    """RTA_VIA has the family first: an IPv6 router of an IPv4 route."""
+    value = found.get(RTA_GATEWAY)
+    if value is None:
+        value = found.get(_RTA_VIA, b"")[2:]
+    match len(value):
+        case 0:
+            return None
+        case 4:
+            return IPv4Address(value)
+        case 16:
+            return IPv6Address(value)
+        case size:
+            raise MalformedError(f"a gateway of {size} bytes")

@@ -1,0 +1,185 @@
+"""The next hops of the node's default routes, now and after each change.
+
+An event is only a reason to read the default routes again, so that a lost event costs nothing. What others do to all
+their other routes never wakes it: the kernel drops those events before it queues them. Nothing is changed here.
+
+Kernel 6.18 does not tell of each loss: IPv4 routes go silently with their link, with the last address of their
+interface, and with their next-hop object, and such an object may change under them; a next hop of an ECMP route is dead
+while its link is down. So what happens to links, addresses and objects that default routes stand on counts too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from agent.kernel.defaults import DefaultRoute, decode_default, gateways_of
+from agent.kernel.heard import decode_error
+from agent.kernel.netlink import (
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    MalformedError,
+    Message,
+    dump_request,
+    messages,
+)
+from agent.kernel.nlsocket import RECEIVE_BYTES, drop_all_but_defaults, join, open_netlink
+from agent.kernel.routes import ANSWER_SECONDS, DEFAULT_PROTOCOL, DUMP_ATTEMPTS, DUMP_PARTS_MAX, MAIN_TABLE
+from agent.model import Gateway
+
+QUIET_SECONDS: Final = 0.05
+"""At least so long between two readings: a burst of events is one."""
+RETRY_SECONDS: Final = 1.0
+"""After a reading that failed or was interrupted; what was read before stands meanwhile."""
+_EVENTS_PER_TURN: Final = 256
+_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_ROUTE, _NEXTHOP = 1, 5, 7, 11, 32
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_DELADDR, _RTM_NEWNEXTHOP, _RTM_DELNEXTHOP = 16, 17, 21, 104, 105
+_IFF_UP: Final = 1
+_INTERFACE: Final = struct.Struct("=4xiI")
+"""Index and flags of a link, index and nothing of an address: both have the index at offset 4."""
+
+
+class Gateways:
+    """Calls `on_change` with all next hops once before `start` returns, then whenever they are not what they were."""
+
+    def __init__(self, on_change: Callable[[tuple[Gateway, ...]], None], *, protocol: int = DEFAULT_PROTOCOL) -> None:
+        """`protocol` is that of our own routes, which do not count."""
+        self.readings = 0
+        self._on_change = on_change
+        self._protocol = protocol
+        self._last: tuple[Gateway, ...] | None = None
+        self._routes: tuple[DefaultRoute, ...] = ()
+        self._links: dict[int, int] = {}
+        """Flags last heard, of the interfaces that default routes stand on."""
+        self._changed = asyncio.Event()
+
+    async def start(self) -> None:
+        """Raises OSError when the kernel cannot be asked."""
+        self._socket = open_netlink()
+        try:
+            drop_all_but_defaults(self._socket, self._protocol)
+            join(self._socket, (_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_ROUTE))  # before the first reading
+            with contextlib.suppress(OSError):  # a kernel before 5.3 has no next-hop objects to tell of
+                join(self._socket, (_NEXTHOP,))
+            if not await self._read():
+                self._changed.set()
+        except MalformedError as error:
+            self._socket.close()
+            raise OSError(errno.EBADMSG, f"reading the default routes: {error}") from error
+        except BaseException:
+            self._socket.close()
+            raise
+        asyncio.get_running_loop().add_reader(self._socket, self._heard)
+        self._task = asyncio.create_task(self._follow(), name="gateways")
+
+    async def stop(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    def _heard(self) -> None:
+        for _ in range(_EVENTS_PER_TURN):
+            try:
+                data = self._socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._changed.set()  # events were dropped
+                continue
+            if self._matters(data):
+                self._changed.set()
+
+    def _matters(self, data: bytes) -> bool:
+        try:
+            return any([self._concerns(message) for message in messages(data)])  # noqa: C419  # each is heard
+        except (MalformedError, struct.error):
+            return True  # something was said: look
+
+    def _concerns(self, message: Message) -> bool:
+        match message.type:
+            case kind if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+                return True
+            case kind if kind in (_RTM_NEWNEXTHOP, _RTM_DELNEXTHOP):
+                return any(route.of_object for route in self._routes)
+        index, flags = _INTERFACE.unpack_from(message.body) if len(message.body) >= _INTERFACE.size else (0, 0)
+        if message.type == _RTM_DELADDR:
+            (index,) = struct.unpack_from("=i", message.body, 4)
+            return index in self._links
+        if message.type not in (_RTM_NEWLINK, _RTM_DELLINK) or index not in self._links:
+            return False
+        before, self._links[index] = self._links[index], flags
+        return message.type == _RTM_DELLINK or (before ^ flags) & _IFF_UP != 0
+
+    async def _follow(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                whole = await self._read()
+            except (OSError, MalformedError):  # TimeoutError too: the kernel is out of memory, or does not answer
+                whole = False
+            if not whole:
+                self._changed.set()
+                await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(QUIET_SECONDS)
+
+    async def _read(self) -> bool:
+        """False: others changed routes all the time, and something may have been missed."""
+        self.readings += 1
+        whole, found = True, list[DefaultRoute]()
+        for version in (4, 6):
+            for _ in range(DUMP_ATTEMPTS):
+                routes, consistent = await self._dump(version)
+                if consistent:
+                    break
+            whole = whole and consistent
+            found += routes
+        self._routes = tuple(found)
+        stood_on = {hop.interface for route in found for hop in route.hops}
+        self._links = {index: self._links.get(index, _IFF_UP) for index in stood_on}
+        if (gateways := gateways_of(found)) != self._last:
+            self._last = gateways
+            self._on_change(gateways)
+        return whole
+
+    async def _dump(self, version: int) -> tuple[list[DefaultRoute], bool]:
+        """The default routes, and whether none can be missing. The kernel cannot be asked for these alone."""
+        found, consistent = list[DefaultRoute](), True
+        with open_netlink() as sock:
+            sock.send(dump_request(version, 1, table=MAIN_TABLE))
+            for _ in range(DUMP_PARTS_MAX):
+                for message in messages(await _receive(sock)):
+                    consistent = consistent and not message.flags & NLM_F_DUMP_INTR
+                    if message.type in (NLMSG_DONE, NLMSG_ERROR):
+                        number, text = decode_error(message)
+                        if number not in (0, errno.ENOENT):  # ENOENT: the table does not exist (yet)
+                            raise OSError(number, text)
+                        return found, consistent
+                    found += self._defaults(message)
+                await asyncio.sleep(0)
+        raise OSError(errno.E2BIG, f"more than {DUMP_PARTS_MAX} parts")
+
+    def _defaults(self, message: Message) -> Iterator[DefaultRoute]:
+        if message.type == RTM_NEWROUTE:
+            route = decode_default(message.body, table=MAIN_TABLE, own_protocol=self._protocol)
+            if route is not None:
+                yield route
+
+
+async def _receive(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(RECEIVE_BYTES)
+    except BlockingIOError:
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, RECEIVE_BYTES), ANSWER_SECONDS)

@@ -1,0 +1,132 @@
+"""What to tell the user when a BGPPeer does not come to the session that it asks for: one function per reason word.
+
+It refuses to find out whether it is so: `agent.plan.external` and `agent.plan.external_router` do.
+"""
+
+from __future__ import annotations
+
+from agent.intent import ExternalPeer, NodeValue
+from agent.model import Gateway, Problem
+from agent.plan.model import Identity
+from agent.plan.nodes import place
+from bgp.model import Address, Family
+
+
+def own_address(wanted: ExternalPeer, address: Address, own: Identity) -> Problem:
+    return Problem(
+        "peerIsThisNode",
+        _subject(wanted),
+        f"address {address} is that of Node {own.node} itself: there is no session with oneself",
+        f"Correct {_where(wanted)}, or leave Node {own.node} out with spec.nodeSelector.",
+    )
+
+
+def no_address(wanted: ExternalPeer, address: Address, own: Identity) -> Problem:
+    family = Family.of(address)
+    return Problem(
+        "noAddressOfFamily",
+        _subject(wanted),
+        f"address {address} is {family}, and Node {own.node} has no {family} InternalIP to reach it from",
+        f"Give Node {own.node} an {family} address, or leave it out with spec.nodeSelector.",
+    )
+
+
+def family_without_address(wanted: ExternalPeer, family: Family, own: Identity) -> Problem:
+    more = ", or set extendedNextHop" if family is Family.IPV4 else ""
+    return Problem(
+        "noAddressOfFamily",
+        _subject(wanted),
+        f"families has {family}, and Node {own.node} has no {family} InternalIP to be the next hop of its routes",
+        f"Give Node {own.node} an {family} address, take the family out of spec.families{more}.",
+    )
+
+
+def address_missing(wanted: ExternalPeer, where: NodeValue, node: str) -> Problem:
+    name = place(where)
+    return Problem(
+        "peerAddressMissing",
+        _subject(wanted),
+        f"Node {node} has no {name}, which addressFrom names: there is no session",
+        f"Set {name} of Node {node} to the router's address, or leave the node out with spec.nodeSelector.",
+    )
+
+
+def address_invalid(wanted: ExternalPeer, where: NodeValue, node: str, text: str) -> Problem:
+    name = place(where)
+    hint = "" if where.annotation else " (a label cannot hold an IPv6 address: use an annotation)"
+    return Problem(
+        "peerAddressInvalid",
+        _subject(wanted),
+        f"{name} = {text!r} of Node {node}, which addressFrom names, is no unicast address that a "
+        "session can use: there is no session",
+        f"Set {name} of Node {node} to an address such as 192.0.2.1 or 2001:db8::1{hint}.",
+    )
+
+
+def gateway_missing(wanted: ExternalPeer, family: Family, own: Identity) -> Problem:
+    return Problem(
+        "defaultGatewayMissing",
+        _subject(wanted),
+        f"Node {own.node} has no {family} default route with a next hop, which defaultGateway asks for: "
+        "there is no session",
+        f"Give Node {own.node} one (`ip -{_version(family)} route show default`), change spec.defaultGateway, or leave "
+        "the node out with spec.nodeSelector.",
+    )
+
+
+def gateway_link_local(wanted: ExternalPeer, gateway: Gateway, own: Identity) -> Problem:
+    return Problem(
+        "gatewayLinkLocal",
+        _subject(wanted),
+        f"the {gateway.family} default route of Node {own.node} leads to {gateway.address}, which is link-local: "
+        "sessions need an address that is unique beyond one link",
+        "Name the router's global or unique local address in spec.address, or with spec.addressFrom if it differs from "
+        "node to node.",
+    )
+
+
+def source_family(wanted: ExternalPeer, address: Address) -> Problem:
+    return Problem(
+        "sourceAddressFamily",
+        _subject(wanted),
+        f"sourceAddress {wanted.reach.source_address} is not of the family of the router's address {address}: "
+        "the session stays down",
+        f"Set spec.sourceAddress to an {Family.of(address)} address, or remove it.",
+    )
+
+
+def source_not_here(wanted: ExternalPeer, own: Identity) -> Problem:
+    return Problem(
+        "sourceAddressNotHere",
+        _subject(wanted),
+        f"Node {own.node} does not have sourceAddress {wanted.reach.source_address}: the session stays down",
+        f"Add the address to an interface of Node {own.node}, use spec.sourceInterface, which differs from node to "
+        "node, or leave the node out with spec.nodeSelector.",
+    )
+
+
+def source_interface(wanted: ExternalPeer, family: Family, own: Identity) -> Problem:
+    name = wanted.reach.source_interface
+    return Problem(
+        "sourceInterfaceMissing",
+        _subject(wanted),
+        f"Node {own.node} has no interface {name} with an {family} address, which sourceInterface names: "
+        "the session stays down",
+        f"Give interface {name} an {family} address that is not link-local, correct spec.sourceInterface, or leave "
+        f"Node {own.node} out with spec.nodeSelector.",
+    )
+
+
+def _subject(wanted: ExternalPeer) -> str:
+    return f"BGPPeer {wanted.name}"
+
+
+def _where(wanted: ExternalPeer) -> str:
+    """The field that says which router."""
+    if wanted.address_from is not None:
+        return f"{place(wanted.address_from)} of the Node"
+    return "spec.address" if wanted.address is not None else "the node's default route"
+
+
+def _version(family: Family) -> int:
+    return 4 if family is Family.IPV4 else 6

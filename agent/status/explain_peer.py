@@ -1,0 +1,98 @@
+"""Follows one session: how it is meant to be, what keeps it from being there, and what came over it.
+
+Reads `Status` only; it refuses to explain routes (`agent.status.explain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from agent.model import Kind, object_of
+from agent.status.hops import Hop, place_of
+from agent.status.peers import held_problem, held_words, options, peer_as
+from agent.status.status import Status
+from bgp.model import Address, Family, Held, Peer, PrefixLimit
+from bgp.sessions import notification_name
+
+
+def peer_hops(status: Status, peer: Peer) -> Iterator[Hop]:
+    yield _wanted(status, peer)
+    held = status.held(peer)
+    for problem in status.problems_of(peer):
+        if held is None or problem.reason != held.reason:
+            yield Hop(problem.subject, problem.message, ok=False, reason=problem.reason, fix=problem.fix)
+    place, state = place_of(peer), status.peer_state(peer.address)
+    if held is not None:
+        yield _held(status, peer, held)
+    elif not status.is_up(peer.address):
+        error = state.last_error
+        if error is None:
+            yield Hop(place, f"{state.state}, nothing seen of it yet", ok=False, reason="neverTried")
+        else:
+            number = f" {error.code}/{error.subcode}" if error.code else ""
+            said = f"{error.direction}{number} {error.text or notification_name(error.code, error.subcode)}".rstrip()
+            yield Hop(place, f"{state.state}: {said} (× {error.count})", ok=False, reason="notEstablished")
+    yield from _kept(status, peer)
+    if status.is_up(peer.address):
+        yield from _families(status, peer)
+
+
+def problem_hops(status: Status, name: str) -> list[Hop]:
+    """What is wrong with an object of which no peer comes: `tor-a`, `BGPPeer/tor-a` or `BGPPeer tor-a`."""
+    about = {object_of(name), f"{Kind.PEER} {name}"}
+    found = sorted((it for it in status.problems if it.subject in about), key=lambda it: (it.reason, it.message))
+    return [Hop(it.subject, it.message, ok=False, reason=it.reason, fix=it.fix) for it in found]
+
+
+def _held(status: Status, peer: Peer, held: Held) -> Hop:
+    words, problem = held_words(status, peer, held) or "there must be no session", held_problem(status, peer, held)
+    place, fix = (object_of(peer.name), "") if problem is None else (problem.subject, problem.fix)
+    return Hop(place, words, ok=False, reason=held.reason, fix=fix)
+
+
+def _wanted(status: Status, peer: Peer) -> Hop:
+    """How the session is meant to be."""
+    kind = "mesh" if peer.mesh else "external"
+    asn = peer_as(status, peer)
+    known = asn if asn == peer.peer_asn or not isinstance(asn, int) else f"{asn} (learned)"
+    text = f"{kind} session wanted from {peer.local_address} AS {peer.local_asn} to AS {known}"
+    return Hop(peer.name, "; ".join([text, *options(status, peer)]))
+
+
+def _kept(status: Status, peer: Peer) -> Iterator[Hop]:
+    """Paths that nobody vouches for now."""
+    if count := status.rib.stale_count(peer.address):
+        why = "the peer may be restarting" if status.rib.is_away(peer.address) else "until the peer has told them again"
+        reason = "gracefulRestart"
+        yield Hop(place_of(peer), f"paths of it that are kept: {count}, {why}", reason=reason, neutral=True)
+
+
+def _families(status: Status, peer: Peer) -> Iterator[Hop]:
+    place, families = place_of(peer), status.families(peer)
+    yield Hop(place, f"{status.peer_state(peer.address).state}, families {', '.join(families) or 'none'}")
+    refused = status.refused_counts()
+    limits = dict(peer.prefix_limits)
+    for family in families:
+        text = _counted(status, peer, family, refused, limits.get(family))
+        if family in status.rib.synced(peer.address):
+            yield Hop(place, text)
+        else:
+            yield Hop(place, f"{text}; End-of-RIB not received", ok=False, reason="endOfRibMissing")
+    for family in sorted(peer.families - set(families)):
+        text = f"{family} is wanted, and the peer does not speak it"
+        yield Hop(place, text, reason="familyNotSpoken", neutral=True)
+
+
+def _counted(
+    status: Status,
+    peer: Peer,
+    family: Family,
+    refused: Mapping[tuple[Address, Family], int],
+    limit: PrefixLimit | None,
+) -> str:
+    received = status.rib.count(peer.address, family)
+    accepted = received - refused.get((peer.address, family), 0)
+    of = "" if limit is None else f" (limit {limit.prefixes})"
+    return (
+        f"{family}: {received} received{of}, {accepted} accepted, {status.outbox.told_count(peer.address, family)} sent"
+    )

@@ -1,0 +1,30 @@
+"""What an explanation is made of: one station on the way of a route, service or session.
+
+It refuses to find them: that is `agent.status.explain` and `agent.status.explain_peer`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bgp.model import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One station on the way."""
+
+    place: str
+    """Who speaks: `Service default/web`, `peer 10.0.0.1 (node/b)`, `kernel`."""
+    text: str
+    ok: bool = True
+    reason: str = ""
+    """Reason word of a "no"."""
+    neutral: bool = False
+    """A "no" that keeps nothing from working: it is ok and needs no remedy."""
+    fix: str = ""
+    """What to do about it, when more is known than the remedy of the reason word."""
+
+
+def place_of(peer: Peer) -> str:
+    return f"peer {peer.address} ({peer.name})"

@@ -1,0 +1,68 @@
+"""The peers that ExaBGP is to have, as its configuration file: what is in it, and why it is not what was wanted.
+
+It refuses to know ExaBGP's language (`bgp.exaconfig`), and to tell ExaBGP that there is something to read.
+
+Invariant: nothing is put in place that ExaBGP's own `validate` has not passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bgp import exaconfig, process
+from bgp.model import Address, Peer
+from bgp.validator import Validator
+
+
+class PeersFile:
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._validator = Validator()
+        self._text = ""
+        self.peers: Mapping[Address, Peer] | None = None
+        """Peers in it that there may be sessions with; None: it has not been written."""
+        self.refused: str | None = None
+        """Why it is not what was wanted last."""
+
+    def start(self) -> None:
+        """Be ready for the first `put`, which everybody waits for."""
+        self._validator.warm_up()
+
+    async def stop(self) -> None:
+        await self._validator.stop()
+
+    async def put(self, peers: Mapping[Address, Peer]) -> tuple[Address, ...] | None:
+        """Answers with the peers that are in it no more, or have become others; None: it is as it was.
+
+        Raises OSError when it cannot be written.
+        """
+        text = exaconfig.configuration(peers.values(), bridge=process.bridge_command(self._run_dir))
+        if text == self._text:
+            self.refused = None
+            return None
+        try:
+            self.refused = await self._put(text)
+        except OSError as error:
+            self.refused = f"cannot write the configuration: {error}"
+            raise
+        if self.refused is not None:
+            return None
+        before, self.peers = self.peers or {}, {one.address: one for one in peers.values() if one.held is None}
+        self._text = text
+        return tuple(address for address, peer in before.items() if self._is_another(address, peer))
+
+    async def _put(self, text: str) -> str | None:
+        """Put the text in place if ExaBGP would take it; otherwise why not, and the file stays as it was."""
+        candidate = self._run_dir / f"{process.CONFIGURATION}.new"
+        process.write_private(candidate, text)
+        why = await self._validator.complaint(candidate)
+        if why is None:
+            candidate.replace(self._run_dir / process.CONFIGURATION)
+        else:
+            candidate.unlink(missing_ok=True)
+        return why
+
+    def _is_another(self, address: Address, peer: Peer) -> bool:
+        now = (self.peers or {}).get(address)
+        return now is None or exaconfig.identity(now) != exaconfig.identity(peer)

@@ -1,0 +1,141 @@
+"""Replacements in ExaBGP's sockets: TTLs, interfaces, and dials that fail.
+
+They run inside ExaBGP; `bgp.launcher` puts each in its place and hands it what it replaces. Each is one function, says
+what is wrong without it, and has a test in tests/live/test_exabgp_contract*.py that fails when upstream changes (seen
+with ExaBGP 5.0.15, Linux). It refuses to import ExaBGP.
+
+TTL security (GTSM, RFC 5082) on the side that is dialed: all neighbors of one local address and port share a listening
+socket, and those that want it stand beside others that do not. So the listening socket checks nothing, but answers with
+a TTL of 255 as soon as one neighbor wants it, which harms no other; the kernel keeps each connection's SYN
+(TCP_SAVE_SYN), and when the neighbor is known its TTL is looked at there. From then on the kernel checks each packet.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+SYN_RETRIES: Final = 1
+"""A dial that nobody answers ends after 3 s (Linux: 1 s, then 2 s), and not after two minutes."""
+GTSM_TTL: Final = 255
+TCP_SAVE_SYN: Final = 27
+TCP_SAVED_SYN: Final = 28
+SYN_MAX_BYTES: Final = 512
+"""linux/tcp.h; an IPv6 header and a TCP header with all options are 100 bytes."""
+DEFAULT_TTL: Final = -1
+"""What makes Linux forget a TTL that was set (ip(7), ipv6(7))."""
+
+Method = Callable[..., Any]
+Errors = tuple[type[Exception], ...]
+
+
+def give_up_early(create: Method) -> Method:
+    """Around `outgoing.create`: the kernel would try a silent peer for two minutes, ever more slowly."""
+
+    @functools.wraps(create)
+    def _create(afi: object, interface: object = None) -> socket.socket:
+        created: socket.socket = create(afi, interface)
+        created.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, SYN_RETRIES)
+        return created
+
+    return _create
+
+
+def fail_aloud(connect: Method, failures: Errors) -> Method:
+    """Around `Outgoing._connect`: what cannot even be tried fails as a dial that is refused does.
+
+    Without it a missing local address, or an unreachable network, is tried again in every turn and never told.
+    """
+
+    @functools.wraps(connect)
+    def _connect(self: Any) -> object:
+        problem = connect(self)
+        if isinstance(problem, failures):
+            raise problem
+        return problem
+
+    return _connect
+
+
+def name_interface(set_up: Method, failure: Callable[[str], Exception]) -> Method:
+    """Around `Outgoing._setup`, which falls over its own feet when there is no interface of the name."""
+
+    @functools.wraps(set_up)
+    def _setup(self: Any) -> object:
+        if self.interface:
+            try:
+                socket.if_nametoindex(self.interface)
+            except OSError:
+                return failure(f"there is no interface {self.interface}")
+        return set_up(self)
+
+    return _setup
+
+
+def listen_for_all(listen: Method) -> Method:
+    """Around `Listener._listen`: TTL security of one neighbor is not forced upon all that share the socket.
+
+    Without it the minimum holds for all of them, and the SYN-ACK leaves with a TTL of 64, so that nobody who asks for
+    TTL security gets as far as a connection.
+    """
+
+    @functools.wraps(listen)
+    def _listen(self: Any, local: Any, peer: Any, port: int, *password_and_ttl: Any) -> None:
+        *password, least_ttl = password_and_ttl
+        listen(self, local, peer, port, *password, None)
+        for sock, (address, listening, *_) in self._sockets.items():
+            if (address, listening) == (local.top(), port):
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 1)
+                if least_ttl:
+                    _send_with(sock, GTSM_TTL)
+
+    return _listen
+
+
+def take_as_configured(
+    handle_connection: Method, bind_to_device: Method, set_minimum: Method, bad: type[Exception]
+) -> Method:
+    """Around `Reactor.handle_connection`: who dials us gets the TTLs and the interface of its neighbor, or is refused.
+
+    Without it only the TTL that we send with is set, and one that should be the kernel's is that of the socket on
+    which we listen. A refused connection must not come as far as `Peer.handle_connection`: that would end an attempt
+    of our own.
+    """
+
+    @functools.wraps(handle_connection)
+    def _handle_connection(self: Any, name: str, connection: Any) -> object:
+        neighbor, dialed = self.neighbor(name), connection.io
+        if neighbor is None or dialed is None:
+            return handle_connection(self, name, connection)
+        least, interface = neighbor["incoming-ttl"], neighbor["source-interface"]
+        try:
+            if not (least or neighbor["outgoing-ttl"]):
+                _send_with(dialed, DEFAULT_TTL)
+            if least and syn_ttl(dialed.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, SYN_MAX_BYTES)) < least:
+                connection.close()
+                return True
+            set_minimum(dialed, connection.afi, connection.peer, least)
+            if interface:
+                bind_to_device(dialed, interface)
+        except (bad, OSError):
+            connection.close()
+            return True
+        return handle_connection(self, name, connection)
+
+    return _handle_connection
+
+
+def syn_ttl(saved: bytes) -> int:
+    """TTL or hop limit of a SYN as the kernel has kept it, from its IP header on; 0 when it has kept none."""
+    if len(saved) < 20:
+        return 0
+    return saved[8] if saved[0] >> 4 == 4 else saved[7]
+
+
+def _send_with(sock: socket.socket, ttl: int) -> None:
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
