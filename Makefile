@@ -46,7 +46,7 @@ lock:                  ## after a change of dependencies: versions and hashes, n
 	uv pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
 
-render: $(READY)       ## deploy/agent.yaml from deploy/base
+render: $(READY)       ## deploy/agent.yaml from deploy/base, the README's tables of settings from deploy/crds
 	$(PY) deploy/render.py
 
 clean:

@@ -1,12 +1,14 @@
 """When a session that the topology no longer wants may end: make before break.
 
 The planner keeps such a session and everything told and heard on it (`NodePlan.parting`) until it is told that the
-session is over. Here is only the clock of that: a session is over when what replaces it is in place and the other side
-has had time to see the same picture, and in any case after a while. It ends no session and plans nothing.
+session is over; and a reflector that is needed no more goes on as one (`NodePlan.former_clients`). Here is only the
+clock of that: it is over when what replaces it is in place and the other side has had time to see the same picture, and
+in any case after a while. It ends no session and plans nothing.
 
 Both bounds are needed. Our own replacement being in place says nothing of the other node's: it may look at a picture of
 half a minute ago, and still forward by what it hears from us. And a replacement that never comes, because a node is
-dead, must not keep an old session for ever.
+dead, must not keep an old session for ever. For a reflector that ends, time is all there is: whether two of its clients
+have met, it cannot know.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class Farewells:
         self._since: dict[str, float] = {}
 
     def over(self, parting: Collection[str], now: float, *, replaced: bool) -> frozenset[str]:
-        """The nodes of `parting` whose sessions may end.
+        """The nodes of `parting` with which it may end.
 
         `replaced`: every session that is wanted between nodes is established and has sent End-of-RIB.
         """

@@ -157,9 +157,10 @@ class AllowedPrefix:
 
 
 def names_a_router(address: Address) -> bool:
-    """Sessions can be had with it: unicast, and without having to say on which link."""
+    """Sessions can be had with it: unicast, not of 0.0.0.0/8 (RFC 1122), and without having to say on which link."""
+    nobody = address.is_unspecified or (address.version == 4 and int(address) >> 24 == 0)
     broadcast = address.version == 4 and int(address) == 0xFFFF_FFFF
-    return not (address.is_unspecified or address.is_multicast or address.is_link_local or broadcast)
+    return not (nobody or address.is_multicast or address.is_link_local or broadcast)
 
 
 def router_in(text: str) -> Address | None:

@@ -185,7 +185,9 @@ class Loop:
                 self.inbox.gateways,
                 small=self.plan.standpoint.small,
                 mesh=self.plan.mesh,
-                over=self._farewells.over(self.plan.parting, began_at, replaced=self._mesh_in_place()),
+                over=self._farewells.over(
+                    self.plan.parting | self.plan.former_clients, began_at, replaced=self._mesh_in_place()
+                ),
             ),
             Dirty(
                 keys=dirt.keys,

@@ -8,7 +8,6 @@ nothing is not kept.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,16 +23,21 @@ class Table:
     wanted: dict[Prefix, Route] = field(default_factory=dict)
     held: dict[Prefix, Route | None] = field(default_factory=dict)
     """None: nobody knows what ExaBGP holds, if anything. Written by `Tables.hold` and `Tables.release` only."""
+    busy: set[Prefix] = field(default_factory=set)
+    """In flight."""
     unsettled: int = 0
     """Keys dirty or in flight."""
-    told: Counter[Family] = field(default_factory=Counter)
-    """How many prefixes are held for sure."""
+    told: dict[int, int] = field(default_factory=lambda: {4: 0, 6: 0})
+    """How many prefixes are held for sure, by version of IP."""
     owed: set[Family] = field(default_factory=set)
     """End-of-RIB markers to be sent on the session that is up."""
 
     def differs(self, prefix: Prefix) -> bool:
         route = self.wanted.get(prefix)
-        return prefix in self.held if route is None else self.held.get(prefix) != route
+        if route is None:
+            return prefix in self.held
+        held = self.held.get(prefix)
+        return held is not route and held != route
 
     def prefixes(self) -> set[Prefix]:
         """On either side."""
@@ -47,7 +51,10 @@ class Tables:
 
     def of(self, peer: Address) -> Table:
         """The peer's table, made when there is none."""
-        return self._tables.setdefault(peer, Table())
+        table = self._tables.get(peer)
+        if table is None:
+            table = self._tables[peer] = Table()
+        return table
 
     def get(self, peer: Address) -> Table | None:
         return self._tables.get(peer)
@@ -62,15 +69,18 @@ class Tables:
             del self._tables[peer]
 
     def hold(self, table: Table, prefix: Prefix, route: Route | None) -> None:
-        if prefix not in table.held:
+        before = table.held.get(prefix)
+        if before is None and prefix not in table.held:
             self._holders[prefix] = self._holders.get(prefix, 0) + 1
-        table.told[Family.of(prefix)] += (route is not None) - (table.held.get(prefix) is not None)
+        if (route is None) is not (before is None):
+            table.told[prefix.version] += 1 if before is None else -1
         table.held[prefix] = route
 
     def release(self, table: Table, prefix: Prefix) -> None:
         if prefix not in table.held:
             return
-        table.told[Family.of(prefix)] -= table.held.pop(prefix) is not None
+        if table.held.pop(prefix) is not None:
+            table.told[prefix.version] -= 1
         self._holders[prefix] -= 1
         if not self._holders[prefix]:
             del self._holders[prefix]

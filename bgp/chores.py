@@ -199,7 +199,7 @@ class Chores:
         if recount or audit:
             await self._recount()
         if audit:
-            await self._telling.read_back(lambda _told: None)
+            await self._telling.audit()
 
     async def _recount(self) -> None:
         """Correct what we believe of sessions whose last lines were lost, with the bridge that had them."""

@@ -34,11 +34,9 @@ from typing import Final, TypeAlias
 
 from bgp.exatext import session
 from bgp.extras import ADMINISTRATIVE_SHUTDOWN, Extras, Farewell, description, farewell_line
-from bgp.model import Family, Held, Peer
+from bgp.model import PASSWORD_MAX_BYTES, Family, Held, Peer
 
 PROCESS: Final = "bgpilot"
-PASSWORD_MAX_BYTES: Final = 80
-"""The kernel's limit for a TCP-MD5 key (TCP_MD5SIG_MAXKEYLEN)."""
 HOLD_MIN_SECONDS: Final = 3
 HOLD_MAX_SECONDS: Final = 0xFFFF
 RESTART_MAX_SECONDS: Final = 4095

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -41,11 +41,14 @@ from bgp.model import (
     Prefix,
     SessionState,
     heard_prefix,
+    known_address,
 )
 
 CACHE_MAX: Final = 262_144
 """Prefixes (and addresses, and attribute sets) remembered; a full cache is emptied. About 60 MB of prefixes at most."""
 
+CEASE: Final = 6
+"""Error code of NOTIFICATION (RFC 4271 4.5)."""
 TEXT_MAX: Final = 255
 """Characters kept of the text in a NOTIFICATION (RFC 9003: at most 255 bytes)."""
 
@@ -154,7 +157,7 @@ class EventReader:
                 return _opened(peer, _DIRECTIONS[said.direction], said.open)
             case "notification" if said.notification is not None:
                 told = said.notification
-                return Notified(peer, _DIRECTIONS[said.direction], told.code, told.subcode, _printable(told.message))
+                return _notified(peer, _DIRECTIONS[said.direction], told)
             case "state":
                 if said.state == "up":
                     return CameUp(peer, bytes(line.time).decode())
@@ -188,7 +191,7 @@ class EventReader:
     def _address(self, text: str) -> Address:
         found = self._addresses.get(text)
         if found is None:
-            found = _remember(self._addresses, text, ip_address(text))
+            found = _remember(self._addresses, text, known_address(text))
         return found
 
     def _prefix(self, text: str) -> Prefix:
@@ -275,6 +278,12 @@ def _opened(peer: Address, direction: Direction, found: exajson.Open) -> Opened:
         route_refresh="route-refresh" in by_name,
         extended_next_hop="ipv4/unicast/ipv6" in by_name.get("nexthop", _NO_CAPABILITY).conversion,
     )
+
+
+def _notified(peer: Address, direction: Direction, told: exajson.Notification) -> Notified:
+    """Of what a peer sends along only a Cease has words (RFC 9003); all else is bytes of the message it is about."""
+    words = told.message if direction is Direction.SENT or told.code == CEASE else ""
+    return Notified(peer, direction, told.code, told.subcode, _printable(words))
 
 
 def _families(names: Iterable[str]) -> frozenset[Family]:

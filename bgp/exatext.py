@@ -17,12 +17,12 @@ What it relies on (ExaBGP 5.0.15, each with a test in tests/live/test_exabgp_con
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Final, assert_never
 
-from bgp.addressees import BETWEEN
+from bgp.addressees import ALL_BUT, BETWEEN
 from bgp.model import (
     Address,
     AsPath,
@@ -48,7 +48,7 @@ SHOW_TABLE: Final = "show adj-rib out extensive"
 SHOW_SESSIONS: Final = "show neighbor summary"
 
 UPDATES_PER_TURN: Final = 25
-"""How many UPDATE messages one turn of ExaBGP's reactor writes to each peer."""
+"""How many UPDATE messages one turn of ExaBGP's reactor writes to each peer, at least."""
 
 _ORIGINS: Final = {Origin.IGP: "igp", Origin.EGP: "egp", Origin.INCOMPLETE: "incomplete"}
 _ORIGIN_OF: Final = {word: origin for origin, word in _ORIGINS.items()}
@@ -85,6 +85,25 @@ def session(peer: Peer) -> str:
         f"neighbor {peer.address} local-ip {peer.local_address} local-as {peer.local_asn} peer-as {peer_asn} "
         f"router-id {peer.router_id}"
     )
+
+
+def all_but(addresses: Iterable[Address]) -> str:
+    """The words for every session that ExaBGP has but those with these addresses."""
+    return " ".join([ALL_BUT, *map(str, addresses)])
+
+
+@dataclass(frozen=True, slots=True)
+class TableOf:
+    """What asks for the table of a peer, and of those whose address begins like its own: ExaBGP compares no more."""
+
+    command: str
+    peers: tuple[Address, ...]
+
+
+def whose_table(peer: Address, words: Mapping[Address, str]) -> TableOf:
+    """`words` are those of all sessions there are."""
+    alike = tuple(one for one, name in words.items() if f"neighbor {peer}" in name)
+    return TableOf(f"show adj-rib out {peer} extensive", alike)
 
 
 def _route_words(route: Route) -> str:

@@ -4,7 +4,7 @@
     python -m bgp.launcher --validate CONFIGURATION     `-`: its name comes on standard input, once it is known
 
 It refuses to run any version but those below, because it reaches into ExaBGP. What is put in place of ExaBGP's own is
-in `bgp.patches` (sessions), `bgp.reactor` and `bgp.sockets`; when to dial is in `bgp.patience`.
+in `bgp.patches` (sessions), `bgp.reactor`, `bgp.sharing` and `bgp.sockets`; when to dial is in `bgp.patience`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import signal
 import sys
 from typing import Final
 
-from bgp import addressees, patches, reactor, sockets
+from bgp import addressees, patches, reactor, sharing, sockets
 from bgp.extras import COMMUNICATION_MAX_BYTES
 from bgp.patience import Patience
 
@@ -121,6 +121,7 @@ def replace() -> None:
     peer.Delay = Patience
     peer.KA = patches.keep_alive_as_wanted(peer.KA)
     session._close = patches.say_why(patches.end_well(session._close, up), idle, broken)  # noqa: SLF001
+    session._main = patches.begin_with_newest(session._main)  # noqa: SLF001
     session.remove = patches.say_farewell(session.remove, up, notification.Notify, broken)
     session.reestablish = patches.start_over(session.reestablish, between)
     session.cli_data = patches.show_learned_as(session.cli_data)
@@ -143,15 +144,35 @@ def replace() -> None:
     rib.OutgoingRIB._update_rib = reactor.keep_newest(rib.OutgoingRIB._update_rib)  # noqa: SLF001
     update.Update._split_nlris = reactor.as_negotiated(update.Update._split_nlris, AFI.ipv4, AFI.ipv6)  # noqa: SLF001
 
+    _share()
     for commands in (announce, tables):
         commands.extract_neighbors = addressees.split_at_commas(limit.extract_neighbors)
         commands.match_neighbors = addressees.look_up(limit.match_neighbors)
 
     outgoing.create = sockets.give_up_early(outgoing.create)
+    outgoing.ready = sockets.say_outcome(NotConnected)
+    outgoing.connect = sockets.say_plainly(outgoing.connect, NotConnected)
     dial = outgoing.Outgoing
     dial._setup = sockets.name_interface(dial._setup, NotConnected)  # noqa: SLF001
     dial._connect = sockets.fail_aloud(dial._connect, (NetworkError,))  # noqa: SLF001
     listener.Listener._listen = sockets.listen_for_all(listener.Listener._listen)  # noqa: SLF001
+
+
+def _share() -> None:
+    """What has to do with many sessions at once."""
+    from exabgp.bgp import neighbor  # noqa: PLC0415
+    from exabgp.bgp.message import update  # noqa: PLC0415
+    from exabgp.reactor import protocol  # noqa: PLC0415
+    from exabgp.reactor.network import connection  # noqa: PLC0415
+
+    neighbor.Neighbor.remove_self = sharing.share_route(neighbor.Neighbor.remove_self)
+    update.Update.messages = sharing.pack_once(update.Update.messages)
+    protocol.Protocol.new_update = sharing.write_together(
+        protocol.Protocol.new_update,
+        protocol._UPDATE,  # noqa: SLF001
+        protocol._NOP,  # noqa: SLF001
+    )
+    connection.Connection.writer = sharing.in_order(connection.Connection.writer)
 
 
 if __name__ == "__main__":

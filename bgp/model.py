@@ -7,9 +7,10 @@ host bits. Nothing here knows ExaBGP's language (`bgp.exatext`), Kubernetes or t
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -20,6 +21,9 @@ DEFAULT_HOLD_SECONDS: Final = 90
 DEFAULT_RESTART_SECONDS: Final = 120
 DEFAULT_LOCAL_PREF: Final = 100
 """What a path without LOCAL_PREF counts as (every common implementation; RFC 4271 leaves it to policy)."""
+
+
+ADDRESSES_KEPT: Final = 8_192
 
 
 class _Heard4(IPv4Network):
@@ -34,6 +38,27 @@ class _Heard4(IPv4Network):
 
     def __hash__(self) -> int:
         return self._hash
+
+
+class _Known4(IPv4Address):
+    """Equal to the plain one, with its hash at hand: an address is part of every key of the Adj-RIBs-Out."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@functools.lru_cache(maxsize=ADDRESSES_KEPT)
+def known_address(text: str) -> Address:
+    """The address that this is, mostly the same object for the same text. ValueError for what is none."""
+    address = ip_address(text)
+    return _Known4(int(address)) if isinstance(address, IPv4Address) else address
 
 
 def heard_prefix(text: str) -> Prefix:
@@ -103,6 +128,10 @@ class Attributes:
     large_communities: frozenset[LargeCommunity] = frozenset()
     originator_id: IPv4Address | None = None
     cluster_list: tuple[IPv4Address, ...] = ()
+
+
+PASSWORD_MAX_BYTES: Final = 80
+"""The kernel's limit for a TCP-MD5 key (TCP_MD5SIG_MAXKEYLEN)."""
 
 
 class Password:
@@ -285,6 +314,8 @@ class SessionDown:
     """The transport ended, and neither side said why: the peer may be restarting (RFC 4724 4.2)."""
     was_up: bool = True
     """False: an attempt failed."""
+    returning: bool = False
+    """With another node, still wanted, that has not said that it forwards no more: the session comes again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,12 @@ from bgp.retry import Failing, Retries
 
 WINDOW: Final = 64
 """Commands in flight at most …"""
-WINDOW_KEYS: Final = 256
-"""… and keys they are about, but for the last command: more would fill the pipe between the bridge and ExaBGP."""
-PEERS_PER_COMMAND: Final = 128
+WINDOW_KEYS: Final = 4096
+"""… and keys they are about, but for the last command: their answers may all come together, and are taken in one go."""
+PEERS_PER_COMMAND: Final = 2048
+"""About 350 kB, if each is named; ExaBGP takes no line of more than 1 MiB (5.0.15)."""
+
+VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ class Outbox:
         self._tables = Tables()
         self._dirty: dict[Prefix, dict[Address, None]] = {}
         self._sent: deque[_Sent] = deque()
-        self._busy: dict[RouteKey, _Sent] = {}
+        self._busy = 0
+        """Keys in flight."""
         self._end_of_rib_ready: dict[Address, None] = {}
         self._retries: Retries[RouteKey] = Retries()
         self._marker_retries: Retries[SendEndOfRib] = Retries()
@@ -96,15 +100,18 @@ class Outbox:
 
     def want(self, key: RouteKey, route: Route | None) -> None:
         """Change the wanted side of one key; None: nothing shall be told. Telling the same again changes nothing."""
-        table = self._tables.of(key.peer)
-        if table.wanted.get(key.prefix) != route:
+        peer, prefix = key
+        table = self._tables.of(peer)
+        before = table.wanted.get(prefix)
+        if before is not route and before != route:
             if route is None:
-                del table.wanted[key.prefix]
+                del table.wanted[prefix]
             else:
-                table.wanted[key.prefix] = route
-            self._retries.forget(key)
-            self._judge(key, table)
-        self._tables.drop_if_empty(key.peer)
+                table.wanted[prefix] = route
+            self._forget(peer, prefix)
+            self._judge(peer, prefix, table)
+        if not table.present:
+            self._tables.drop_if_empty(peer)
 
     def peer_added(self, peer: Address) -> None:
         """ExaBGP has this peer since its last reload, with an empty table."""
@@ -154,12 +161,13 @@ class Outbox:
     def restarted(self) -> None:
         """ExaBGP started anew with the peers it had: nothing is told, nothing in flight, no session up."""
         self._sent.clear()
-        self._busy.clear()
+        self._busy = 0
         self._dirty.clear()
         self._retries.clear()
         self._marker_retries.clear()
         for peer, table in self._tables.all():
             table.unsettled = 0
+            table.busy.clear()
             table.owed.clear()
             self._empty(peer, table)
             self._judge_all(peer, table)
@@ -174,7 +182,7 @@ class Outbox:
             sent = self._sent.popleft()
             if not isinstance(sent.command, SendEndOfRib):
                 for peer in sent.command.peers:
-                    self._no_longer_busy(RouteKey(peer, sent.command.prefix))
+                    self._no_longer_busy(peer, sent.command.prefix, self._tables.of(peer))
             elif sent.command.peer not in sent.void:
                 self._owe(sent.command)
 
@@ -195,7 +203,7 @@ class Outbox:
         believed = dict(table.held)
         differed = 0
         for prefix in believed.keys() | actual.keys():
-            if RouteKey(peer, prefix) in self._busy:
+            if prefix in table.busy:
                 continue
             route = actual.get(prefix)
             known = prefix not in believed or believed[prefix] is not None
@@ -205,7 +213,7 @@ class Outbox:
             else:
                 self._tables.hold(table, prefix, route)
         for prefix in believed.keys() - actual.keys():
-            self._judge(RouteKey(peer, prefix), table)  # perhaps it was to be withdrawn, and now need not be
+            self._judge(peer, prefix, table)  # perhaps it was to be withdrawn, and now need not be
         table.present = True
         self._judge_all(peer, table)
         return differed
@@ -215,10 +223,10 @@ class Outbox:
     def next_command(self, now: float) -> Command | None:
         """Hand out one command, in flight from now on. None: nothing to do, window full, or only retries wait."""
         for key in self._retries.take_due(now):
-            self._judge(key, self._tables.of(key.peer))
+            self._judge(key.peer, key.prefix, self._tables.of(key.peer))
         for marker in self._marker_retries.take_due(now):
             self._owe(marker)
-        if len(self._sent) >= WINDOW or len(self._busy) >= WINDOW_KEYS:
+        if len(self._sent) >= WINDOW or self._busy >= WINDOW_KEYS:
             return None
         if self._end_of_rib_ready:
             return self._take_end_of_rib()
@@ -228,20 +236,27 @@ class Outbox:
         """The prefix that has been dirty for longest, for all peers that are to be told the same of it."""
         prefix, dirty = next(iter(self._dirty.items()))
         route = self._tables.of(next(iter(dirty))).wanted.get(prefix)
-        alike = (peer for peer in dirty if self._tables.of(peer).wanted.get(prefix) == route)
-        peers = tuple(islice(alike, PEERS_PER_COMMAND))
-        command = Withdraw(peers, prefix) if route is None else Announce(peers, route)
+        peers = tuple(islice((peer for peer in dirty if self._is_wanted(peer, prefix, route)), PEERS_PER_COMMAND))
         before = dict[Address, Route | None]()
-        sent = _Sent(command, before)
         for peer in peers:
             table = self._tables.of(peer)
             if prefix in table.held:
                 before[peer] = table.held[prefix]
             self._tables.hold(table, prefix, None)
-            self._busy[RouteKey(peer, prefix)] = sent
-            self._clean(RouteKey(peer, prefix))
-        self._sent.append(sent)
+            table.busy.add(prefix)
+        self._busy += len(peers)
+        if len(peers) == len(dirty):
+            del self._dirty[prefix]
+        else:
+            for peer in peers:
+                self._clean(peer, prefix)
+        command = Withdraw(peers, prefix) if route is None else Announce(peers, route)
+        self._sent.append(_Sent(command, before))
         return command
+
+    def _is_wanted(self, peer: Address, prefix: Prefix, route: Route | None) -> bool:
+        wanted = self._tables.of(peer).wanted.get(prefix)
+        return wanted is route or wanted == route
 
     def _take_end_of_rib(self) -> SendEndOfRib:
         peer = next(iter(self._end_of_rib_ready))
@@ -262,34 +277,21 @@ class Outbox:
             if not ok and command.peer not in sent.void:
                 self._marker_retries.fail(command, Reason.SPEAKER_REFUSED, now)
             return
+        prefix, said = command.prefix, command.route if isinstance(command, Announce) else None
         for peer in command.peers:
-            key = RouteKey(peer, command.prefix)
+            table = self._tables.of(peer)
             if peer not in sent.void:
-                self._settle(key, command, sent.before, ok=ok, now=now)
-            self._no_longer_busy(key)
-
-    def _settle(
-        self,
-        key: RouteKey,
-        command: Announce | Withdraw,
-        before: Mapping[Address, Route | None],
-        *,
-        ok: bool,
-        now: float,
-    ) -> None:
-        """Believe the answer to a command as far as one key goes."""
-        table = self._tables.of(key.peer)
-        said = command.route if isinstance(command, Announce) else None
-        if ok and said is not None:
-            self._tables.hold(table, key.prefix, said)
-        elif not ok and key.peer in before:
-            self._tables.hold(table, key.prefix, before[key.peer])
-        else:
-            self._tables.release(table, key.prefix)
-        if ok:
-            self._retries.forget(key)
-        elif table.wanted.get(key.prefix) == said:
-            self._retries.fail(key, Reason.SPEAKER_REFUSED, now)
+                if ok and said is not None:
+                    self._tables.hold(table, prefix, said)
+                elif not ok and peer in sent.before:
+                    self._tables.hold(table, prefix, sent.before[peer])
+                else:
+                    self._tables.release(table, prefix)
+                if ok:
+                    self._forget(peer, prefix)
+                elif table.wanted.get(prefix) == said:
+                    self._retries.fail(RouteKey(peer, prefix), Reason.SPEAKER_REFUSED, now)
+            self._no_longer_busy(peer, prefix, table)
 
     @property
     def in_flight(self) -> int:
@@ -314,6 +316,19 @@ class Outbox:
         """Some peer is, or may be, told of it: its kernel route must stay."""
         return self._tables.may_hold(prefix)
 
+    @property
+    def told_in_all(self) -> int:
+        """For all peers together."""
+        return sum(sum(table.told.values()) for _, table in self._tables.all())
+
+    def wanted_for(self) -> list[Address]:
+        """The peers that something is wanted for."""
+        return [peer for peer, table in self._tables.all() if table.wanted]
+
+    def wanted(self, peer: Address) -> list[Prefix]:
+        table = self._tables.get(peer)
+        return [] if table is None else list(table.wanted)
+
     def is_told(self, key: RouteKey) -> bool:
         """What is wanted of this key is what ExaBGP surely holds."""
         table = self._tables.get(key.peer)
@@ -322,35 +337,46 @@ class Outbox:
     def told_count(self, peer: Address, family: Family) -> int:
         """How many prefixes ExaBGP surely holds for the peer; costs nothing."""
         table = self._tables.get(peer)
-        return 0 if table is None else table.told[family]
+        return 0 if table is None else table.told[VERSIONS[family]]
 
     # One place for each kind of change.
 
-    def _judge(self, key: RouteKey, table: Table) -> None:
+    def _judge(self, peer: Address, prefix: Prefix, table: Table) -> None:
         """Make the key dirty or clean; call after any change of wanted, held, present, in flight or waiting."""
-        was_dirty = self._is_dirty(key)
-        differs = table.present and table.differs(key.prefix)
-        dirty = differs and key not in self._busy and not self._retries.waits(key)
+        dirty_peers = self._dirty.get(prefix)
+        was_dirty = dirty_peers is not None and peer in dirty_peers
+        differs = table.present and table.differs(prefix)
+        busy = prefix in table.busy
+        dirty = differs and not busy and not (self._retries and self._retries.waits(RouteKey(peer, prefix)))
         if dirty and not was_dirty:
-            self._dirty.setdefault(key.prefix, {})[key.peer] = None
+            if dirty_peers is None:
+                dirty_peers = self._dirty[prefix] = {}
+            dirty_peers[peer] = None
+            table.unsettled += 1
         elif was_dirty and not dirty:
-            self._clean(key)
-        table.unsettled += dirty - was_dirty
-        if not differs and key not in self._busy:
-            self._retries.forget(key)
-        self._weigh_end_of_rib(key.peer, table)
+            self._clean(peer, prefix)
+            table.unsettled -= 1
+        if not differs and not busy:
+            self._forget(peer, prefix)
+        if table.owed:
+            self._weigh_end_of_rib(peer, table)
 
     def _judge_all(self, peer: Address, table: Table) -> None:
         for prefix in table.prefixes():
-            self._judge(RouteKey(peer, prefix), table)
+            self._judge(peer, prefix, table)
         self._weigh_end_of_rib(peer, table)
 
-    def _no_longer_busy(self, key: RouteKey) -> None:
-        table = self._tables.of(key.peer)
-        del self._busy[key]
+    def _no_longer_busy(self, peer: Address, prefix: Prefix, table: Table) -> None:
+        table.busy.remove(prefix)
+        self._busy -= 1
         table.unsettled -= 1
-        self._judge(key, table)
-        self._tables.drop_if_empty(key.peer)
+        self._judge(peer, prefix, table)
+        if not table.present:
+            self._tables.drop_if_empty(peer)
+
+    def _forget(self, peer: Address, prefix: Prefix) -> None:
+        if self._retries:
+            self._retries.forget(RouteKey(peer, prefix))
 
     def _weigh_end_of_rib(self, peer: Address, table: Table) -> None:
         if table.owed and table.present and not table.unsettled:
@@ -366,19 +392,15 @@ class Outbox:
     def _empty(self, peer: Address, table: Table) -> None:
         """ExaBGP's table of the peer is gone; keys are to be judged afterwards."""
         for prefix in table.prefixes():
-            key = RouteKey(peer, prefix)
             self._tables.release(table, prefix)
-            self._retries.forget(key)
-            if self._is_dirty(key):
-                self._clean(key)
+            self._forget(peer, prefix)
+            if peer in self._dirty.get(prefix, ()):
+                self._clean(peer, prefix)
                 table.unsettled -= 1
 
-    def _is_dirty(self, key: RouteKey) -> bool:
-        return key.peer in self._dirty.get(key.prefix, ())
-
-    def _clean(self, key: RouteKey) -> None:
+    def _clean(self, peer: Address, prefix: Prefix) -> None:
         """Does not touch `unsettled`: a key that goes into flight stays unsettled."""
-        peers = self._dirty[key.prefix]
-        del peers[key.peer]
+        peers = self._dirty[prefix]
+        del peers[peer]
         if not peers:
-            del self._dirty[key.prefix]
+            del self._dirty[prefix]

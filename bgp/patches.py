@@ -85,6 +85,23 @@ def start_over(reestablish: Method, unfinished: Collection[object]) -> Method:
     return _reestablish
 
 
+def begin_with_newest(main: Method) -> Method:
+    """Around `Peer._main`: a reload that comes between FSM ESTABLISHED and the first step of `_main` is not for later.
+
+    `_main` begins with the neighbor that the reload has put in place, and forgets what that one replaces. Without this
+    it then looks for just that, as if the reload had come during the session, and the session ends with an
+    AttributeError and without a word. A neighbor for which the session must end anyhow still waits.
+    """
+
+    @functools.wraps(main)
+    def _main(self: Any) -> Any:
+        if self._neighbor is self.neighbor:
+            self._neighbor = None
+        return main(self)
+
+    return _main
+
+
 def remember_farewells(reload: Method) -> Method:
     """Around `Reactor.reload`: the configuration says what peers are told that are not in it any more."""
 

@@ -121,15 +121,14 @@ class ExaProcess:
         process, self._process = self._process, None
         self._task.cancel()
         if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+            _signal(process, signal.SIGTERM)
             try:
                 await asyncio.wait_for(process.wait(), STOP_SECONDS)
             except TimeoutError:
-                process.kill()
+                _signal(process, signal.SIGKILL)
                 await process.wait()
             except asyncio.CancelledError:  # no time to wait
-                process.kill()
+                _signal(process, signal.SIGKILL)
                 raise
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -139,7 +138,7 @@ class ExaProcess:
         """End an ExaBGP that hangs, whatever it is doing: it is started again, and `trouble` stands until that runs."""
         if self._process is not None and self.running:
             self._say(trouble)
-            self._process.kill()
+            _signal(self._process, signal.SIGKILL)
 
     def listening(self) -> None:
         """Since the last reload no socket has been complained of."""
@@ -223,6 +222,11 @@ class ExaProcess:
     def _say(self, trouble: Trouble | None) -> None:
         self._trouble = trouble
         self._on_trouble(trouble)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended, even if `wait` does not know yet
+        process.send_signal(number)
 
 
 def prepare(run_dir: Path, *, keep: bool) -> None:

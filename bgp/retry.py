@@ -50,6 +50,10 @@ class Retries(Generic[Key]):
         if self._failing.pop(key, None) is not None:
             self._waiting.pop(key, None)
 
+    def __bool__(self) -> bool:
+        """Something is failing."""
+        return bool(self._failing)
+
     def clear(self) -> None:
         self._failing.clear()
         self._waiting.clear()

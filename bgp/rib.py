@@ -17,6 +17,9 @@ with the End-of-RIB of its family, with a withdrawal, or at a set time, whicheve
 - A peer was lost without NOTIFICATION, and had said that it can restart (RFC 4724 4.2): its paths of those families are
   kept for its restart time; `is_away` says so until it is back, and then it must say that it still forwards (F bit).
   What was stale already goes. ExaBGP 5.0 has nothing of this: it is ours.
+- A session with another node ended that comes again (`SessionDown.returning`): as if it had been lost without
+  NOTIFICATION, but what was stale already stays so (RFC 8538 4.2): when a setting changes, the two sides see it one
+  after the other, and the session ends twice before everything is told. The time for it runs from the first return.
 - Any other end of a session, and the end of a peer (`PeerRemoved`), takes its paths along.
 
 Paths that go, for whatever reason, go `at_once` of them at a time, so that the end of a full table stalls nobody: the
@@ -61,6 +64,8 @@ _NOTHING: Final[Mapping[Prefix, Path]] = MappingProxyType({})
 class _Stale:
     prefixes: set[Prefix]
     until: float
+    again: bool = False
+    """Some were stale before the session ended: there is no more time than there was."""
 
 
 class Rib:
@@ -170,8 +175,8 @@ class Rib:
         until = now + OWN_STALE_SECONDS
         if peer in self._away:
             kept = kept & event.forwarding_kept
-        elif before is not None:
-            until = before.until  # lost by us again and again before the peer has said anything: it ends
+        if before is not None and (before.again or peer not in self._away):
+            until = before.until  # lost again and again before the peer has said anything: it ends
         last = self._heard_on.get(peer)
         alike = peer not in self._away and last is not None and _who(last) == _who(event)
         changed = self._go(peer, self._outside(self.heard_from(peer), peer, kept))
@@ -188,11 +193,16 @@ class Rib:
         if up is None and peer in self._stale:
             return ()  # one more attempt has failed
         before = self._stale.pop(peer, None)
-        if up is None or not event.without_notification or not up.restart_seconds:
+        if up is None or not (event.without_notification or event.returning) or not up.restart_seconds:
             return self._end(peer)
         ended = self._outside(self.heard_from(peer), peer, up.restart_families)
-        changed = self._go(peer, ended if before is None else ended | before.prefixes)
-        if not self._keep(peer, now + up.restart_seconds):
+        until, again = now + up.restart_seconds, False
+        if before is not None and event.returning:
+            until, again = min(until, before.until), True
+        elif before is not None:
+            ended = ended | before.prefixes
+        changed = self._go(peer, ended)
+        if not self._keep(peer, until, again=again):
             return changed | self._end(peer)
         self._away.add(peer)
         return changed.union(self.heard_from(peer))
@@ -213,13 +223,13 @@ class Rib:
         self._forget_if_empty(peer)
         return ()
 
-    def _keep(self, peer: Address, until: float) -> bool:
+    def _keep(self, peer: Address, until: float, *, again: bool = False) -> bool:
         """All that is left of the peer's paths is stale; whether anything is."""
         prefixes = set(self.heard_from(peer))
         if (going := self._going.get(peer)) is not None:
             prefixes -= going
         if prefixes:
-            self._stale[peer] = _Stale(prefixes, until)
+            self._stale[peer] = _Stale(prefixes, until, again)
         return bool(prefixes)
 
     def _complete(self, event: EndOfRib) -> Collection[Prefix]:

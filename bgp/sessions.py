@@ -5,15 +5,21 @@ Values in, values out: it refuses to do I/O, to know the time, and to know route
 Invariants:
 - Why attempts fail is told once for each reason, until a session comes up: a peer that is away for a day, or that fails
   in two ways by turns, is no news.
+- A session between two nodes ends when a setting of it changes, and both go on forwarding: routes that must go are
+  withdrawn before a session is ended on purpose (`bgp.chores`). So with another node that is still wanted, an end
+  without NOTIFICATION or with one of CHANGED is no reason to believe nothing of it any more.
 - A peer that is held is Idle with the reason as its last error, from the moment that ExaBGP does not have it.
 
-What it relies on (ExaBGP 5.0.15): a refused dial is told as connected, then down, like a session that was lost; only
-one that was up counts as a flap. The cause stands in the event of a NOTIFICATION just before `down`; without one the
-transport ended, and the reason ExaBGP gives says little.
+What it relies on (ExaBGP 5.0.15): an attempt that fails is told as down, like a session that was lost; only one that
+was up counts as a flap. The cause stands in the event of a NOTIFICATION just before `down`; without one the transport
+ended. Of a dial that failed the reason is in the kernel's words (`bgp.sockets.say_outcome`); of a connection that there
+was, ExaBGP's reason says nothing.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -28,6 +34,7 @@ from bgp.model import (
     Family,
     Held,
     PathsHeard,
+    Peer,
     PeerState,
     SessionDown,
     SessionError,
@@ -35,10 +42,18 @@ from bgp.model import (
     SessionUp,
 )
 
-TRANSPORT_CLOSED: Final = "connection refused, closed or reset"
+TRANSPORT_CLOSED: Final = "Connection closed or reset"
+REFUSED, TIMED_OUT = os.strerror(errno.ECONNREFUSED), os.strerror(errno.ETIMEDOUT)
+NO_HOST, NO_ROUTE = os.strerror(errno.EHOSTUNREACH), os.strerror(errno.ENETUNREACH)
+"""Of EHOSTUNREACH the kernel's words are those of a missing route; nobody has answered on the link."""
 REASONS_MAX: Final = 16
 """Reasons of failed attempts remembered as told; then they are told anew. More than RFC 4271 has for an OPEN."""
-_REFUSED: Final = (Direction.LOCAL, 0, 0, TRANSPORT_CLOSED)
+CHANGED: Final = frozenset({(6, 3), (6, 4), (6, 6)})
+"""Cease because of another configuration (RFC 4486). ExaBGP 5.0.15 says 6/3 also to a peer that stays configured."""
+_CLOSED: Final = (Direction.LOCAL, 0, 0, TRANSPORT_CLOSED)
+_DIAL_FAILED: Final = frozenset(
+    (Direction.LOCAL, 0, 0, why) for why in (TRANSPORT_CLOSED, REFUSED, TIMED_OUT, NO_HOST, NO_ROUTE)
+)
 
 
 @dataclass(slots=True)
@@ -56,6 +71,7 @@ class Sessions:
         self._sessions: dict[Address, _Session] = {}
         self._configured: frozenset[Address] | None = None
         self._held: dict[Address, SessionError] = {}
+        self._nodes: frozenset[Address] = frozenset()
         self._told: dict[Address, set[tuple[object, ...]]] = {}
         self._before_silence: dict[Address, PeerState] = {}
 
@@ -72,8 +88,15 @@ class Sessions:
         for peer in wanted - self._states.keys():
             self._states[peer] = PeerState()
 
-    def hold(self, held: Mapping[Address, Held], now: float) -> None:
-        """Peers that are not to be configured. What ExaBGP still has is shown as it is until `configure`."""
+    def want(self, peers: Mapping[Address, Peer], now: float) -> None:
+        """Peers of the plan, held ones too: these are not to be configured.
+
+        What ExaBGP still has is shown as it is until `configure`.
+        """
+        self._nodes = frozenset(peer for peer, wanted in peers.items() if wanted.mesh and wanted.held is None)
+        self._hold({peer: wanted.held for peer, wanted in peers.items() if wanted.held is not None}, now)
+
+    def _hold(self, held: Mapping[Address, Held], now: float) -> None:
         before, self._held = self._held, {}
         for peer, why in held.items():
             error = SessionError(Direction.LOCAL, 0, 0, f"{why.reason}: {why.text}" if why.text else why.reason, now)
@@ -202,9 +225,13 @@ class Sessions:
         error = _error(event, session.notified, now)
         self._sessions[event.peer] = _Session()
         last, what = state.last_error, _what(error)
-        if state.up is None and state.flaps and last is not None and what == _REFUSED:
-            # A dial that fails says nothing new: what ended the session is worth more, until there is another.
-            self._states[event.peer] = _down(state, last, now)
+        known = last is not None and _what(last) not in _DIAL_FAILED
+        ended = state.flaps or (last is not None and (last.direction, last.code) == (Direction.RECEIVED, 6))
+        if state.up is None and known and (what == _CLOSED or (ended and what in _DIAL_FAILED)):
+            # A dial that fails says nothing new: what ended the session is worth more, until there is another. And who
+            # has said why, and then just closes (GoBGP 4.8, FRR 8.4 when shut down), still means it; after a Cease,
+            # who no longer listens (BIRD 2.0.12 without another neighbor).
+            self._states[event.peer] = replace(state, state=SessionState.IDLE)
             return []
         if last is not None and _what(last) == what:
             error = replace(error, count=last.count + 1)
@@ -212,7 +239,9 @@ class Sessions:
         was_up = state.up is not None
         if not was_up and not self._is_news(event.peer, what):
             return []
-        return [SessionDown(event.peer, describe(error), without_notification=error.code == 0, was_up=was_up)]
+        without = error.code == 0
+        stays = was_up and event.peer in self._nodes and (without or (error.code, error.subcode) in CHANGED)
+        return [SessionDown(event.peer, describe(error), without, was_up, returning=stays)]
 
     def _is_news(self, peer: Address, reason: tuple[object, ...]) -> bool:
         told = self._told.setdefault(peer, set())

@@ -13,8 +13,10 @@ a TTL of 255 as soon as one neighbor wants it, which harms no other; the kernel 
 from __future__ import annotations
 
 import functools
+import os
+import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 SYN_RETRIES: Final = 1
@@ -55,6 +57,45 @@ def fail_aloud(connect: Method, failures: Errors) -> Method:
         if isinstance(problem, failures):
             raise problem
         return problem
+
+    return _connect
+
+
+def say_outcome(failure: Callable[[str], Exception]) -> Callable[[socket.socket], Iterator[tuple[bool, str]]]:
+    """In place of `outgoing.ready`: a dial that failed is told with the kernel's words for it (strerror).
+
+    Without it a dial that nobody took counts as connected, for the kernel says only once why not (SO_ERROR); the first
+    byte that is sent then fails, and a refusal, a timeout and a missing route all look like one closed connection.
+    """
+
+    def _ready(dialed: socket.socket) -> Iterator[tuple[bool, str]]:
+        poller = select.poll()
+        poller.register(dialed, select.POLLOUT)
+        while not poller.poll(0):
+            yield False, "waiting"
+        if number := dialed.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            dialed.close()
+            raise failure(os.strerror(number))
+        yield True, "connected"
+
+    return _ready
+
+
+def say_plainly(connect: Method, failure: type[Exception]) -> Method:
+    """Around `outgoing.connect`: what cannot even be tried is told in the kernel's words as well.
+
+    Without it every failure of a session with a password is blamed on the password.
+    """
+
+    @functools.wraps(connect)
+    def _connect(*where: object) -> None:
+        try:
+            connect(*where)
+        except failure as error:
+            why = error.__context__
+            if isinstance(why, OSError) and why.errno:
+                raise failure(os.strerror(why.errno)) from None
+            raise
 
     return _connect
 

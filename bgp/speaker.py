@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -34,6 +34,8 @@ from bgp.retry import Failing
 from bgp.upkeep import SILENT, SPEAKER_SILENT, Upkeep
 
 AUDIT_SECONDS: Final = 300.0
+KEYS_PER_TURN: Final = 2_000
+"""Routes taken over before the event loop gets its turn."""
 
 
 class SpeakerMode(enum.StrEnum):
@@ -83,7 +85,6 @@ class Speaker:
         self._peers: dict[Address, Peer] | None = None
         self._refused: tuple[SpeakerProblem, ...] = ()
         self._held: frozenset[Address] = frozenset()
-        self._asked: set[RouteKey] = set()
         self._held_back: set[RouteKey] = set()
 
     async def start(self) -> None:
@@ -110,20 +111,33 @@ class Speaker:
         """
         turned: frozenset[Address] = frozenset()
         self._limits.expire(self._clock())
-        if peers_changed or self._peers is None or self._limits.held != self._limited:
+        judged = peers_changed or self._peers is None or self._limits.held != self._limited
+        if judged:
             turned = self._take_peers(plan.peers)
         if dirty is None:
-            keys: Iterable[RouteKey] = [*plan.routes, *(self._asked - plan.routes.keys())]
+            keys: Collection[RouteKey] = [*plan.routes, *(key for key in self._asked() if key not in plan.routes)]
         else:
-            keys = self._held_back.union(dirty, (key for key in plan.routes if turned and key.peer in turned))
-        for key in keys:
-            route = None if key.peer in self._held else plan.routes.get(key)
-            if route is not None and hold_back(key):
-                self._held_back.add(key)
-                continue
-            self._held_back.discard(key)
-            self._want(key, route)
+            # Never all routes if not for something: a reflector's plan has a million.
+            keys = self._held_back.union(dirty, (key for key in (plan.routes if turned else ()) if key.peer in turned))
+        for part in _parts(keys):
+            for key in part:
+                self._take_route(key, plan.routes, hold_back)
+            if dirty is not None:
+                self._upkeep.telling.pump()
+            await asyncio.sleep(0)
+        if judged and self._peers is not None:
+            self._upkeep.take_peers(self._peers)
         self._upkeep.telling.pump()
+
+    def _take_route(
+        self, key: RouteKey, routes: Mapping[RouteKey, Route], hold_back: Callable[[RouteKey], bool]
+    ) -> None:
+        route = None if key.peer in self._held else routes.get(key)
+        if route is not None and hold_back(key):
+            self._held_back.add(key)
+            return
+        self._held_back.discard(key)
+        self._want(key, route)
 
     def _take_peers(self, peers: Mapping[Address, Peer]) -> frozenset[Address]:
         """Answers with the peers that are held from now on, or are not held any more."""
@@ -136,9 +150,10 @@ class Speaker:
         self._limit(self._peers)
         held = frozenset(address for address, peer in self._peers.items() if peer.held is not None)
         before, self._held = self._held, held
-        for key in [key for key in self._asked if key.peer not in peers]:
-            self._want(key, None)
-        self._upkeep.take_peers(self._peers)
+        for peer in self.outbox.wanted_for():
+            if peer not in peers:
+                for prefix in self.outbox.wanted(peer):
+                    self._want(RouteKey(peer, prefix), None)
         return before ^ held
 
     def _limit(self, peers: dict[Address, Peer]) -> None:
@@ -164,10 +179,11 @@ class Speaker:
 
     def _want(self, key: RouteKey, route: Route | None) -> None:
         self._upkeep.telling.want(key, route)
-        if route is None:
-            self._asked.discard(key)
-        else:
-            self._asked.add(key)
+
+    def _asked(self) -> Iterator[RouteKey]:
+        """All that the plan has asked for so far."""
+        for peer in self.outbox.wanted_for():
+            yield from (RouteKey(peer, prefix) for prefix in self.outbox.wanted(peer))
 
     def _keep_held_back(self, told: Mapping[RouteKey, Route]) -> None:
         """ExaBGP holds routes from before the agent's start: those held back now stay as they are."""
@@ -252,6 +268,20 @@ class Speaker:
     def _lacks_next_hops(self, peer: Peer) -> bool:
         state = self.states.get(peer.address)
         return peer.extended_next_hop and state is not None and state.up is not None and not state.up.extended_next_hop
+
+
+def _parts(keys: Iterable[RouteKey]) -> Iterator[list[RouteKey]]:
+    """All of a prefix together, so that one command tells it to many peers; about KEYS_PER_TURN keys at a time."""
+    by_prefix: dict[Prefix, list[RouteKey]] = {}
+    for key in keys:
+        by_prefix.setdefault(key.prefix, []).append(key)
+    part: list[RouteKey] = []
+    for found in by_prefix.values():
+        part += found
+        if len(part) >= KEYS_PER_TURN:
+            yield part
+            part = []
+    yield part
 
 
 def _over_limit(excess: Excess) -> SpeakerProblem:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -27,6 +27,10 @@ from bgp.retry import Failing
 
 FORGET_SECONDS: Final = 5.0
 """How long peers that are to go may take to be told so."""
+AUDIT_ROUTES: Final = 20_000
+"""More are not compared in one audit: ExaBGP writes and we read a line for each, and no route is told meanwhile."""
+MANY: Final = 8
+"""Fewer peers are always named one by one."""
 
 
 class Telling:
@@ -38,9 +42,12 @@ class Telling:
         self.outbox = Outbox()
         self._words: dict[Address, str] = {}
         self._quiet = False
+        self._turn = asyncio.Lock()
         self._quiet_now = asyncio.Event()
         self._idle_now = asyncio.Event()
         self._retry: asyncio.TimerHandle | None = None
+        self._audited: Address | None = None
+        """The last one whose table was compared by itself."""
         self.open = False
         self.corrected = 0
         """Entries of the table that were not what ExaBGP had been told, since start."""
@@ -73,7 +80,7 @@ class Telling:
             return
         lines: list[str] = []
         while (command := self.outbox.next_command(self._clock())) is not None:
-            lines.append(exatext.command_line(command, (self._words[peer] for peer in command.peers)))
+            lines.append(exatext.command_line(command, self._named(command.peers)))
         if lines:
             self._link.send(lines)
         self._look()
@@ -82,6 +89,12 @@ class Telling:
             self._retry = None
         if (at := self.outbox.next_retry_at) is not None:
             self._retry = asyncio.get_running_loop().call_later(max(0.0, at - self._clock()), self.pump)
+
+    def _named(self, peers: Collection[Address]) -> Iterable[str]:
+        """The words for these peers; all that ExaBGP has but the others, when these are the most of many."""
+        if len(peers) >= MANY and 2 * len(peers) > len(self._words):
+            return (exatext.all_but(self._words.keys() - set(peers)),)
+        return (self._words[peer] for peer in peers)
 
     def answered(self, ok: bool) -> None:
         """Call `pump` when no more answers are at hand."""
@@ -138,6 +151,30 @@ class Telling:
             meanwhile(told)
             self.corrected += self.outbox.read_back(told, list(self._words))
             self.open = True
+
+    async def audit(self) -> None:
+        """Compare the table with what ExaBGP was told; of a table that is large, some peers at each call."""
+        if self.outbox.told_in_all <= AUDIT_ROUTES:
+            await self.read_back(lambda _told: None)
+            return
+        left = AUDIT_ROUTES
+        while left > 0 and self._words:
+            async with self._alone():
+                alike = exatext.whose_table(self._next_audited(), self._words)
+                entries = [self._entry(line) for line in await self._link.ask(alike.command)]
+                told = {entry.key: entry.route for entry in entries if entry is not None}
+                self.corrected += self.outbox.read_back(told, alike.peers)
+                left -= max(1, len(entries))
+
+    def _next_audited(self) -> Address:
+        """In turn, by address."""
+        order = sorted(self._words, key=lambda peer: (peer.version, int(peer)))
+        last, self._audited = self._audited, order[0]
+        for peer in order:
+            if last is not None and (peer.version, int(peer)) > (last.version, int(last)):
+                self._audited = peer
+                break
+        return self._audited
 
     def _entry(self, line: str) -> TableEntry | None:
         try:
@@ -201,14 +238,15 @@ class Telling:
 
     @contextlib.asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
-        self._quiet = True
-        try:
-            self._look()
-            await self._quiet_now.wait()
-            yield
-        finally:
-            self._quiet = False
-            self.pump()
+        async with self._turn:
+            self._quiet = True
+            try:
+                self._look()
+                await self._quiet_now.wait()
+                yield
+            finally:
+                self._quiet = False
+                self.pump()
 
 
 TURNS: Final = 40

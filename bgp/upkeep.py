@@ -128,8 +128,7 @@ class Upkeep:
 
     def take_peers(self, peers: Mapping[Address, Peer]) -> None:
         self._chores.peers = peers
-        held = {address: peer.held for address, peer in peers.items() if peer.held is not None}
-        self.sessions.hold(held, self._clock())
+        self.sessions.want(peers, self._clock())
         self._chores.do(Chore.CONFIGURE)
 
     def repeat(self, wanted: Collection[tuple[Address, Family]]) -> None:

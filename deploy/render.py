@@ -1,5 +1,6 @@
 # ruff: noqa: INP001  # a script, no package
-"""Renders deploy/base into deploy/agent.yaml: one file for `kubectl apply -f`, with the comments of its parts.
+"""Renders deploy/base into deploy/agent.yaml (one file for `kubectl apply -f`, with the comments of its parts), and
+the schemas in deploy/crds into the README's tables of settings.
 
 `python deploy/render.py` writes it, `--check` says whether it is up to date (exit 1 if not) and writes nothing.
 
@@ -15,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from reference import README, ReadmeError, rendered_readme
 
 DEPLOY = Path(__file__).resolve().parent
-RENDERED = {"agent.yaml": "base"}
 HEADER = (
     "# bgpilot, complete. Rendered from deploy/{folder} by deploy/render.py: change the parts there, not this file.\n"
 )
@@ -47,21 +48,29 @@ def parts(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def results() -> dict[Path, str]:
+    """Every file that is made of others, as it should be."""
+    return {DEPLOY / "agent.yaml": rendered("base"), README: rendered_readme()}
+
+
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Render deploy/base into deploy/agent.yaml.")
+    parser = argparse.ArgumentParser(description="Render deploy/agent.yaml, and the tables of settings in README.md.")
     parser.add_argument("--check", action="store_true", help="only say whether what is there is up to date")
     check = parser.parse_args(arguments).check
-    stale = []
-    for name, folder in RENDERED.items():
-        text, path = rendered(folder), DEPLOY / name
-        if not path.exists() or path.read_text() != text:
-            stale.append(f"deploy/{name}")
-            if not check:
-                path.write_text(text)
-    if stale and check:
-        sys.stderr.write(f"not up to date: {', '.join(stale)}. Run: python deploy/render.py\n")
+    try:
+        wanted = results()
+    except (RenderError, ReadmeError) as error:
+        sys.stderr.write(f"{error}\n")
         return 1
-    return 0
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    if not check:
+        for path in stale:
+            path.write_text(wanted[path])
+        return 0
+    if stale:
+        names = ", ".join(str(path.relative_to(DEPLOY.parent)) for path in stale)
+        sys.stderr.write(f"not up to date: {names}. Run: make render\n")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from agent.cli.text import age, table, uptime
 
 Answer: TypeAlias = Mapping[str, Any]
 
+CAUSES_MAX: Final = 20
+"""Lines below the table that say why a session is not up."""
+
 
 def peers(answer: Answer, *, wide: bool, colour: bool, failed: bool = False) -> str:
     """One line per peer and family; only the first of a peer repeats nothing."""
@@ -21,7 +24,14 @@ def peers(answer: Answer, *, wide: bool, colour: bool, failed: bool = False) -> 
         for row in _peer_rows(address, peer, wide=wide)
     ]
     lines = [table(headers[:-1] + more + headers[-1:], rows, colour=colour)]
-    return "\n".join([*lines, *problem_lines(answer["problems"])])
+    return "\n".join([*lines, *_causes(answer["peers"]), *problem_lines(answer["problems"])])
+
+
+def _causes(peers: Mapping[str, Answer]) -> list[str]:
+    """Why the sessions that are not up are not, a line for each; of a whole mesh the first ones will do."""
+    found = [f"! {peer['name']}: {why['text']}. Fix: {why['fix']}" for peer in peers.values() if (why := peer["cause"])]
+    more = len(found) - CAUSES_MAX
+    return [*found[:CAUSES_MAX], *([f"! … and {more} more: see `bgpilot explain PEER`"] if more > 0 else [])]
 
 
 def _peer_rows(address: str, peer: Answer, *, wide: bool) -> list[list[str]]:
@@ -80,7 +90,10 @@ def peer(answer: Answer, *, colour: bool) -> str:
     facts = [
         ("Peer", f"{answer['address']} ({answer['name']})"),
         *([("Description", answer["description"])] if answer["description"] != answer["name"] else []),
-        ("State", answer["state"]),
+        (
+            "State",
+            answer["state"] + (" (parting: no longer wanted, stays until it is replaced)" if answer["parting"] else ""),
+        ),
         *([("No session", _trouble(answer))] if answer["reason"] is not None else []),
         ("Since", uptime(answer["state_seconds"])),
         ("AS", f"{_remote_as(answer)}{learned}, ours {answer['local_as']}"),
@@ -109,7 +122,8 @@ def peer(answer: Answer, *, colour: bool) -> str:
         ],
         colour=colour,
     )
-    return "\n".join([*_facts(facts), "", families, *problem_lines(answer["problems"])])
+    causes = _causes({answer["address"]: answer})
+    return "\n".join([*_facts(facts), "", families, *causes, *problem_lines(answer["problems"])])
 
 
 def _dials(peer: Answer) -> str:

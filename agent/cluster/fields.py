@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from bgp.model import Address, Prefix
+from bgp.model import Address, Prefix, known_address
 
 QUOTED_CHARACTERS: Final = 60
 """How much of a wrong value an error quotes."""
@@ -99,7 +99,7 @@ class Field:
     def address(self) -> Address:
         text = self.text()
         try:
-            address = ip_address(text)
+            address = known_address(text)
         except ValueError:
             raise self.error("is not an IP address", "write an IPv4 or IPv6 address without a prefix length") from None
         if isinstance(address, IPv6Address) and address.scope_id is not None:

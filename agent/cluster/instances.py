@@ -6,7 +6,7 @@ making a Problem of it, and reading metadata, is `agent.cluster.parse`'s.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import Final
 
 from agent.cluster.fields import Field
@@ -79,7 +79,10 @@ def _cluster_id(field: Field) -> IPv4Address | None:
     """Any number but zero: it never stands for a host."""
     if not field:
         return None
-    found = field.address()
+    try:
+        found = ip_address(field.text())
+    except ValueError:
+        found = None
     if not isinstance(found, IPv4Address) or found.is_unspecified:
         raise field.error("is no id in the form of an IPv4 address", "set it to one such as 192.0.2.1")
     return found

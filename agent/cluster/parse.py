@@ -74,7 +74,13 @@ def read_object(kind: Kind, body: bytes | msgspec.Raw) -> Parsed:
     try:
         return Parsed(key, meta.revision or "", _READERS[kind](found))
     except FieldError as error:
-        return Parsed(key, meta.revision or "", Problem(MALFORMED, str(key), error.what, f"{_FIX}: {error.fix}."))
+        return Parsed(
+            key, meta.revision or "", Problem(MALFORMED, str(key), error.what, _sentence(f"{_FIX}: {error.fix}"))
+        )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
 
 
 def _unreadable(kind: Kind, body: bytes | msgspec.Raw, error: Exception) -> Parsed:
@@ -201,7 +207,7 @@ def _service_cidr(found: shapes.ServiceCidr) -> ServiceCidr:
 
 
 def _secret(found: shapes.Secret) -> Secret:
-    """Values that are not UTF-8 are left out: no key of TCP MD5 can be made of them, and other keys may be fine.
+    """Values that are not UTF-8 stand as empty: nobody can type them on a router, and other keys may be fine.
 
     A line end at the end of a value is dropped: `echo secret | base64` leaves one, and no router's password has one.
     """
@@ -214,7 +220,7 @@ def _secret(found: shapes.Secret) -> Secret:
         except binascii.Error:
             raise FieldError(f"data[{name}] is not base64", "encode the value, or write it under stringData") from None
         except UnicodeDecodeError:
-            continue
+            values.append((name, Password("")))
     return Secret(name=found.metadata.name or UNNAMED, values=tuple(values))
 
 

@@ -65,7 +65,7 @@ def _exactly_one_router(spec: Field) -> None:
 
 
 def _asn(field: Field) -> int | PeerAs:
-    return PeerAs(field.text()) if field.value in list(PeerAs) else asn(field)
+    return PeerAs(field.text()) if field.value in list(PeerAs) else asn(field, *PeerAs)
 
 
 def _local_asn(field: Field, router: int | PeerAs) -> int | None:
@@ -135,11 +135,12 @@ def _prefix_limits(field: Field) -> tuple[tuple[Family, PrefixLimit], ...]:
 
 
 def _prefix_limit(field: Field) -> PrefixLimit:
+    limit = field["limit"].number(1, 0xFFFF_FFFF)
     warning_only, restart = field["warningOnly"].flag(default=False), field["restartSeconds"]
     if warning_only and restart:
         raise restart.error("does not go with warningOnly, which never ends the session", "remove one of the two")
     return PrefixLimit(
-        prefixes=field["limit"].number(1, 0xFFFF_FFFF),
+        prefixes=limit,
         warning_percent=field["warningPercent"].number(1, 100, PrefixLimit(prefixes=1).warning_percent),
         restart_seconds=_optional(restart, 1, 86400),
         warning_only=warning_only,

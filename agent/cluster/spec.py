@@ -21,6 +21,10 @@ _KEY: Final = re.compile(
 )
 """Of labels and annotations (apimachinery: IsQualifiedName)."""
 _KEY_MAX: Final = 253 + 1 + 63
+_LABEL_VALUE: Final = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
+_SECRET_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SECRET_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
+_SECRET_MAX: Final = 253
 _SHORTEST_HOLD_SECONDS: Final = 3
 _OPERATORS_WITH_VALUES: Final = ("In", "NotIn")
 _OPERATORS: Final = (*_OPERATORS_WITH_VALUES, "Exists", "DoesNotExist")
@@ -28,8 +32,8 @@ _OPERATORS: Final = (*_OPERATORS_WITH_VALUES, "Exists", "DoesNotExist")
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
-def asn(field: Field) -> int:
-    """A number, or a text in asplain or asdot (RFC 5396)."""
+def asn(field: Field, *words: str) -> int:
+    """A number, or a text in asplain or asdot (RFC 5396). `words` are what else may stand there, for the fix."""
     value = field.value
     if isinstance(value, float):
         raise field.error("is no AS number", f'put quotes around an AS number in asdot, such as "{value}"')
@@ -38,7 +42,7 @@ def asn(field: Field) -> int:
         return own_asn(written) if isinstance(written, int) else read_asn(written)
     except ValueError as error:
         fix = 'set the real AS number: 1 to 4294967295 without quotes, or asdot in quotes, such as "64086.59905"'
-        raise field.error(str(error), fix) from None
+        raise field.error(str(error), "; or ".join([fix, " or ".join(words)] if words else [fix])) from None
 
 
 def node_value(field: Field) -> NodeValue:
@@ -48,9 +52,13 @@ def node_value(field: Field) -> NodeValue:
         both = "names both a label and an annotation" if label else "names neither a label nor an annotation"
         raise field.error(both, "give it exactly one of `label` and `annotation`")
     key = annotation or label
-    if len(key.text()) > _KEY_MAX or not _KEY.fullmatch(key.text()):
+    if not _is_key(key.text()):
         raise key.error("is no key of a label or annotation", "write it as on the Node, such as example.com/rack")
     return NodeValue(annotation=bool(annotation), key=key.text())
+
+
+def _is_key(text: str) -> bool:
+    return len(text) <= _KEY_MAX and _KEY.fullmatch(text) is not None
 
 
 def router_id(field: Field) -> IPv4Address:
@@ -82,22 +90,43 @@ def hold_seconds(field: Field) -> int:
 
 def selector(field: Field) -> Selector:
     return Selector(
-        labels=tuple(sorted((key, value.label_value()) for key, value in field["matchLabels"].members())),
+        labels=tuple(sorted(_label(key, value) for key, value in field["matchLabels"].members())),
         expressions=tuple(_expression(item) for item in field["matchExpressions"].items()),
     )
+
+
+def _label(key: str, value: Field) -> tuple[str, str]:
+    if not _is_key(key):
+        raise value.error(
+            "has a key that no label can have", "write it as in metadata.labels, such as example.com/rack"
+        )
+    return key, _value(value)
+
+
+def _value(field: Field) -> str:
+    text = field.label_value()
+    if not _LABEL_VALUE.fullmatch(text):
+        raise field.error(
+            "is no value that a label can have",
+            "use up to 63 letters, digits, -, _ and . only, with a letter or digit at both ends",
+        )
+    return text
 
 
 def _expression(field: Field) -> tuple[str, str, tuple[str, ...]]:
     operator = field["operator"].text()
     if operator not in _OPERATORS:
         raise field["operator"].error("is no operator of a selector", f"set it to one of {', '.join(_OPERATORS)}")
-    values = tuple(item.label_value() for item in field["values"].items())
+    values = tuple(_value(item) for item in field["values"].items())
     if bool(values) is not (operator in _OPERATORS_WITH_VALUES):
         raise field["values"].error(
             f"does not go with operator {operator}",
             "In and NotIn need at least one value; Exists and DoesNotExist take none",
         )
-    return field["key"].text(), operator, values
+    key = field["key"]
+    if not _is_key(key.text()):
+        raise key.error("is no key of a label", "write it as in metadata.labels, such as example.com/rack")
+    return key.text(), operator, values
 
 
 def prefixes(field: Field) -> tuple[Prefix, ...]:
@@ -113,4 +142,11 @@ def choice(field: Field, choices: type[_Choice], default: _Choice | None = None)
 
 
 def secret_ref(field: Field) -> SecretRef | None:
-    return SecretRef(field["name"].text(), field["key"].text()) if field else None
+    if not field:
+        return None
+    name, key = field["name"], field["key"]
+    if len(name.text()) > _SECRET_MAX or not _SECRET_NAME.fullmatch(name.text()):
+        raise name.error("is no name of a Secret", "name one in the agent's namespace, without that namespace")
+    if len(key.text()) > _SECRET_MAX or not _SECRET_KEY.fullmatch(key.text()):
+        raise key.error("is no key of a Secret", "use letters, digits, -, _ and . only")
+    return SecretRef(name.text(), key.text())

@@ -27,7 +27,7 @@ from agent.plan.external import Here, external_wish
 from agent.plan.identity import Own, introspect
 from agent.plan.imports import Ground, Teller, Verdict, discards, judge, look_at
 from agent.plan.links import Exits, reduce_exits, reduce_links
-from agent.plan.mesh import kept_claim, mesh_claim, mesh_secrets, still_reflecting
+from agent.plan.mesh import Left, mesh_secrets, names, node_claim, still_reflecting
 from agent.plan.model import NodePlan, Origination
 from agent.plan.nodes import Member, rank, survey, twins_problem
 from agent.plan.picture import Picture, World, every
@@ -50,7 +50,7 @@ def make_plan(picture: Picture) -> NodePlan:
     exits = reduce_exits(picture.interfaces, picture.gateways)
     stood = _stand(picture, members)
     sessions = _sessions(own, stood, members, picture, exits)
-    stood = still_reflecting(stood, own.identity, (sessions.mesh[name] for name in sessions.parting))
+    stood = still_reflecting(stood, own.identity, (sessions.mesh[name] for name in sessions.left))
     announced = _announced(own, claims, world)
     routes, refused_out = _told(own, sessions.peers, announced.originated)
     tellers = _tellers(sessions, picture)
@@ -64,7 +64,8 @@ def make_plan(picture: Picture) -> NodePlan:
         standpoint=stood,
         peers=sessions.peers,
         mesh=sessions.mesh,
-        parting=frozenset(sessions.parting),
+        parting=names(sessions.left, Left.SESSION),
+        former_clients=names(sessions.left, Left.CLIENT),
         originated=announced.originated,
         routes=routes,
         refused_out=refused_out,
@@ -94,7 +95,7 @@ class _Sessions:
     problems: set[Problem] = field(default_factory=set)
     secrets: set[str] = field(default_factory=set)
     mesh: dict[str, SessionClaim] = field(default_factory=dict)
-    parting: set[str] = field(default_factory=set)
+    left: dict[str, Left] = field(default_factory=dict)
 
 
 def _stand(picture: Picture, members: Mapping[str, Member]) -> Standpoint:
@@ -110,10 +111,10 @@ def _sessions(own: Own, stood: Standpoint, members: Mapping[str, Member], pictur
         return sessions
     world = picture.world
     for name, member in members.items():
-        claim = mesh_claim(own.peering, stood, member)
-        if claim is None and name not in picture.over:
-            claim = kept_claim(own.peering, member, picture.mesh.get(name))
-            sessions.parting.update([name] if claim is not None else [])
+        before = picture.mesh.get(name) if name not in picture.over else None
+        claim, left = node_claim(own.peering, stood, member, before)
+        if left is not None:
+            sessions.left[name] = left
         if claim is not None:
             sessions.mesh[name] = claim
     claims = list(sessions.mesh.values())

@@ -71,7 +71,8 @@ def _session(
         return None, [say.own_address(wanted, address, own)]
     source = _source(here, wanted, address)
     if source is None:
-        return None, [say.no_address(wanted, address, own)]
+        outside = any(found.version == address.version for found in here.peering.own_addresses)
+        return None, [say.no_address(wanted, address, own, outside=outside)]
     families, without = _families(wanted, own)
     secret = look_up(wanted.password_ref, secrets, subject=f"BGPPeer {wanted.name}", field="passwordSecretRef")
     problems = [*secret.problems, *([source.problem] if source.problem is not None else [])]
@@ -82,6 +83,9 @@ def _session(
     if wanted.shutdown is not None:
         held = Held("shutdown", wanted.shutdown)
     local_asn = wanted.local_asn if wanted.local_asn is not None else own.asn
+    internal = _peer_asn(wanted, local_asn) == local_asn
+    if internal and wanted.reach.multihop is not None:
+        problems.append(say.multihop_internal(wanted, local_asn))
     peer = Peer(
         address=address,
         name=f"BGPPeer/{wanted.name}",
@@ -98,7 +102,7 @@ def _session(
         description=wanted.description,
         keepalive_seconds=wanted.keepalive_seconds,
         connect_retry_seconds=wanted.connect_retry_seconds,
-        multihop=wanted.reach.multihop if _peer_asn(wanted, local_asn) != local_asn else None,
+        multihop=None if internal else wanted.reach.multihop,
         ttl_security_hops=wanted.reach.ttl_security_hops,
         source_interface=source.interface,
         listen_port=own.listen_port,

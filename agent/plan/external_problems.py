@@ -21,23 +21,39 @@ def own_address(wanted: ExternalPeer, address: Address, own: Identity) -> Proble
     )
 
 
-def no_address(wanted: ExternalPeer, address: Address, own: Identity) -> Problem:
+def no_address(wanted: ExternalPeer, address: Address, own: Identity, *, outside: bool) -> Problem:
+    """`outside`: the node has an InternalIP of the family, which listenAddresses of its BGPInstance leaves out."""
     family = Family.of(address)
+    inside = f" inside listenAddresses of BGPInstance {own.instance}" if outside else ""
+    give = (
+        f"Add its network to listenAddresses of BGPInstance {own.instance}" if outside else f"Give Node {own.node} one"
+    )
     return Problem(
         "noAddressOfFamily",
         _subject(wanted),
-        f"address {address} is {family}, and Node {own.node} has no {family} InternalIP to reach it from",
-        f"Give Node {own.node} an {family} address, or leave it out with spec.nodeSelector.",
+        f"address {address} is {family}, and Node {own.node} has no {family} InternalIP{inside} to reach it from",
+        f"{give}, or leave Node {own.node} out with spec.nodeSelector.",
+    )
+
+
+def multihop_internal(wanted: ExternalPeer, asn: int) -> Problem:
+    return Problem(
+        "noEffect",
+        _subject(wanted),
+        f"ebgpMultihop has no effect: AS {asn} is ours too, and a session inside an AS is not bound to one link",
+        "Remove spec.ebgpMultihop, or correct spec.asn.",
     )
 
 
 def family_without_address(wanted: ExternalPeer, family: Family, own: Identity) -> Problem:
-    more = ", or set extendedNextHop" if family is Family.IPV4 else ""
+    ways = "take the family out of spec.families, or set extendedNextHop"
+    if family is not Family.IPV4:
+        ways = "or take the family out of spec.families"
     return Problem(
         "noAddressOfFamily",
         _subject(wanted),
         f"families has {family}, and Node {own.node} has no {family} InternalIP to be the next hop of its routes",
-        f"Give Node {own.node} an {family} address, take the family out of spec.families{more}.",
+        f"Give Node {own.node} an {family} address, {ways}.",
     )
 
 

@@ -1,4 +1,8 @@
-"""Which sessions this node has with other nodes.
+"""Which sessions this node has with other nodes, and what stays of those that it had: make before break.
+
+What a change of topology takes away stays for a while, until what replaces it is in place: a session that is no longer
+wanted, and a client that is no longer one. A reflector that is not needed any more so goes on reflecting while its
+clients' sessions with each other come up. And a session is what it was as long as its new password is on its way.
 
 It refuses to know routers outside (`agent.plan.external`), to settle rival claims (`agent.plan.sessions`) and to say
 how long a session that is no longer wanted stays (`agent.farewell`).
@@ -6,7 +10,8 @@ how long a session that is no longer wanted stays (`agent.farewell`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import enum
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from agent.intent import MeshMode
@@ -14,9 +19,37 @@ from agent.model import Key, Kind
 from agent.plan.identity import Peering
 from agent.plan.model import Identity
 from agent.plan.nodes import Member
+from agent.plan.passwords import PENDING
 from agent.plan.sessions import SessionClaim
 from agent.plan.topology import Standpoint, tie
 from bgp.model import Family, Peer
+
+
+class Left(enum.Enum):
+    """What of a session is left of the plan before, and ends when its time is over."""
+
+    SESSION = enum.auto()
+    """All of it: it is wanted no more."""
+    CLIENT = enum.auto()
+    """The session is wanted, but the node is no client of ours any more."""
+
+
+def node_claim(
+    peering: Peering, stood: Standpoint, other: Member, before: SessionClaim | None
+) -> tuple[SessionClaim | None, Left | None]:
+    """The session with `other`, and what of it is only left of `before`: the claim of the plan before.
+
+    `before` is None when there was none, or when its time is over.
+    """
+    claim = mesh_claim(peering, stood, other)
+    if claim is None:
+        kept = kept_claim(peering, other, before)
+        return kept, Left.SESSION if kept is not None else None
+    if claim.peer.held == PENDING:
+        return kept_claim(peering, other, before) or claim, None
+    if before is not None and before.peer.client and not claim.peer.client:
+        return replace(claim, peer=replace(claim.peer, client=True)), Left.CLIENT
+    return claim, None
 
 
 def mesh_claim(peering: Peering, stood: Standpoint, other: Member) -> SessionClaim | None:
@@ -61,11 +94,16 @@ def kept_claim(peering: Peering, other: Member, before: SessionClaim | None) -> 
     return before if there else None
 
 
-def still_reflecting(stood: Standpoint, identity: Identity | None, parting: Iterable[SessionClaim]) -> Standpoint:
-    """A reflector that is one no longer goes on for the clients that still have sessions with it."""
-    if identity is None or stood.cluster_id is not None or not any(claim.peer.client for claim in parting):
+def still_reflecting(stood: Standpoint, identity: Identity | None, left: Iterable[SessionClaim]) -> Standpoint:
+    """A reflector that is one no longer goes on for those that still are its clients."""
+    if identity is None or stood.cluster_id is not None or not any(claim.peer.client for claim in left):
         return stood
     return replace(stood, cluster_id=identity.router_id)
+
+
+def names(left: Mapping[str, Left], what: Left) -> frozenset[str]:
+    """The nodes of which this is left."""
+    return frozenset(name for name, found in left.items() if found is what)
 
 
 def mesh_secrets(peering: Peering | None) -> frozenset[str]:

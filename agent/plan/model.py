@@ -63,6 +63,8 @@ class NodePlan:
     """Sessions with other nodes, by the node's name: those that are wanted, and those that are parting."""
     parting: frozenset[str] = frozenset()
     """Of `mesh`, the nodes with which no session is wanted any more."""
+    former_clients: frozenset[str] = frozenset()
+    """Of `mesh`, the nodes for which this one still reflects, and need not any more."""
     originated: Mapping[Prefix, Origination] = field(default_factory=dict)
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
     refused_out: Mapping[RouteKey, str] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from agent.model import Problem
 from agent.plan.admission import JUDGED_AT_ONCE, Inbound
 from agent.plan.announcer import Announcements, Outbound
 from agent.plan.merge import Contributions
-from agent.plan.mesh import still_reflecting
+from agent.plan.mesh import Left, names, still_reflecting
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.picture import Dirty, Picture
 from agent.plan.reflection import Kept, Reflection, Told
@@ -51,8 +51,8 @@ class Planner:
         touched = self._nodes.update(picture, dirty)
         now = self._introspection.update(picture, dirty, touched.nodes)
         held = self._sessions.update(now, touched.nodes)
-        parting = (self._sessions.mesh[name] for name in self._sessions.parting)
-        now = replace(now, stood=still_reflecting(now.stood, now.own.identity, parting))
+        left = (self._sessions.mesh[name] for name in self._sessions.left)
+        now = replace(now, stood=still_reflecting(now.stood, now.own.identity, left))
         self._stood = now.stood
         changed, known = self._announcements.update(now, touched.prefixes)
         self._outbound.update(now, held, changed)
@@ -78,7 +78,8 @@ class Planner:
             standpoint=self._stood,
             peers=self._sessions.peers.values,
             mesh=self._sessions.mesh,
-            parting=frozenset(self._sessions.parting),
+            parting=names(self._sessions.left, Left.SESSION),
+            former_clients=names(self._sessions.left, Left.CLIENT),
             originated=self._announcements.originated,
             routes=Told(self._outbound.routes.values, self._reflection),
             refused_out=Kept(self._outbound.refused, self._reflection),

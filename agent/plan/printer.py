@@ -54,7 +54,8 @@ def _identity(identity: Identity | None) -> Iterator[str]:
 
 def _peers(plan: NodePlan) -> Iterator[str]:
     for address in sorted(plan.peers, key=_by_address):
-        yield _peer(plan.peers[address])
+        peer = plan.peers[address]
+        yield _peer(peer) + (", PARTING" if peer.mesh and peer.name.partition("/")[2] in plan.parting else "")
 
 
 def _peer(peer: Peer) -> str:

@@ -25,7 +25,7 @@ from agent.plan.identity import Own, introspect
 from agent.plan.imports import Teller
 from agent.plan.links import Exits, Links, reduce_exits, reduce_links
 from agent.plan.merge import Contributions, Ledger
-from agent.plan.mesh import kept_claim, mesh_claim, mesh_secrets
+from agent.plan.mesh import Left, mesh_secrets, node_claim
 from agent.plan.nodes import Member, Ranked, instance_of, member_of, rank, session_addresses, twins_problem
 from agent.plan.picture import Dirty, Picture, every, one
 from agent.plan.sessions import SessionClaim, settle
@@ -159,8 +159,8 @@ class Sessions:
         "_wished",
         "external",
         "holders",
+        "left",
         "mesh",
-        "parting",
         "peers",
         "secrets",
     )
@@ -172,8 +172,8 @@ class Sessions:
         self.external: set[Address] = set()
         """Peers that are not of the mesh."""
         self.mesh: dict[str, SessionClaim] = {}
-        self.parting: set[str] = set()
-        """Of `mesh`, the nodes with which no session is wanted any more."""
+        self.left: dict[str, Left] = {}
+        """What of `mesh` is there for a while only."""
         self.secrets: frozenset[str] = frozenset()
         self._exits = Exits()
         self._wants = Contributions[Address, SessionClaim]()
@@ -207,12 +207,12 @@ class Sessions:
     def _mesh(self, now: Pass, name: str, member: Member | None) -> set[Address]:
         """The session with one other node: wanted, kept for a while, or none."""
         peering, claim = now.own.peering, None
-        self.parting.discard(name)
+        self.left.pop(name, None)
         if peering is not None and member is not None:
-            claim = mesh_claim(peering, now.stood, member)
-            if claim is None and name not in now.picture.over:
-                claim = kept_claim(peering, member, self.mesh.get(name))
-                self.parting.update([name] if claim is not None else [])
+            before = self.mesh.get(name) if name not in now.picture.over else None
+            claim, left = node_claim(peering, now.stood, member, before)
+            if left is not None:
+                self.left[name] = left
         if claim is None:
             self.mesh.pop(name, None)
             return self._put(Key(Kind.NODE, "", name))

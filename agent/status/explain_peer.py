@@ -6,35 +6,45 @@ Reads `Status` only; it refuses to explain routes (`agent.status.explain`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from agent.model import Kind, object_of
+from agent.status.causes import cause, said
 from agent.status.hops import Hop, place_of
-from agent.status.peers import held_problem, held_words, options, peer_as
+from agent.status.peers import PARTING, held_problem, held_words, is_parting, options, peer_as
 from agent.status.status import Status
-from bgp.model import Address, Family, Held, Peer, PrefixLimit
-from bgp.sessions import notification_name
+from bgp.model import Address, Family, Held, Peer, PrefixLimit, SessionState
+
+_BEGUN: Final = frozenset({SessionState.OPEN_SENT, SessionState.OPEN_CONFIRM})
 
 
 def peer_hops(status: Status, peer: Peer) -> Iterator[Hop]:
     yield _wanted(status, peer)
+    if is_parting(status, peer):
+        stays = "stays until the sessions that replace it have brought everything, two minutes at most"
+        yield Hop(object_of(peer.name), stays, reason=PARTING, neutral=True)
     held = status.held(peer)
     for problem in status.problems_of(peer):
         if held is None or problem.reason != held.reason:
             yield Hop(problem.subject, problem.message, ok=False, reason=problem.reason, fix=problem.fix)
-    place, state = place_of(peer), status.peer_state(peer.address)
     if held is not None:
         yield _held(status, peer, held)
     elif not status.is_up(peer.address):
-        error = state.last_error
-        if error is None:
-            yield Hop(place, f"{state.state}, nothing seen of it yet", ok=False, reason="neverTried")
-        else:
-            number = f" {error.code}/{error.subcode}" if error.code else ""
-            said = f"{error.direction}{number} {error.text or notification_name(error.code, error.subcode)}".rstrip()
-            yield Hop(place, f"{state.state}: {said} (× {error.count})", ok=False, reason="notEstablished")
+        yield _not_established(status, peer)
     yield from _kept(status, peer)
     if status.is_up(peer.address):
         yield from _families(status, peer)
+
+
+def _not_established(status: Status, peer: Peer) -> Hop:
+    """What happened last, what it means, and what to do about it."""
+    state, place = status.peer_state(peer.address), place_of(peer)
+    why, error = cause(peer, state), state.last_error
+    words = f"{state.state}: {said(error)} (× {error.count})" if error is not None else str(state.state)
+    if why is None or is_parting(status, peer):
+        return Hop(place, words, reason="notEstablished", neutral=True)
+    reason = "notEstablished" if error is not None or state.state in _BEGUN else "neverTried"
+    return Hop(place, f"{words}: {why.text}", ok=False, reason=reason, fix=why.fix)
 
 
 def problem_hops(status: Status, name: str) -> list[Hop]:
@@ -55,7 +65,8 @@ def _wanted(status: Status, peer: Peer) -> Hop:
     kind = "mesh" if peer.mesh else "external"
     asn = peer_as(status, peer)
     known = asn if asn == peer.peer_asn or not isinstance(asn, int) else f"{asn} (learned)"
-    text = f"{kind} session wanted from {peer.local_address} AS {peer.local_asn} to AS {known}"
+    wanted = "no longer wanted" if is_parting(status, peer) else "wanted"
+    text = f"{kind} session {wanted} from {peer.local_address} AS {peer.local_asn} to AS {known}"
     return Hop(peer.name, "; ".join([text, *options(status, peer)]))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from agent.model import Problem
+from agent.status.causes import cause
 from agent.status.status import Status
 from bgp.model import BGP_PORT, Address, Family, Held, Peer, PeerState, PrefixLimit
 from bgp.sessions import notification_name
@@ -21,6 +22,10 @@ EXTERNAL: Final = "external"
 """AS of a peer that may be in any AS but ours, as in its BGPPeer and as FRR says it."""
 SHUTDOWN: Final = "shutdown"
 """Reason word: an administrator has shut the session down."""
+
+
+PARTING: Final = "parting"
+"""Reason word: the topology no longer wants the session, which stays until it is replaced."""
 
 
 def peer_entry(status: Status, peer: Peer, refused: Counts, now: float) -> View:
@@ -56,6 +61,7 @@ def _session(status: Status, peer: Peer, refused: Counts, now: float) -> View:
         "stale_seconds": None if stale_until is None else max(0, int(stale_until - now)),
         "flaps": state.flaps,
         "last_error": _error(state, now),
+        "cause": None if held is not None or is_parting(status, peer) else _cause(peer, state),
     }
 
 
@@ -63,6 +69,7 @@ def _settings(status: Status, peer: Peer) -> View:
     """What the session is meant to be, whether there is one or not."""
     return {
         "mesh": peer.mesh,
+        "parting": is_parting(status, peer),
         "internal": peer.internal,
         "configured_as": EXTERNAL if peer.peer_asn is None else peer.peer_asn,
         "configured_families": sorted(peer.families),
@@ -83,6 +90,10 @@ def _settings(status: Status, peer: Peer) -> View:
     }
 
 
+def is_parting(status: Status, peer: Peer) -> bool:
+    return peer.mesh and peer.name.partition("/")[2] in status.plan.parting
+
+
 def role(status: Status, peer: Peer) -> str | None:
     """What the peer is where routes are reflected (RFC 4456): our `client`, a `reflector` of our own, or neither."""
     if peer.client:
@@ -97,6 +108,7 @@ def options(status: Status, peer: Peer) -> list[str]:
     """The settings that are not as usual, in few words."""
     part = role(status, peer)
     told: list[tuple[object, str]] = [
+        (is_parting(status, peer), PARTING),
         (peer.passive, "passive"),
         (peer.port != BGP_PORT and not peer.passive, f"port {peer.port}"),
         (peer.listen_port != BGP_PORT, f"listen port {peer.listen_port}"),
@@ -156,6 +168,11 @@ def _family(status: Status, peer: Address, family: Family, refused: Counts) -> V
         "sent_prefixes": status.outbox.told_count(peer, family) if status.is_up(peer) else 0,
         "end_of_rib_received": family in status.rib.synced(peer),
     }
+
+
+def _cause(peer: Peer, state: PeerState) -> View | None:
+    why = cause(peer, state)
+    return None if why is None else {"text": why.text, "fix": why.fix}
 
 
 def _error(state: PeerState, now: float) -> View | None:

@@ -41,10 +41,15 @@ def routes_view(
     `prefix` selects what is inside it, and when it is one host's what covers it.
     """
     if side == "advertised":
-        mine = (key for table in (status.plan.routes, status.plan.refused_out) for key in table)
-        keys = (key for key in mine if _selected(key, peer, prefix))
         return _table(
-            status, "routes", keys, order=_route_order, row=lambda key: _advertised(status, key), limit=limit, side=side
+            status,
+            "routes",
+            _told(status, peer, prefix),
+            order=_route_order,
+            row=lambda key: _advertised(status, key),
+            limit=limit,
+            in_all=len(status.plan.routes) + len(status.plan.refused_out) if not (peer or prefix) else None,
+            side=side,
         )
     failing = status.fib.failing
     heard = (key for key in _heard(status, peer) if _selected(key, peer, prefix))
@@ -59,6 +64,18 @@ def routes_view(
         limit=limit,
         side=side,
     )
+
+
+def _told(status: Status, peer: Address | None, prefix: Prefix | None) -> Iterator[RouteKey]:
+    """What has a place in the plan. A reflector's has a million of them: those of one peer are looked up."""
+    plan = status.plan
+    known = chain(plan.originated, (it for it in status.rib.prefixes() if it not in plan.originated))
+    for it in known:
+        if prefix is None or matches(it, prefix):
+            for address in plan.peers if peer is None else [peer]:
+                key = RouteKey(address, it)
+                if key in plan.routes or key in plan.refused_out:
+                    yield key
 
 
 def _heard(status: Status, peer: Address | None) -> Iterator[RouteKey]:
@@ -158,11 +175,15 @@ def _table(
     order: Callable[[Any], Any],
     row: Callable[[Any], View],
     limit: int,
+    in_all: int | None = None,
     **more: str,
 ) -> View:
-    """The first `limit` rows that are found, in order; when there are more, the rest is only counted."""
+    """The first `limit` rows that are found, in order; when there are more, the rest is only counted.
+
+    `in_all`: how many there are, when that is known.
+    """
     chosen = list(islice(keys, limit))
-    left_out = sum(1 for _ in keys)
+    left_out = sum(1 for _ in keys) if in_all is None else in_all - len(chosen)
     rows = [row(key) for key in sorted(chosen, key=order)]
     return answer(status, name, {**more, "rows": rows, "left_out": left_out})
 

@@ -1,14 +1,15 @@
-"""One real agent among many nodes: a full mesh of 200, and a route reflector with 1,000 clients.
+"""One real agent among many nodes: a full mesh of 200, a reflector with 1,000 clients, mode Auto as nodes come and go.
 
 The other nodes are speakers of one program over real TCP (`tests.lab.crowd`), with Node objects like any. What is
 measured: time until every session is established and every table complete, processor time and memory of agent and
-ExaBGP, and how long one client's new route takes to the last of the others. The crowd runs on this machine too.
+ExaBGP, how long one client's changed route takes to the last of the others, and whether sessions that stay wanted
+stay up while mode Auto goes from a mesh to reflectors and back. The crowd runs on this machine too.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 
 from tests.bench.report import Table
@@ -22,7 +23,10 @@ MESH_NODES = 200
 CLIENTS = 1_000
 NETWORK = IPv4Network("10.250.0.0/16")
 PODS = IPv4Network("10.128.0.0/24")
-NEW_ROUTE = "10.127.0.0/24"
+CHANGED_PREFERENCE = 200
+STAGES = (3, 150, 90)
+SETTLED_SECONDS = 60.0
+"""Longer than sessions that are wanted no more stay (`agent.farewell`)."""
 HOLD_SECONDS = 90
 ESTABLISHED_SECONDS = 180.0
 COMPLETE_SECONDS = 900.0
@@ -32,6 +36,7 @@ REFLECTOR = {"bgpilot-reflector": "yes"}
 def bench(mesh_nodes: int = MESH_NODES, clients: int = CLIENTS) -> None:
     _mesh(mesh_nodes)
     _reflector(clients)
+    _automatic()
 
 
 def _mesh(nodes: int) -> None:
@@ -39,6 +44,7 @@ def _mesh(nodes: int) -> None:
     with Lab(nodes=1, families=("ipv4",)) as lab, MiniCluster(lab) as cluster:
         node = lab.node(1)
         with _crowd(lab, cluster, nodes - 1, {}) as crowd:
+            cluster.api.apply(*crowd.node_objects())
             cluster.api.apply(custom("BGPInstance", "mesh", {"mesh": {"mode": "FullMesh"}}))
             agent, began_at = cluster.start_agent(node), time.monotonic()
             _established(table, crowd, began_at)
@@ -53,6 +59,7 @@ def _reflector(clients: int) -> None:
     with Lab(nodes=1, families=("ipv4",)) as lab, MiniCluster(lab) as cluster:
         node = lab.node(1)
         with _crowd(lab, cluster, clients, REFLECTOR) as crowd:
+            cluster.api.apply(*crowd.node_objects())
             selector = {"nodeSelector": {"matchLabels": REFLECTOR}}
             spec = {"mesh": {"mode": "RouteReflector", "reflectors": selector}}
             cluster.api.apply(custom("BGPInstance", "reflected", spec))
@@ -75,7 +82,8 @@ def _crowd(lab: Lab, cluster: MiniCluster, others: int, labels: Mapping[str, str
     crowd = Crowd(lab.host("crowd"), NETWORK, others, asn=CLUSTER_ASN, hold_seconds=HOLD_SECONDS, prefix=PODS)
     under_test = node_object(node, labels=labels)
     under_test["status"]["addresses"][0]["address"] = str(NETWORK[1])
-    cluster.api.apply(under_test, *crowd.node_objects())
+    crowd.known_to(node)
+    cluster.api.apply(under_test)
     return crowd
 
 
@@ -100,6 +108,47 @@ def _usage(table: Table, agent: Agent) -> None:
 
 
 def _one_more(table: Table, crowd: Crowd) -> None:
-    told_at = crowd.ask(announce=NEW_ROUTE, member=str(crowd.members[0]))["at"]
-    wait_until(lambda: crowd.ask(reached=NEW_ROUTE)["count"] >= crowd.count - 1, within=COMPLETE_SECONDS)
-    table.add("one client's new route at the last client", "s", crowd.ask(reached=NEW_ROUTE)["at"] - told_at)
+    changed = str(crowd.prefixes[0])
+    told_at = crowd.ask(announce=changed, member=str(crowd.members[0]), preference=CHANGED_PREFERENCE)["at"]
+    wait_until(lambda: crowd.ask(reached=changed)["count"] >= crowd.count - 1, within=COMPLETE_SECONDS)
+    table.add("one client's changed route at the last client", "s", crowd.ask(reached=changed)["at"] - told_at)
+
+
+def _automatic(stages: Sequence[int] = STAGES) -> None:
+    """Nodes of mode Auto come and go; the others do not reflect, so only sessions are looked at."""
+    table = Table(f"Mode Auto, {' → '.join(map(str, stages))} nodes, one real agent")
+    with Lab(nodes=1, families=("ipv4",)) as lab, MiniCluster(lab) as cluster:
+        node = lab.node(1)
+        with _crowd(lab, cluster, max(stages) - 1, {}) as crowd:
+            there, wanted, lost = 0, set[str](), 0
+            agent = None
+            for nodes in stages:
+                began_at = time.monotonic()
+                cluster.api.apply(*crowd.node_objects()[there : nodes - 1])
+                for number in range(nodes, there + 1):
+                    cluster.api.delete("Node", f"crowd-{number}")
+                there = nodes - 1
+                agent = agent or cluster.start_agent(node)
+                before, wanted, ended = wanted, _settled(agent), crowd.ask(ended=True)
+                lost += sum(count for address, count in ended.items() if address in before & wanted)
+                seconds = time.monotonic() - began_at - SETTLED_SECONDS
+                table.add(f"{nodes} nodes: sessions wanted", "", len(wanted))
+                table.add(f"{nodes} nodes: settled after", "s", seconds)
+            table.add("sessions lost that stayed wanted", "", lost)
+    table.show()
+
+
+def _settled(agent: Agent) -> set[str]:
+    """The peers, once they have all been up and the same for a while."""
+    seen, since = set[str](), time.monotonic()
+
+    def still() -> bool:
+        nonlocal seen, since
+        peers = agent.view("peers")["peers"]
+        up = {address for address, peer in peers.items() if peer["is_up"]}
+        if up != seen or len(up) < len(peers):
+            seen, since = up, time.monotonic()
+        return bool(seen) and time.monotonic() - since >= SETTLED_SECONDS
+
+    wait_until(still, within=COMPLETE_SECONDS)
+    return seen

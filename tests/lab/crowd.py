@@ -3,8 +3,8 @@
     python -m tests.lab.crowd SOCKET FIRST_ADDRESS COUNT ASN HOLD_SECONDS FIRST_PREFIX
 
 Member number i listens on port 179 of FIRST_ADDRESS + i (any address of the namespace: one socket serves them all),
-agrees to any OPEN, announces the i-th prefix after FIRST_PREFIX with itself as next hop, then End-of-RIB, and keeps the
-prefixes it is told. It dials nobody, knows no policy, and speaks IPv4 only. `Crowd` runs it and asks it questions.
+agrees to any OPEN, announces the i-th prefix after FIRST_PREFIX with itself as next hop, then End-of-RIB, and keeps
+what it is told. It dials nobody, knows no policy, and speaks IPv4 only. `Crowd` runs it and asks it questions.
 """
 
 import asyncio
@@ -27,6 +27,10 @@ from tests.lab.wirepeer import KEEPALIVE, NOTIFICATION, OPEN, UPDATE, attribute,
 
 BACKLOG = 4096
 ANSWER_SECONDS = 30.0
+READ_BYTES = 65_536
+HEADER = struct.Struct("!HB")
+HEADER_BYTES = 19
+ORIGINATOR_ID = 9
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -36,7 +40,10 @@ class Member:
     prefix: IPv4Network
     writer: asyncio.StreamWriter | None = None
     established: bool = False
-    told: set[bytes] = field(default_factory=set)
+    told: dict[bytes, bytes] = field(default_factory=dict)
+    """Prefix → path attributes, as they stand on the wire."""
+    ended: int = 0
+    """Sessions that were established and have ended."""
     synced: bool = False
     """End-of-RIB came on this session."""
 
@@ -88,17 +95,29 @@ class Speakers:
             return
         member.writer, member.established, member.synced = writer, False, False
         member.told.clear()
+        data = b""
         try:
-            while True:
-                length, kind = struct.unpack("!HB", (await reader.readexactly(19))[16:])
-                self._heard(member, writer, kind, await reader.readexactly(length - 19))
-        except (asyncio.IncompleteReadError, ConnectionError):
+            while read := await reader.read(READ_BYTES):
+                data = self._messages(member, writer, data + read)
+        except ConnectionError:
             pass
         finally:
             writer.close()
             if member.writer is writer:
                 self.figures.ended += member.established
+                member.ended += member.established
                 member.writer, member.established = None, False
+
+    def _messages(self, member: Member, writer: asyncio.StreamWriter, data: bytes) -> bytes:
+        """Take what is whole; answers with the rest."""
+        at = 0
+        while len(data) - at >= HEADER_BYTES:
+            length, kind = HEADER.unpack_from(data, at + 16)
+            if len(data) - at < length:
+                break
+            self._heard(member, writer, kind, data[at + HEADER_BYTES : at + length])
+            at += length
+        return data[at:]
 
     def _heard(self, member: Member, writer: asyncio.StreamWriter, kind: int, body: bytes) -> None:
         if kind == OPEN:
@@ -122,10 +141,10 @@ class Speakers:
         asn = self._asn if self._asn < 1 << 16 else 23456
         return struct.pack("!BHH4sB", 4, asn, self._hold_seconds, member.address.packed, len(options)) + options
 
-    def _tell(self, member: Member, prefix: IPv4Network) -> None:
+    def _tell(self, member: Member, prefix: IPv4Network, preference: int = 100) -> None:
         assert member.writer is not None
         attributes = attribute(0x40, 1, b"\0") + attribute(0x40, 2, b"")
-        attributes += attribute(0x40, 3, member.address.packed) + attribute(0x40, 5, struct.pack("!I", 100))
+        attributes += attribute(0x40, 3, member.address.packed) + attribute(0x40, 5, struct.pack("!I", preference))
         member.writer.write(message(UPDATE, struct.pack("!HH", 0, len(attributes)) + attributes + _packed(prefix)))
 
     def _update(self, member: Member, body: bytes) -> None:
@@ -137,9 +156,10 @@ class Speakers:
             return
         self.figures.last_told_at = time.monotonic()
         for prefix in gone:
-            member.told.discard(prefix)
+            member.told.pop(prefix, None)
+        said = body[4 + withdrawn : 4 + withdrawn + attributes]
         for prefix in new:
-            member.told.add(self._same.setdefault(prefix, prefix))
+            member.told[self._same.setdefault(prefix, prefix)] = self._same.setdefault(said, said)
             if prefix in self.reached:
                 self.reached[prefix] = (self.reached[prefix][0] + 1, self.figures.last_told_at)
 
@@ -153,7 +173,7 @@ class Speakers:
         if "announce" in question:
             member, prefix = self.members[question["member"]], IPv4Network(question["announce"])
             self.reached[_packed(prefix)] = (0, 0.0)
-            self._tell(member, prefix)
+            self._tell(member, prefix, question["preference"])
             return {"at": time.monotonic()}
         if "reached" in question:
             count, at = self.reached[_packed(IPv4Network(question["reached"]))]
@@ -163,6 +183,13 @@ class Speakers:
                 if (found := self.members[address].writer) is not None:
                     found.close()
             return {}
+        if "told" in question:
+            return {
+                address: {_prefix(prefix): _originator(said) for prefix, said in member.told.items()}
+                for address, member in self.members.items()
+            }
+        if "ended" in question:
+            return {address: member.ended for address, member in self.members.items() if member.ended}
         sizes = [len(member.told) for member in self.members.values()]
         return {
             "established": sum(member.established for member in self.members.values()),
@@ -203,6 +230,13 @@ class Crowd:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.process.stop()
 
+    def known_to(self, node: Host) -> None:
+        """For good, by MAC: permanent entries are not counted in the kernel's table of 1024 neighbors, which all
+        network namespaces share and a crowd would take from every other lab (Linux 6.18).
+        """
+        mac = self.host.subnet.mac(self.host.number)
+        node.configure(ip=[f"neigh replace {it} lladdr {mac} dev eth0 nud permanent" for it in self.members])
+
     def node_objects(self) -> list[dict[str, Any]]:
         """A Node for each member, all of one age."""
         return [
@@ -229,6 +263,23 @@ class Crowd:
 
 def _packed(prefix: IPv4Network) -> bytes:
     return bytes([prefix.prefixlen]) + prefix.network_address.packed[: (prefix.prefixlen + 7) // 8]
+
+
+def _prefix(packed: bytes) -> str:
+    return f"{IPv4Address(packed[1:].ljust(4, bytes(1)))}/{packed[0]}"
+
+
+def _originator(attributes: bytes) -> str | None:
+    """ORIGINATOR_ID (RFC 4456), None where there is none."""
+    at = 0
+    while at < len(attributes):
+        flags, kind = attributes[at : at + 2]
+        size = int.from_bytes(attributes[at + 2 : at + 4]) if flags & 0x10 else attributes[at + 2]
+        at += 4 if flags & 0x10 else 3
+        if kind == ORIGINATOR_ID:
+            return str(IPv4Address(attributes[at : at + 4]))
+        at += size
+    return None
 
 
 def _split(data: bytes) -> list[bytes]:

@@ -24,15 +24,18 @@ Event = TypeVar("Event", bound=Heard)
 class ExaBgp:
     """Use as an async context manager."""
 
-    def __init__(self, host: Host, peers: Iterable[Peer], *, unchanged: bool = False) -> None:
-        """`unchanged`: ExaBGP as it is, with our settings but without the launcher's replacements."""
+    def __init__(self, host: Host, peers: Iterable[Peer], *, unchanged: bool = False, before: str = "") -> None:
+        """`unchanged`: ExaBGP as it is, with our settings but without the launcher's replacements.
+
+        `before`: Python that is run inside it before anything else, so that something happens at just one moment.
+        """
         self.host = host
         self.run_dir = host.run_dir / "exabgp"
         self.run_dir.mkdir(exist_ok=True)
         self.events: list[Heard] = []
         self.answers: list[bool] = []
         self.hellos: list[Hello] = []
-        self._launcher = UNCHANGED if unchanged else ["-m", "bgp.launcher"]
+        self._launcher = ["-c", BEGIN + before + (UNCHANGED if unchanged else AS_WE_RUN_IT)]
         self.link = Link(
             self.run_dir / SOCKET,
             on_hello=self.hellos.append,
@@ -74,14 +77,16 @@ class ExaBgp:
         await eventually(lambda: any(event.peer == peer.address for event in self.of(CameUp)))
 
 
-UNCHANGED = [
-    "-c",
-    """
+BEGIN = """
 import os, sys
 from bgp import launcher
 os.environ.update(launcher.SETTINGS)
+"""
+UNCHANGED = """
 from exabgp.application.main import main
 sys.argv[:] = ["exabgp", "server", sys.argv[1]]
 sys.exit(main())
-""",
-]
+"""
+AS_WE_RUN_IT = """
+sys.exit(launcher.main())
+"""

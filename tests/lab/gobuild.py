@@ -1,4 +1,4 @@
-"""Programs that the cluster tests run and no distribution carries: built from Go modules once, then cached.
+"""Programs that cluster and live tests run and no distribution carries: built from Go modules once, then cached.
 
 `binary("kube-apiserver")` answers the path of the program and builds it first if this checkout has never done so.
 `python -m tests.lab.gobuild [NAME ...]` builds them all (or the named ones) and says how it goes.
@@ -28,6 +28,7 @@ BUILD_SECONDS = 2400
 
 _KUBERNETES = "k8s.io/kubernetes/cmd/"
 _PLUGINS = "github.com/containernetworking/plugins/plugins/"
+_GOBGP = "github.com/osrg/gobgp/v4/cmd/"
 PACKAGES: Mapping[str, tuple[str, str]] = {
     "etcd": ("etcd", "go.etcd.io/etcd/server/v3"),
     "kube-apiserver": ("k8s", _KUBERNETES + "kube-apiserver"),
@@ -39,6 +40,8 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "loopback": ("cni", _PLUGINS + "main/loopback"),
     "portmap": ("cni", _PLUGINS + "meta/portmap"),
     "ptp": ("cni", _PLUGINS + "main/ptp"),
+    "gobgp": ("gobgp", _GOBGP + "gobgp"),
+    "gobgpd": ("gobgp", _GOBGP + "gobgpd"),
 }
 """Name of the program → folder of its module under tests/cluster/go, import path of its command."""
 

@@ -256,14 +256,23 @@ def test_with_another_password_on_one_side_there_is_no_session_between_the_two(r
     wait_until(lambda: racks.mesh_is(racks.a1, up=True), within=60)
 
 
-def test_mode_none_ends_the_mesh_and_the_router_carries_what_it_carried(racks: Racks) -> None:
-    before = racks.to_routers()
+def test_mode_none_ends_the_mesh_when_it_has_parted_and_the_router_carries_what_it_carried(racks: Racks) -> None:
+    """The session stays for a while, and says so: the other node may not have seen the new BGPInstance yet."""
+    before, cidr = racks.to_routers(), str(racks.a2.pod_cidrs["ipv4"])
+    monitor = racks.a1.start(["ip", "monitor", "route"], log="mode-none")
+    since = racks.peers(racks.a1)["node/node-2"]["flaps"]
 
     racks.instance(mode="None")
 
-    wait_until(lambda: set(racks.peers(racks.a1)) == {"BGPPeer/tor-a"})
+    wait_until(lambda: racks.peers(racks.a1)["node/node-2"]["parting"])
+    parting = racks.peers(racks.a1)["node/node-2"]
+    assert (parting["is_up"], parting["flaps"]) == (True, since)
+    wait_until(lambda: set(racks.peers(racks.a1)) == {"BGPPeer/tor-a"}, within=120)
+    wait_until(lambda: set(racks.peers(racks.a2)) == {"BGPPeer/tor-a"}, within=120)
     racks.wait_routes(second_hop=str(racks.a2.address()))
+    assert f"Deleted {cidr}" not in monitor.output()
     assert racks.to_routers() == before
 
+    monitor.stop()
     racks.instance()
     wait_until(lambda: racks.mesh_is(racks.a1, up=True), within=60)

@@ -212,7 +212,7 @@ def test_a_second_agent_in_the_network_namespace_is_refused_and_told_which_runs(
 
     assert reason.startswith(f"another bgpilot agent (process {first.process.pid}) runs in this network namespace")
     assert "Stop it first" in reason
-    assert first.ask("status")["phase"] != "LISTING"
+    wait_until(lambda: first.ask("status")["phase"] == "IN_SYNC")
     assert first.stop() == 0
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 import pytest
 
 from bgp.addressees import BETWEEN, REST_OF_NAME, look_up, split_at_commas
+from bgp.exatext import SHOW_TABLE, all_but, command_line, read_table_line, session, whose_table
+from bgp.model import Address, Family, Peer
+from bgp.outbox import Announce, Withdraw
+from tests.lab.exabgp import ExaBgp
+from tests.lab.speaking import NODE_ASN, peer, route
+from tests.lab.topology import Lab
+from tests.lab.wait import eventually
+from tests.live.conftest import LabFactory
 
 pytestmark = pytest.mark.live
 
@@ -48,3 +57,51 @@ def test_a_session_that_is_not_there_is_not_found(limit: Any) -> None:
     stranger = SESSIONS[1].replace("peer-as 64512", "peer-as 64513")
 
     assert not look_up(limit.match_neighbors)(NAMES, [[stranger]])
+
+
+def test_all_but_a_few_are_those_that_are_not_named_to_the_last_digit(limit: Any) -> None:
+    left_out = [IPv4Address("10.250.0.1"), IPv4Address("10.250.3.99")]
+    described, rest = split_at_commas(limit.extract_neighbors)(f"{all_but(left_out)} {ROUTE}")
+
+    found = look_up(limit.match_neighbors)(NAMES, described)
+
+    assert rest == ROUTE
+    assert set(NAMES) - set(found) == {f"{SESSIONS[n]}{REST_OF_NAME}" for n in (1, 3 * 256 + 99)}
+
+
+def absent(net: Lab, *addresses: str) -> dict[Address, Peer]:
+    """Peers that are not there: what they would be told is in the table all the same."""
+    return {it: peer(net.node(1), it, asn=NODE_ASN, families=(Family.IPV4,)) for it in map(ip_address, addresses)}
+
+
+async def table(exabgp: ExaBgp, command: str = SHOW_TABLE) -> set[str]:
+    return {str(read_table_line(line).key.peer) for line in await exabgp.link.ask(command)}
+
+
+async def test_a_command_for_all_but_some_is_carried_out_for_the_others(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    peers = absent(net, "172.18.0.5", "172.18.0.50", "172.18.0.60")
+    told = route("10.1.0.0/24", "172.18.0.11")
+    async with ExaBgp(net.node(1), peers.values()) as exabgp:
+        exabgp.send(command_line(Announce((), told), [all_but([ip_address("172.18.0.5")])]))
+        await eventually(lambda: exabgp.answers == [True])
+        assert await table(exabgp) == {"172.18.0.50", "172.18.0.60"}
+
+        exabgp.send(command_line(Withdraw((), told.prefix), [all_but([ip_address("172.18.0.60")])]))
+        await eventually(lambda: exabgp.answers == [True, True])
+        assert await table(exabgp) == {"172.18.0.60"}
+
+
+async def test_the_table_of_one_peer_is_read_with_those_whose_address_begins_alike(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    peers = absent(net, "172.18.0.5", "172.18.0.50", "172.18.0.60")
+    words = {address: session(one) for address, one in peers.items()}
+    async with ExaBgp(net.node(1), peers.values()) as exabgp:
+        exabgp.send(command_line(Announce((), route("10.1.0.0/24", "172.18.0.11")), [all_but([])]))
+        await eventually(lambda: exabgp.answers == [True])
+
+        for address in peers:
+            asked = whose_table(address, words)
+            assert await table(exabgp, asked.command) == set(map(str, asked.peers))
+
+    assert set(map(str, whose_table(ip_address("172.18.0.5"), words).peers)) == {"172.18.0.5", "172.18.0.50"}

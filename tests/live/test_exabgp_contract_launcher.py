@@ -108,6 +108,41 @@ async def test_end_of_rib_survives_a_reload_that_comes_right_behind_it(lab: LabF
         assert len(wire.sessions) == 1
 
 
+RELOAD_BEFORE_IT_BEGINS = """
+from exabgp.reactor.peer import Peer
+establish = Peer._establish
+def _establish(self):
+    yield from establish(self)
+    self.reactor.reload()
+Peer._establish = _establish
+"""
+"""As a signal or a command may: the state is ESTABLISHED by then, and `Peer._main` comes at the peer's next turn."""
+
+
+async def test_a_reload_between_established_and_the_first_update_does_not_end_the_session(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    one = peer(net.node(1), net.router.address(), asn=TOR_ASN)
+    async with (
+        WirePeer(net.router, asn=TOR_ASN) as wire,
+        ExaBgp(net.node(1), [one], before=RELOAD_BEFORE_IT_BEGINS) as exabgp,
+    ):
+        await exabgp.up(one)
+        exabgp.send(*(command_line(SendEndOfRib(one.address, family), [session(one)]) for family in Family))
+        await eventually(lambda: len(wire.session.of("end-of-rib")) == 2)
+
+        assert len(wire.sessions) == 1
+
+
+async def test_without_it_the_session_ends_again_and_again(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    one = peer(net.node(1), net.router.address(), asn=TOR_ASN)
+    async with (
+        WirePeer(net.router, asn=TOR_ASN) as wire,
+        ExaBgp(net.node(1), [one], unchanged=True, before=RELOAD_BEFORE_IT_BEGINS),
+    ):
+        await eventually(lambda: len(wire.sessions) > 2)
+
+
 async def test_end_of_rib_for_a_peer_without_a_session_is_refused(lab: LabFactory) -> None:
     node = lab(nodes=1).node(1)
     one = peer(node, ip_address("172.18.0.99"), asn=TOR_ASN)

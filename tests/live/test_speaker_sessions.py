@@ -10,9 +10,9 @@ from bgp.model import Direction, Family, Password, PathsHeard, SessionDown, Sess
 from bgp.sessions import describe
 from bgp.speaker import SpeakerMode
 from tests.lab.frr import Frr
-from tests.lab.machines import Host, Node
+from tests.lab.machines import Host
 from tests.lab.neighbor import Neighbor
-from tests.lab.speaking import NODE_ASN, Speaking, peer, route, start_external
+from tests.lab.speaking import NODE_ASN, Meshed, Speaking, peer, route, start_external
 from tests.lab.topology import DUAL_STACK, Lab
 from tests.lab.wait import eventually
 from tests.lab.wirepeer import WirePeer
@@ -78,7 +78,7 @@ async def test_a_password_is_used_and_changed_without_touching_other_sessions(la
 async def test_a_password_of_any_characters_works_between_two_speakers(lab: LabFactory) -> None:
     net = lab(nodes=2)
     password = Password("\"quoted\" 'twice' \\ {brace}; #ü")
-    async with mesh(net.node(1), net.node(2), password=password) as (first, second):
+    async with Meshed(net.node(1), net.node(2), password=password) as (first, second):
         await first.established(*first.peers.values())
         await second.established(*second.peers.values())
 
@@ -99,31 +99,9 @@ async def test_a_wrong_password_gives_no_session_and_a_reason(lab: LabFactory) -
         assert "wrong" not in str(speaking.speaker.states)
 
 
-class mesh:  # noqa: N801 - reads like a function
-    """Two speakers; the first dials."""
-
-    def __init__(self, one: Node, other: Node, **more: object) -> None:
-        start_external(one)
-        start_external(other)
-        self.first = Speaking(one, mode=SpeakerMode.EXTERNAL)
-        self.second = Speaking(other, mode=SpeakerMode.EXTERNAL)
-        self.first.add_peer(peer(one, other.address(), asn=NODE_ASN, mesh=True, **more))
-        self.second.add_peer(peer(other, one.address(), asn=NODE_ASN, mesh=True, passive=True, **more))
-
-    async def __aenter__(self) -> tuple[Speaking, Speaking]:
-        for speaking in (self.first, self.second):
-            await speaking.__aenter__()
-            await speaking.apply()
-        return self.first, self.second
-
-    async def __aexit__(self, *_: object) -> None:
-        for speaking in (self.first, self.second):
-            await speaking.speaker.stop()
-
-
 async def test_of_two_nodes_one_dials_and_the_session_comes_up_once(lab: LabFactory) -> None:
     net = lab(nodes=2)
-    async with mesh(net.node(1), net.node(2)) as (first, second):
+    async with Meshed(net.node(1), net.node(2)) as (first, second):
         (one,), (other,) = first.peers.values(), second.peers.values()
         first.add_route(one, route("10.1.0.0/24", net.node(1).address(), as_path=(), local_pref=100))
         second.add_route(other, route("10.2.0.0/24", net.node(2).address(), as_path=(), local_pref=100))

@@ -1,7 +1,13 @@
-"""The README names every field of every CRD and every flag of the agent, with the defaults they really have."""
+"""The README names every field of every CRD and every flag of the agent, with the defaults they really have.
+
+The tables of settings are made of the schemas; what reads them here is written anew, so that both are not wrong alike.
+"""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +49,49 @@ def test_every_field_has_a_row_with_its_default(field: str, default: object) -> 
 
     assert rows, f"no row for {field}"
     if default is not None and not isinstance(default, dict):
-        assert any(str(default).lower() in row.split("|")[2].lower() for row in rows), (field, default, rows)
+        assert any(row.split("|")[3].strip().lower() == f"`{default}`".lower() for row in rows), (field, default, rows)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    return tmp_path
+
+
+def render(checkout: Path, *flags: str) -> tuple[int, str]:
+    """What a user of `make render` and `make lint` has: exit code and complaint."""
+    command = [sys.executable, checkout / "deploy" / "render.py", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_changed_schema_makes_the_readme_stale_until_it_is_rendered_again(checkout: Path) -> None:
+    schema = checkout / "deploy" / "crds" / "bgppeers.yaml"
+    crd = yaml.safe_load(schema.read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["port"]["description"] = "TCP port of the router | or of its proxy."
+    schema.write_text(yaml.safe_dump(crd))
+
+    code, complaint = render(checkout, "--check")
+
+    assert code == 1
+    assert "README.md" in complaint
+    assert render(checkout) == (0, "")
+    assert render(checkout, "--check") == (0, "")
+    row = "| `spec.port` | 1 – 65535 | `179` | TCP port of the router \\| or of its proxy. |"
+    assert row in (checkout / "README.md").read_text().splitlines()
+
+
+def test_a_readme_without_the_place_for_the_tables_is_refused_and_left_alone(checkout: Path) -> None:
+    readme = checkout / "README.md"
+    readme.write_text(broken := readme.read_text().replace("<!-- end of settings -->", ""))
+
+    code, complaint = render(checkout)
+
+    assert code == 1
+    assert "<!-- end of settings -->" in complaint
+    assert readme.read_text() == broken
 
 
 def test_every_flag_has_a_row_with_its_variable() -> None:

@@ -133,6 +133,16 @@ def test_an_update_is_read_with_all_its_attributes() -> None:
             '"direction": "receive", "notification": { "code": 6, "subcode": 2, "message": "bye\\u001b[2J\\n" } ',
             Notified(PEER, Direction.RECEIVED, 6, 2, "bye [2J"),
         ),
+        (
+            "notification",
+            '"direction": "receive", "notification": { "code": 2, "subcode": 2, "message": "\\ufffd\\u0001" } ',
+            Notified(PEER, Direction.RECEIVED, 2, 2, ""),
+        ),
+        (
+            "notification",
+            '"direction": "send", "notification": { "code": 2, "subcode": 2, "message": "AS 7" } ',
+            Notified(PEER, Direction.SENT, 2, 2, "AS 7"),
+        ),
         ("keepalive", '"direction": "receive" ', None),
     ],
 )

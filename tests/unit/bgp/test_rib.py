@@ -79,7 +79,7 @@ events = st.one_of(
         families,
         st.booleans(),
     ),
-    st.builds(SessionDown, peers, st.just("x"), st.booleans()),
+    st.builds(SessionDown, peers, st.just("x"), st.booleans(), returning=st.booleans()),
     st.builds(PeerRemoved, peers),
     st.builds(EndOfRib, peers, st.sampled_from(list(Family))),
     st.builds(SpeakerLost, st.just("x")),
@@ -91,7 +91,7 @@ class Model:
 
     def __init__(self):
         self.paths, self.stale, self.until = {}, set(), {}
-        self.up, self.away = {}, set()
+        self.up, self.away, self.again = {}, set(), set()
 
     def of(self, peer):
         return {key for key in self.paths if key[0] == peer}
@@ -114,12 +114,14 @@ class Model:
             case SessionUp(peer=peer):
                 restarted = peer in self.away
                 kept = event.families & event.forwarding_kept if restarted else event.families
+                goes_on = self.has_stale(peer) and (peer in self.again or not restarted)
                 self.forget({key for key in self.of(peer) if Family.of(key[1]) not in kept})
-                if restarted or not self.has_stale(peer):
+                if not goes_on:
                     self.until[peer] = now + OWN_STALE_SECONDS
                 self.stale |= self.of(peer)
                 self.up[peer] = event
                 self.away.discard(peer)
+                self.again.discard(peer)
             case SessionDown(peer):
                 self.down(peer, self.up.pop(peer, None), event, now)
             case EndOfRib(peer, family):
@@ -142,11 +144,16 @@ class Model:
         if was_up is None:
             self.forget(self.of(peer) if not self.has_stale(peer) else ())
             return
-        kept = was_up.restart_families if event.without_notification and was_up.restart_seconds else ()
-        self.forget(key for key in self.of(peer) if key in self.stale or Family.of(key[1]) not in kept)
+        keeps = (event.without_notification or event.returning) and was_up.restart_seconds
+        kept = was_up.restart_families if keeps else ()
+        again = event.returning and self.has_stale(peer)
+        lost = set() if again else self.stale
+        self.forget([key for key in self.of(peer) if key in lost or Family.of(key[1]) not in kept])
+        until = now + (was_up.restart_seconds or 0)
+        self.until[peer] = min(until, self.until[peer]) if again else until
         self.stale |= self.of(peer)
         self.away.add(peer)
-        self.until[peer] = now + (was_up.restart_seconds or 0)
+        self.again = self.again | {peer} if again else self.again - {peer}
 
     def expire(self, now):
         self.forget({key for key in self.stale if self.until[key[0]] <= now})
@@ -410,3 +417,37 @@ def test_a_peer_that_is_lost_twice_without_telling_all_keeps_what_it_told_last()
     rib.apply(lost(A), 4.0)
 
     assert set(rib.prefixes()) == {P}
+
+
+def returns(peer):
+    """Another node has changed its session, and does not say that it forwards no more."""
+    return SessionDown(peer, "received 6/3 Peer De-configured", returning=True)
+
+
+def test_a_node_whose_session_ends_twice_in_a_change_of_settings_keeps_everything_until_it_has_told_all():
+    rib = Rib()
+    back = restartable(A, forwarding_kept=BOTH)
+    rib.apply(back, 0.0)
+    rib.apply(heard(A, P, Q), 0.0)
+    for event, at in ((returns(A), 10.0), (back, 11.0), (heard(A, P), 12.0), (returns(A), 13.0), (back, 14.0)):
+        rib.apply(event, at)
+        assert set(rib.prefixes()) == {P, Q}
+    rib.apply(heard(A, P), 15.0)
+
+    assert set(rib.apply(EndOfRib(A, Family.IPV4), 16.0)) == {Q}
+    assert set(rib.prefixes()) == {P}
+
+
+def test_a_node_that_changes_its_session_again_and_again_and_tells_nothing_is_believed_for_a_set_time_only():
+    rib = Rib()
+    back = restartable(A, forwarding_kept=BOTH)
+    rib.apply(back, 0.0)
+    rib.apply(heard(A, P), 0.0)
+    for at in range(0, 200, 10):
+        rib.apply(returns(A), float(at))
+        rib.apply(back, at + 1.0)
+        rib.expire(at + 1.0)
+        if at < 60:
+            assert set(rib.prefixes()) == {P}
+
+    assert not rib.prefixes()

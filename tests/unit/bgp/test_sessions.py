@@ -14,12 +14,13 @@ from bgp.model import (
     Family,
     Held,
     PathsHeard,
+    Peer,
     SessionDown,
     SessionError,
     SessionState,
     SessionUp,
 )
-from bgp.sessions import TRANSPORT_CLOSED, Sessions, describe
+from bgp.sessions import NO_HOST, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, Sessions, describe
 
 PEER = ip_address("192.0.2.1")
 
@@ -39,6 +40,12 @@ def opened(direction: Direction, **more: Any) -> Opened:
         "route_refresh": True,
     }
     return Opened(**{**said, **more})
+
+
+def wanted(**more: Any) -> Peer:
+    said: dict[str, Any] = {"name": "node/x", "local_asn": 64512, "peer_asn": 64512, "families": frozenset(Family)}
+    local = IPv4Address("192.0.2.9")
+    return Peer(address=PEER, local_address=local, router_id=local, **{**said, **more})
 
 
 SENT = opened(Direction.SENT, asn=64512)
@@ -111,6 +118,32 @@ def test_a_session_that_ends_says_whether_there_was_a_notification(notified: lis
     assert down.without_notification is without
 
 
+@pytest.mark.parametrize(
+    ("code", "subcode", "returning"),
+    [
+        *((*kept, True) for kept in [(0, 0), (6, 3), (6, 4), (6, 6)]),
+        *((*ended, False) for ended in [(6, 2), (6, 5), (6, 9), (4, 0), (1, 3), (2, 4), (3, 4), (5, 3)]),
+    ],
+)
+@pytest.mark.parametrize("direction", [Direction.SENT, Direction.RECEIVED])
+def test_another_node_that_only_changes_its_session_returns(
+    direction: Direction, code: int, subcode: int, returning: bool
+) -> None:
+    notified = [Notified(PEER, direction, code, subcode, "")] if code else []
+    for peers, expected in (
+        ({PEER: wanted(mesh=True)}, returning),
+        ({PEER: wanted()}, False),
+        ({PEER: wanted(mesh=True, held=Held("shutdown"))}, False),
+        ({}, False),
+    ):
+        sessions = after(SENT, RECEIVED, UP, *notified)
+        sessions.want(peers, 8.0)
+        (down,) = sessions.heard(WentDown(PEER, "x"), 9.0)
+
+        assert isinstance(down, SessionDown)
+        assert down.returning is expected
+
+
 def test_a_lost_session_is_a_flap_with_the_notification_as_its_cause() -> None:
     sessions = after(SENT, RECEIVED, UP, Notified(PEER, Direction.RECEIVED, 6, 2, "maintenance"))
     (down,) = sessions.heard(WentDown(PEER, "notification received (6,2)"), 9.0)
@@ -133,13 +166,41 @@ def test_the_cause_of_one_session_is_not_that_of_the_next() -> None:
 def test_dials_that_fail_do_not_hide_what_ended_the_session() -> None:
     sessions = after(SENT, RECEIVED, UP, Notified(PEER, Direction.SENT, 4, 0, ""), WentDown(PEER, "x"))
     cause, since = sessions.states[PEER].last_error, sessions.states[PEER].since
-    told = [sessions.heard(WentDown(PEER, "closing connection"), now) for now in (9.0, 10.0)]
+    reasons = ("closing connection", REFUSED, TIMED_OUT, NO_HOST, NO_ROUTE)
+    told = [sessions.heard(WentDown(PEER, reason), 9.0) for reason in reasons]
 
     state = sessions.states[PEER]
-    assert told == [[], []]
+    assert not any(told)
     assert cause is not None
     assert (cause.code, cause.at) == (4, since)
     assert (state.last_error, state.since, state.flaps) == (cause, since, 1)
+
+
+def test_after_a_session_that_was_cut_off_it_shows_why_dials_fail_and_is_told_once() -> None:
+    sessions = after(SENT, RECEIVED, UP, WentDown(PEER, "closing connection"))
+    told = [sessions.heard(WentDown(PEER, REFUSED), now) for now in (9.0, 10.0)]
+
+    assert [len(events) for events in told] == [1, 0]
+    assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, REFUSED, 10.0, count=2)
+
+
+def test_who_has_said_why_and_then_just_closes_still_means_it_until_nobody_is_there() -> None:
+    sessions = after(SENT, Notified(PEER, Direction.RECEIVED, 2, 2, ""), WentDown(PEER, "x"))
+    sessions.heard(WentDown(PEER, "closing connection"), 9.0)
+    error = sessions.states[PEER].last_error
+    assert error is not None
+    assert (error.code, error.subcode) == (2, 2)
+
+    sessions.heard(WentDown(PEER, REFUSED), 10.0)
+    assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, REFUSED, 10.0)
+
+
+def test_a_cease_is_worth_more_than_the_refusals_after_it() -> None:
+    sessions = after(SENT, Notified(PEER, Direction.RECEIVED, 6, 1, ""), WentDown(PEER, "x"), WentDown(PEER, REFUSED))
+
+    error = sessions.states[PEER].last_error
+    assert error is not None
+    assert (error.code, error.subcode) == (6, 1)
 
 
 def test_a_notification_that_answers_a_dial_is_news_after_a_lost_session() -> None:
@@ -273,21 +334,21 @@ def test_attempts_that_fail_in_two_ways_by_turns_are_told_once_for_each_until_a_
 
 def test_a_peer_that_is_held_is_idle_with_the_reason_and_forgets_it_when_released() -> None:
     sessions = Sessions()
-    sessions.hold({PEER: Held("shutdown", "back at noon")}, 5.0)
+    sessions.want({PEER: wanted(held=Held("shutdown", "back at noon"))}, 5.0)
     sessions.configure([])
 
     assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, "shutdown: back at noon", 5.0)
-    sessions.hold({PEER: Held("shutdown", "back at noon")}, 6.0)
+    sessions.want({PEER: wanted(held=Held("shutdown", "back at noon"))}, 6.0)
     assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, "shutdown: back at noon", 5.0)
-    sessions.hold({PEER: Held("secretMissing")}, 7.0)
+    sessions.want({PEER: wanted(held=Held("secretMissing"))}, 7.0)
     assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, "secretMissing", 7.0)
-    sessions.hold({}, 8.0)
+    sessions.want({}, 8.0)
     assert sessions.states[PEER].last_error is None
 
 
 def test_a_session_whose_peer_becomes_held_is_shown_until_exabgp_has_it_no_more_and_is_no_flap() -> None:
     sessions = after(SENT, RECEIVED, UP)
-    sessions.hold({PEER: Held("shutdown")}, 5.0)
+    sessions.want({PEER: wanted(held=Held("shutdown"))}, 5.0)
     assert sessions.states[PEER].state is SessionState.ESTABLISHED
 
     sessions.configure([])
@@ -347,7 +408,7 @@ def test_what_the_bridge_remembers_makes_the_state_that_an_agent_without_a_resta
 
 def test_a_peer_of_before_that_is_held_now_says_so() -> None:
     sessions = Sessions()
-    sessions.hold({PEER: Held("shutdown")}, 5.0)
+    sessions.want({PEER: wanted(held=Held("shutdown"))}, 5.0)
     sessions.remember(PEER, 2, [(3.0, [WentDown(PEER, "closing connection")])])
 
     state = sessions.states[PEER]

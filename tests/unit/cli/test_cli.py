@@ -93,12 +93,15 @@ def test_peers_is_the_table_network_engineers_expect(agent):
     agent.scene.problems.add(missing_secret())
 
     error = 'received 6/2 Shutdown Communication: "tea" (90s ago ×3)'
+    why = '! BGPPeer/tor-b: 2001:db8::fe has been shut down by its administrator, who says "tea". Fix: Ask there; the'
+    where = "session comes back when the shutdown is removed from the router's neighbor statement for 192.0.2.1"
     assert agent("peers").split("\n") == [
         "PEER          NAME              AS  STATE        UP/DOWN   HOLD/KA  FAMILY  RCVD  ACPT  SENT  LAST-ERROR",
         "192.0.2.2     node/worker-2  64512  Established  01:01:01  9/3      ipv4       1     1     1  -",
         "192.0.2.254   BGPPeer/tor-a  65000  Established  01:01:01  9/3      ipv4       1     0     2  -",
         f"2001:db8::fe  BGPPeer/tor-b  65001  Active       never     90/30    ipv4       0     0     0  {error}",
         f"2001:db8::fe  BGPPeer/tor-b  65001  Active       never     90/30    ipv6       0     0     0  {error}",
+        f"{why} {where} (no shutdown).",
         "! BGPPeer tor-b: Secret bgpilot/tor-b does not exist. Fix: Create it.",
         "",
     ]

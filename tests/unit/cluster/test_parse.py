@@ -252,7 +252,8 @@ def test_a_secret_gives_its_data_decoded_and_without_the_line_end_that_echo_leav
 
     assert isinstance(parsed.outcome, Secret)
     assert parsed.key == Key(Kind.SECRET, "agent", "x")
-    assert [(name, value.reveal()) for name, value in parsed.outcome.values] == [("a", "hunter3"), ("b", "hunter2")]
+    values = [(name, value.reveal()) for name, value in parsed.outcome.values]
+    assert values == [("a", "hunter3"), ("b", "hunter2"), ("binary", "")]
 
 
 @pytest.mark.parametrize("data", [{"password": "hunter2!"}, {"password": 815}, "hunter2!"])

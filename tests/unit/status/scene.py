@@ -106,6 +106,7 @@ class Scene:
         self.fib, self.kernel = {}, KernelTable()
         self.problems = set()
         self.standpoint = Standpoint()
+        self.parting = frozenset()
         self.services = {WEB: Service(namespace="default", name="web")}
         self.rib, self.outbox = Rib(), Outbox()
         self.states = {TOR6: self.down_state()}
@@ -171,6 +172,7 @@ class Scene:
             refused_in=self.refused_in,
             not_advertised=self.not_advertised,
             standpoint=self.standpoint,
+            parting=self.parting,
         )
         return Status(
             **{

@@ -315,3 +315,28 @@ def test_a_problem_of_the_other_node_stands_with_its_session(scene):
     scene.problems.add(Problem("peerRefused", "Node worker-2", "it is wrong", "Correct it."))
 
     assert [it["reason"] for it in peer_view(scene.status(), MATE, NOW)["problems"]] == ["peerRefused"]
+
+
+def test_a_session_that_is_parting_says_so_wherever_it_is_shown(scene):
+    scene.parting = frozenset({"worker-2"})
+    view = peers_view(scene.status(), NOW)
+
+    assert {address: row["parting"] for address, row in view["peers"].items()} == {
+        str(MATE): True,
+        str(TOR): False,
+        str(TOR6): False,
+    }
+    wide = render.peers(view, wide=True, colour=False).splitlines()
+    assert [line.split()[0] for line in wide if "parting" in line] == [str(MATE)]
+    assert "Established (parting:" in render.peer(peer_view(scene.status(), MATE, NOW), colour=False)
+    explained = explain(scene.status(), "worker-2")
+    assert [(hop["reason"], hop["ok"]) for hop in explained["hops"][:2]] == [(None, True), ("parting", True)]
+    assert "no longer wanted" in explained["hops"][0]["text"]
+
+
+def test_a_parting_session_that_is_down_is_no_trouble(scene):
+    scene.parting = frozenset({"worker-2"})
+    scene.states[MATE] = PeerState()
+
+    assert explain(scene.status(), "worker-2")["ok"]
+    assert peers_view(scene.status(), NOW)["peers"][str(MATE)]["cause"] is None

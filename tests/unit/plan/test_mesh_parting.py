@@ -1,0 +1,108 @@
+"""What stays of sessions between nodes when they are wanted otherwise (`agent.plan.mesh`): make before break."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from agent.intent import Instance, Mesh, MeshMode, SecretRef, Selector
+from agent.model import Node, Secret
+from agent.plan.definition import make_plan
+from agent.plan.planner import Planner
+from bgp.model import Address, Held, Password
+from tests.unit.plan.histories import Cluster
+
+_NODES = tuple(
+    Node(
+        name=f"n{number}",
+        created=1.0,
+        addresses=(ip_address(f"10.0.0.{number}"),),
+        pod_cidrs=(ip_network(f"10.244.{number}.0/24"),),
+        labels=(("reflector", "yes"),) if number == 1 else (),
+    )
+    for number in (1, 2, 3)
+)
+_OTHERS = {node.addresses[0] for node in _NODES[1:]}
+_MESHED = Instance(name="all", created=1.0, mesh=Mesh(mode=MeshMode.FULL_MESH))
+_REFLECTED = replace(
+    _MESHED, mesh=Mesh(mode=MeshMode.ROUTE_REFLECTOR, reflector_selector=Selector(labels=(("reflector", "yes"),)))
+)
+_WITH_PASSWORD = replace(_MESHED, mesh=replace(_MESHED.mesh, password_ref=SecretRef("mesh", "md5")))
+
+
+class _Running:
+    """The planner of n1."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.cluster, self.planner = Cluster(), Planner()
+        self.then(*_NODES, instance)
+
+    def then(self, *records: Node | Instance | Secret) -> None:
+        for record in records:
+            self.cluster.set(record)
+        picture = self.cluster.picture
+        self.planner.update(picture, self.cluster.take())
+        assert self.planner.plan == make_plan(picture)
+        self.cluster.planned(self.planner.plan)
+
+    @property
+    def clients(self) -> set[Address]:
+        return {address for address, peer in self.planner.plan.peers.items() if peer.client}
+
+    def reflects(self) -> bool:
+        return self.planner.plan.standpoint.cluster_id is not None
+
+
+def test_a_reflector_that_is_needed_no_more_goes_on_until_its_clients_have_had_time_to_meet() -> None:
+    running = _Running(_REFLECTED)
+    assert running.clients == _OTHERS
+
+    running.then(_MESHED)
+    assert running.clients == _OTHERS
+    assert running.reflects()
+    assert running.planner.plan.former_clients == {"n2", "n3"}
+    assert running.planner.plan.parting == frozenset()
+
+    running.cluster.let_go(running.planner.plan.former_clients)
+    running.then()
+    assert running.clients == set()
+    assert running.planner.plan.peers.keys() == _OTHERS
+    assert not running.reflects()
+    assert running.planner.plan.former_clients == frozenset()
+
+
+def test_a_reflector_that_is_needed_again_has_nothing_that_parts() -> None:
+    running = _Running(_REFLECTED)
+
+    running.then(_MESHED)
+    running.then(_REFLECTED)
+
+    assert running.clients == _OTHERS
+    assert running.planner.plan.former_clients == frozenset()
+
+
+def test_a_session_is_what_it_was_while_its_new_password_is_on_its_way() -> None:
+    running = _Running(_MESHED)
+    before = dict(running.planner.plan.peers)
+
+    running.then(_WITH_PASSWORD)
+    assert running.planner.plan.peers == before
+    assert running.planner.plan.secrets == {"mesh"}
+
+    running.then(Secret(name="mesh", values=(("md5", Password("swordfish")),)))
+    assert {peer.password for peer in running.planner.plan.peers.values()} == {Password("swordfish")}
+
+
+def test_a_session_whose_secret_turns_out_to_be_missing_goes_down() -> None:
+    running = _Running(_MESHED)
+
+    running.then(_WITH_PASSWORD)
+    running.then(Secret(name="mesh", found=False))
+
+    assert {peer.held for peer in running.planner.plan.peers.values()} == {Held("secretMissing")}
+
+
+def test_a_session_that_never_was_waits_for_its_password() -> None:
+    running = _Running(_WITH_PASSWORD)
+
+    assert {peer.held for peer in running.planner.plan.peers.values()} == {Held("secretPending")}
