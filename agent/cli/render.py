@@ -29,7 +29,9 @@ def peers(answer: Answer, *, wide: bool, colour: bool, failed: bool = False) -> 
 
 def _causes(peers: Mapping[str, Answer]) -> list[str]:
     """Why the sessions that are not up are not, a line for each; of a whole mesh the first ones will do."""
-    found = [f"! {peer['name']}: {why['text']}. Fix: {why['fix']}" for peer in peers.values() if (why := peer["cause"])]
+    found = [
+        f"! {peer['name']}: {why['text']}. Fix: {why['fix']}" for peer in peers.values() if (why := peer.get("cause"))
+    ]
     more = len(found) - CAUSES_MAX
     return [*found[:CAUSES_MAX], *([f"! … and {more} more: see `bgpilot explain PEER`"] if more > 0 else [])]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from agent.model import object_of
+from bgp.endings import NO_HOST, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, notification_name
 from bgp.model import Direction, Peer, PeerState, SessionError, SessionState
-from bgp.sessions import NO_HOST, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, notification_name
 
 
 @dataclass(frozen=True, slots=True)

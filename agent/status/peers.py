@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 from agent.model import Problem
 from agent.status.causes import cause
 from agent.status.status import Status
+from bgp.endings import notification_name
 from bgp.model import BGP_PORT, Address, Family, Held, Peer, PeerState, PrefixLimit
-from bgp.sessions import notification_name
 
 View: TypeAlias = dict[str, Any]
 Counts: TypeAlias = Mapping[tuple[Address, Family], int]

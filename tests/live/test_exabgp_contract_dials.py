@@ -8,9 +8,9 @@ from ipaddress import ip_address
 
 import pytest
 
+from bgp.endings import NO_ROUTE, REFUSED, TIMED_OUT
 from bgp.exaevents import WentDown
 from bgp.model import Password, Peer
-from bgp.sessions import NO_ROUTE, REFUSED, TIMED_OUT
 from tests.lab.exabgp import ExaBgp
 from tests.lab.speaking import peer
 from tests.lab.topology import Lab

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from bgp.endings import describe
 from bgp.model import Family, PathsHeard, Peer, PrefixLimit, SessionDown, SessionState
 from bgp.rib import Rib
-from bgp.sessions import describe
 from tests.lab.frr import Frr
 from tests.lab.neighbor import Neighbor
 from tests.lab.speaking import NODE_ASN, Speaking, peer, route

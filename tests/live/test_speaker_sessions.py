@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from bgp.endings import describe
 from bgp.model import Direction, Family, Password, PathsHeard, SessionDown, SessionState
-from bgp.sessions import describe
 from bgp.speaker import SpeakerMode
 from tests.lab.frr import Frr
 from tests.lab.machines import Host

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bgp.endings import NO_HOST, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, describe
 from bgp.exaevents import CameUp, Heard, Notified, Opened, Refreshed, StateChanged, WentDown
 from bgp.model import (
     Direction,
@@ -20,7 +21,7 @@ from bgp.model import (
     SessionState,
     SessionUp,
 )
-from bgp.sessions import NO_HOST, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, Sessions, describe
+from bgp.sessions import Sessions
 
 PEER = ip_address("192.0.2.1")
 

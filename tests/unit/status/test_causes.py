@@ -10,8 +10,8 @@ import pytest
 from agent.cli import render
 from agent.status.causes import cause
 from agent.status.views import peer_view, peers_view
+from bgp.endings import NO_HOST, NO_ROUTE, NOTIFICATIONS, REFUSED, TIMED_OUT, TRANSPORT_CLOSED
 from bgp.model import Direction, Family, Held, Password, PeerState, SessionError, SessionState
-from bgp.sessions import NO_HOST, NO_ROUTE, NOTIFICATIONS, REFUSED, TIMED_OUT, TRANSPORT_CLOSED
 from tests.unit.status.scene import NOW, TOR, TOR6, US, Scene, peer
 
 SENT, RECEIVED, LOCAL = Direction.SENT, Direction.RECEIVED, Direction.LOCAL

@@ -1,0 +1,60 @@
+"""The words for how a session, or an attempt at one, ended: names of NOTIFICATIONs, and the transport's own.
+
+Refuses to decide which of several endings counts (`bgp.sessions`) and what to do about one (`agent.status.causes`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from bgp.model import SessionError
+
+TRANSPORT_CLOSED: Final = "Connection closed or reset"
+REFUSED, TIMED_OUT = os.strerror(errno.ECONNREFUSED), os.strerror(errno.ETIMEDOUT)
+NO_HOST, NO_ROUTE = os.strerror(errno.EHOSTUNREACH), os.strerror(errno.ENETUNREACH)
+"""Of EHOSTUNREACH the kernel's words are those of a missing route; nobody has answered on the link."""
+
+NOTIFICATIONS: Final[Mapping[tuple[int, int], str]] = {
+    (1, 0): "Message Header Error",
+    (2, 0): "OPEN Message Error",
+    (2, 1): "Unsupported Version Number",
+    (2, 2): "Bad Peer AS",
+    (2, 3): "Bad BGP Identifier",
+    (2, 4): "Unsupported Optional Parameter",
+    (2, 6): "Unacceptable Hold Time",
+    (2, 7): "Unsupported Capability",
+    (3, 0): "UPDATE Message Error",
+    (3, 1): "Malformed Attribute List",
+    (3, 9): "Optional Attribute Error",
+    (3, 11): "Malformed AS_PATH",
+    (4, 0): "Hold Timer Expired",
+    (5, 0): "Finite State Machine Error",
+    (6, 0): "Cease",
+    (6, 1): "Maximum Number of Prefixes Reached",
+    (6, 2): "Administrative Shutdown",
+    (6, 3): "Peer De-configured",
+    (6, 4): "Administrative Reset",
+    (6, 5): "Connection Rejected",
+    (6, 6): "Other Configuration Change",
+    (6, 7): "Connection Collision Resolution",
+    (6, 8): "Out of Resources",
+    (6, 9): "Hard Reset",
+    (6, 10): "BFD Down",
+}
+"""RFC 4271 4.5, RFC 4486, RFC 8538, RFC 9384; subcode 0 is the name of the code."""
+
+
+def describe(error: SessionError) -> str:
+    """One line for people: `received 6/2 Administrative Shutdown: maintenance`."""
+    if error.code == 0:
+        return error.text
+    name = notification_name(error.code, error.subcode)
+    return f"{error.direction} {error.code}/{error.subcode} {name}{f': {error.text}' if error.text else ''}".strip()
+
+
+def notification_name(code: int, subcode: int) -> str:
+    """Name of the subcode, else that of the code; empty for what the RFCs do not have."""
+    return NOTIFICATIONS.get((code, subcode)) or NOTIFICATIONS.get((code, 0), "")
