@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, ip_address
 
 import pytest
 
+from bgp.endings import REFUSED
 from bgp.exaevents import CameUp, Refreshed, StateChanged, WentDown
 from bgp.exatext import (
     RELOAD,
@@ -255,7 +256,7 @@ async def test_it_listens_on_the_peers_local_addresses_only_and_only_while_they_
     await eventually(lambda: listening() == set())
 
 
-async def test_a_refused_dial_is_told_as_connected_and_down_and_never_as_up(lab: LabFactory) -> None:
+async def test_a_refused_dial_is_told_in_the_kernels_words_and_never_as_connected_or_up(lab: LabFactory) -> None:
 
     node = lab(nodes=1).node(1)
     one = peer(node, ip_address("172.18.0.1"), asn=TOR_ASN)
@@ -263,4 +264,5 @@ async def test_a_refused_dial_is_told_as_connected_and_down_and_never_as_up(lab:
         await eventually(lambda: exabgp.of(WentDown))
 
         assert not exabgp.of(CameUp)
-        assert SessionState.CONNECT in {event.state for event in exabgp.of(StateChanged)}
+        assert {event.reason for event in exabgp.of(WentDown)} == {REFUSED}
+        assert SessionState.CONNECT not in {event.state for event in exabgp.of(StateChanged)}
