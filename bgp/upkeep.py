@@ -149,7 +149,7 @@ class Upkeep:
     @property
     def settled(self) -> bool:
         """ExaBGP has the peers of the plan, and what it holds is known."""
-        there = self.telling.open and not self.silent
+        there = self.telling.open and not (self.silent or self.away)
         return there and self._chores.peers is not None and self._chores.settled and self.refused is None
 
     # ExaBGP comes.
