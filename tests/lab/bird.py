@@ -47,9 +47,17 @@ class Bird:
         self.directory.mkdir(exist_ok=True)
         self._control = self.directory / "bird.ctl"
         self._config = self.directory / "bird.conf"
+        self._start()
+
+    def _start(self) -> None:
         self._config.write_text(self.config())
-        self.process = namespace.start(["bird", "-f", "-c", self._config, "-s", self._control])
+        self.process = self.namespace.start(["bird", "-f", "-c", self._config, "-s", self._control])
         wait_until(self._answers, within=START_SECONDS)
+
+    def restart(self) -> None:
+        """With the peers of now; what was disabled by hand is no more."""
+        self.process.stop()
+        self._start()
 
     def birdc(self, command: str) -> str:
         return self.namespace.run(["birdc", "-s", self._control, *command.split()]).stdout

@@ -9,6 +9,7 @@ passive dials after 10 s at the earliest, which is what all sessions of the lab'
 import json
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.lab.addresses import family_of
@@ -45,10 +46,21 @@ class GoBgp:
         self.directory.mkdir(exist_ok=True)
         self._config = self.directory / "gobgpd.toml"
         self._config.write_text(self.config())
-        flags = ["-f", self._config, "--api-hosts", API, "--pprof-disable", "--log-plain"]
-        self.process = namespace.start([binary("gobgpd"), *flags])
+        self._originated = list(announce)
+        self._start()
+
+    def _start(self) -> None:
+        flags: list[str | Path] = ["-f", self._config, "--api-hosts", API, "--pprof-disable", "--log-plain"]
+        self.process = self.namespace.start([binary("gobgpd"), *flags])
         wait_until(self._answers, within=START_SECONDS)
-        self.announce(*announce)
+        self.announce(*self._originated)
+
+    def restart(self) -> None:
+        """With the peers of now. GoBGP 4.8.0 keeps the password of a removed peer on its listening socket, and drops
+        what that peer's successor sends without one."""
+        self.process.stop()
+        self._config.write_text(self.config())
+        self._start()
 
     def gobgp(self, *words: str) -> str:
         return self.namespace.run([binary("gobgp"), *words]).stdout

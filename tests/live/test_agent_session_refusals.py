@@ -154,15 +154,12 @@ def scene(built: Scene) -> Iterator[Scene]:
     yield built
     built.cluster.api.delete("BGPPeer", "tor")
     wait_until(lambda: not built.cluster.agent(built.lab.node(1)).view("peers")["peers"])
-    for neighbor in list(_configured(built)):
-        built.router.remove_neighbor(neighbor)
-
-
-def _configured(scene: Scene) -> Iterator[Neighbor]:
-    if isinstance(scene.router, Frr):
-        yield from (Neighbor(address, CLUSTER_ASN) for address in scene.router.neighbors())
+    if isinstance(built.router, Frr):
+        for address in built.router.neighbors():
+            built.router.remove_neighbor(Neighbor(address, CLUSTER_ASN))
     else:
-        yield from list(scene.router.peers.values())
+        built.router.peers.clear()
+        built.router.restart()
 
 
 def test_the_router_is_in_another_as_than_we_believe(scene: Scene) -> None:
