@@ -1,7 +1,7 @@
 """Every way in which a session does not come about, made to happen: what we say of it names cause and fix.
 
 Judged on both sides: the router's own words say that it was this that happened, `bgpilot peers`, `bgpilot explain` and
-the log say so to who has only the node to look at. What a router does when is measured, not wished: where the three
+the log say so to who has only the node to look at. What a router does when is measured, not wished: where the two
 differ, each has its own words here.
 """
 
@@ -18,7 +18,6 @@ import pytest
 from agent.settings import DEFAULT_NAMESPACE
 from tests.lab.bird import Bird
 from tests.lab.frr import Frr
-from tests.lab.gobgp import GoBgp
 from tests.lab.minicluster import (
     CLUSTER_ASN,
     LAB_HOLD_SECONDS,
@@ -36,8 +35,8 @@ from tests.lab.wait import wait_until
 
 pytestmark = pytest.mark.live
 
-Router: TypeAlias = Frr | Bird | GoBgp
-KINDS: tuple[type[Router], ...] = (Frr, Bird, GoBgp)
+Router: TypeAlias = Frr | Bird
+KINDS: tuple[type[Router], ...] = (Frr, Bird)
 FOREIGN = ("198.51.100.0/24", "203.0.113.0/24")
 VIP = "10.96.0.80"
 REFUSED_SECONDS = 90.0
@@ -127,8 +126,6 @@ class Scene:
                 return self.router.vtysh(f"show bgp neighbors {self.us}") + self.router.bgpd.output()
             case Bird():
                 return self.router.birdc("show protocols all") + self.router.process.output()
-            case GoBgp():
-                return self.router.process.output()
 
     def never_established(self) -> None:
         assert self.router.neighbors().get(self.us) != "Established"
@@ -171,7 +168,6 @@ def test_the_router_is_in_another_as_than_we_believe(scene: Scene) -> None:
     scene.router_says(
         frr="2/2 (OPEN Message Error/Bad Peer AS)",
         bird="Received: Bad peer AS",
-        gobgp="Closed an accepted connection",
     )
 
 
@@ -181,7 +177,7 @@ def test_the_router_believes_us_to_be_in_another_as(scene: Scene) -> None:
 
     scene.refused("received 2/2 Bad Peer AS", fix=f"neighbor statement for {scene.us} (remote-as {CLUSTER_ASN})")
     scene.never_established()
-    scene.router_says(frr="remote AS 64777", bird="Bad peer AS", gobgp="Code=2 Subcode=2")
+    scene.router_says(frr="remote AS 64777", bird="Bad peer AS")
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("swordfish", "mackerel"), ("", "mackerel"), ("swordfish", "")])
@@ -204,23 +200,11 @@ def test_no_family_in_common(scene: Scene) -> None:
     scene.never_established()
 
 
-def test_an_administrator_shuts_the_session_down_and_says_why(scene: Scene) -> None:
-    scene.neighbor()
-    scene.peer()
-    wait_until(lambda: scene.router.established() == [scene.us] and scene.row()["is_up"], within=REFUSED_SECONDS)
-
-    shut_down(scene.router, scene.us, "rack 7 moves")
-
-    scene.refused("received 6/2 ", fix="the session comes back when the shutdown is removed")
-    assert 'who says "rack 7 moves"' in scene.explained()
-    scene.logged("rack 7 moves")
-
-
 def test_we_tell_the_router_more_prefixes_than_it_takes(scene: Scene) -> None:
     if isinstance(scene.router, Frr):
         scene.neighbor()
     else:
-        scene.neighbor(BIRD_LIMIT if isinstance(scene.router, Bird) else GOBGP_LIMIT, families=())
+        scene.neighbor(BIRD_LIMIT, families=())
     scene.peer()
     if isinstance(scene.router, Frr):
         wait_until(lambda: scene.row()["is_up"], within=REFUSED_SECONDS)
@@ -244,7 +228,6 @@ def test_ttl_security_at_the_router_alone_is_named_as_a_possible_cause(scene: Sc
     lines: dict[type[Router], str] = {
         Frr: "ttl-security hops 1",
         Bird: "ttl security on;",
-        GoBgp: "[neighbors.ttl-security.config]\nenabled = true\nttl-min = 255",
     }
     scene.neighbor(lines[type(scene.router)])
     scene.peer()
@@ -254,10 +237,7 @@ def test_ttl_security_at_the_router_alone_is_named_as_a_possible_cause(scene: Sc
 
 
 def test_ttl_security_on_our_side_alone_is_named_as_a_possible_cause(scene: Scene) -> None:
-    if isinstance(scene.router, GoBgp):
-        scene.neighbor("[neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 9")
-    else:
-        scene.neighbor()
+    scene.neighbor()
     scene.peer(ttlSecurityHops=1)
 
     scene.refused("", fix="`ttlSecurityHops` of BGPPeer tor is 1 here")
@@ -278,22 +258,7 @@ def test_a_port_on_which_nothing_listens(scene: Scene) -> None:
     scene.logged("Connection refused")
 
 
-def shut_down(router: Router, peer: str, text: str) -> None:
-    match router:
-        case Frr():
-            router.configure([f"router bgp {ROUTER_ASN}", f"neighbor {peer} shutdown message {text}"])
-        case Bird():
-            router.namespace.run(["birdc", "-s", router.directory / "bird.ctl", "disable", "all", f'"{text}"'])
-        case GoBgp():
-            router.gobgp("neighbor", peer, "disable", "--reason", text)
-
-
 BIRD_LIMIT = "ipv4 { import limit 1 action disable; import all; export none; };"
-GOBGP_LIMIT = """[[neighbors.afi-safis]]
-[neighbors.afi-safis.config]
-afi-safi-name = "ipv4-unicast"
-[neighbors.afi-safis.prefix-limit.config]
-max-prefixes = 1"""
 
 
 def secret(password: str) -> dict[str, Any]:
