@@ -31,7 +31,7 @@ from agent.inbox import Inbox
 from agent.kernel.lock import InstanceLock, LockedError, capability_advice, missing_capabilities
 from agent.log import log, set_up_logging
 from agent.settings import Settings
-from bgp.launcher import UnusableError, require_version
+from bgp.inside.launcher import UnusableError, require_version
 from bgp.model import BgpEvent, SessionDown, SessionUp
 from bgp.rib import Rib
 from bgp.speaker import Speaker, SpeakerMode

@@ -111,7 +111,7 @@ def _next_hop_fits(peer: Peer, route: Route) -> bool:
     """An IPv6 next hop of an IPv4 route is a matter of RFC 8950, there and not back.
 
     Here it is enough that we offer it: where the peer does not, ExaBGP as we run it leaves the route out
-    (`bgp.reactor.as_negotiated`), and sends it as soon as a session has it.
+    (`bgp.inside.reactor.as_negotiated`), and sends it as soon as a session has it.
     """
     if route.prefix.version == route.next_hop.version:
         return True

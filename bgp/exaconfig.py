@@ -2,9 +2,9 @@
 
 It refuses to write files, to hold routes (they travel by command) and to decide who peers with whom.
 
-A peer that is held has no neighbor in it, only a comment with what it is told if it has a session now (`bgp.extras`).
-What ExaBGP has no words for travels in a neighbor's description, which is read by our replacements in it
-(`bgp.extras`, `bgp.patches`): a change of the description alone restarts nothing.
+A peer that is held has no neighbor in it, only a comment with what it is told if it has a session now
+(`bgp.inside.extras`). What ExaBGP has no words for travels in a neighbor's description, which is read by our
+replacements in it (`bgp.inside.extras`, `bgp.inside.patches`): a change of the description alone restarts nothing.
 
 What it relies on (ExaBGP 5.0.15, each with a test in tests/live/test_exabgp_contract*.py):
 - A `listen` port in a neighbor opens a socket on that neighbor's local address only, and each reload opens and closes
@@ -12,7 +12,8 @@ What it relies on (ExaBGP 5.0.15, each with a test in tests/live/test_exabgp_con
 - A neighbor that is the same in the new file keeps its session. Hold time, password, families, passive or ports
   changed: that session alone restarts and its routes are sent again. An address, an AS or the router id changed: a new
   neighbor with an empty table (`identity`).
-- `peer-as auto` takes any AS, and is the word to select the session by; what else it breaks is mended (`bgp.patches`).
+- `peer-as auto` takes any AS, and is the word to select the session by; what else it breaks is mended
+  (`bgp.inside.patches`).
 - Without `outgoing-ttl` packets leave with the kernel's TTL (64, net.ipv4.ip_default_ttl), eBGP or not: a peer further
   away is reached without `multihop`, unless it drops what has come too far or answers with a TTL of 1, as FRR does.
 - `incoming-ttl 256 - n` with no `outgoing-ttl` sends with 255.
@@ -33,7 +34,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from bgp.exatext import session
-from bgp.extras import ADMINISTRATIVE_SHUTDOWN, Extras, Farewell, description, farewell_line
+from bgp.inside.extras import ADMINISTRATIVE_SHUTDOWN, Extras, Farewell, description, farewell_line
 from bgp.model import PASSWORD_MAX_BYTES, Family, Held, Peer
 
 PROCESS: Final = "bgpilot"

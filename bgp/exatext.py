@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Final, assert_never
 
-from bgp.addressees import ALL_BUT, BETWEEN
+from bgp.inside.addressees import ALL_BUT, BETWEEN
 from bgp.model import (
     Address,
     AsPath,

@@ -6,14 +6,14 @@ Invariants:
 - Why attempts fail is told once for each reason, until a session comes up: a peer that is away for a day, or that fails
   in two ways by turns, is no news.
 - A session between two nodes ends when a setting of it changes, and both go on forwarding: routes that must go are
-  withdrawn before a session is ended on purpose (`bgp.chores`). So with another node that is still wanted, an end
-  without NOTIFICATION or with one of CHANGED is no reason to believe nothing of it any more.
+  withdrawn before a session is ended on purpose (`bgp.driver.chores`). So with another node that is still wanted, an
+  end without NOTIFICATION or with one of CHANGED is no reason to believe nothing of it any more.
 - A peer that is held is Idle with the reason as its last error, from the moment that ExaBGP does not have it.
 
 What it relies on (ExaBGP 5.0.15): an attempt that fails is told as down, like a session that was lost; only one that
 was up counts as a flap. The cause stands in the event of a NOTIFICATION just before `down`; without one the transport
-ended. Of a dial that failed the reason is in the kernel's words (`bgp.sockets.say_outcome`); of a connection that there
-was, ExaBGP's reason says nothing.
+ended. Of a dial that failed the reason is in the kernel's words (`bgp.inside.sockets.say_outcome`); of a connection
+that there was, ExaBGP's reason says nothing.
 """
 
 from __future__ import annotations

@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Final
 
 from bgp import exaconfig
+from bgp.driver.upkeep import SILENT, SPEAKER_SILENT, Upkeep
 from bgp.exaconfig import MAX_PREFIXES_EXCEEDED
 from bgp.limits import MAX_PREFIXES_NEAR, Excess, Limits
 from bgp.model import Address, BgpEvent, Held, Peer, PeerState, Prefix, Route, RouteKey, SpeakerPlan
 from bgp.outbox import Outbox
 from bgp.retry import Failing
-from bgp.upkeep import SILENT, SPEAKER_SILENT, Upkeep
 
 AUDIT_SECONDS: Final = 300.0
 KEYS_PER_TURN: Final = 2_000

@@ -100,8 +100,8 @@ def speaker(
     """Run ExaBGP beside an agent of `--speaker external`, so that sessions outlive the agent."""
     import asyncio  # noqa: PLC0415  # as above
 
-    from bgp.launcher import UnusableError, require_version  # noqa: PLC0415
-    from bgp.process import prepare, run_external  # noqa: PLC0415  # loads ExaBGP's side only here
+    from bgp.driver.process import prepare, run_external  # noqa: PLC0415  # loads ExaBGP's side only here
+    from bgp.inside.launcher import UnusableError, require_version  # noqa: PLC0415
 
     try:
         path = parse_run_dir(run_dir)

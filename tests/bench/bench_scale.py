@@ -100,7 +100,7 @@ def _since(crowd: Crowd, what: str, began_at: float) -> float:
 
 def _usage(table: Table, agent: Agent) -> None:
     pids = tree(agent.process.pid)
-    exabgp = [pid for pid in pids if "bgp.launcher" in program(pid)]
+    exabgp = [pid for pid in pids if "bgp.inside.launcher" in program(pid)]
     table.add("agent: processor time so far", "s", cpu_seconds(agent.process.pid))
     table.add("ExaBGP: processor time so far", "s", cpu_seconds(*exabgp))
     table.add("agent: memory", "MiB", rss_mib(agent.process.pid))

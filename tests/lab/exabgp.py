@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self, TypeVar
 
+from bgp.driver.link import Hello, Link
+from bgp.driver.process import CONFIGURATION, SOCKET, bridge_command, write_private
 from bgp.exaconfig import configuration
 from bgp.exaevents import CameUp, Heard
-from bgp.link import Hello, Link
 from bgp.model import Peer
-from bgp.process import CONFIGURATION, SOCKET, bridge_command, write_private
 from tests.lab.machines import Host
 from tests.lab.procs import Process
 from tests.lab.speaking import ROOT
@@ -79,7 +79,7 @@ class ExaBgp:
 
 BEGIN = """
 import os, sys
-from bgp import launcher
+from bgp.inside import launcher
 os.environ.update(launcher.SETTINGS)
 """
 UNCHANGED = """

@@ -11,8 +11,8 @@ import json
 import re
 from pathlib import Path
 
-from bgp.addressees import BETWEEN
-from bgp.process import CONFIGURATION, SOCKET
+from bgp.driver.process import CONFIGURATION, SOCKET
+from bgp.inside.addressees import BETWEEN
 
 NEIGHBOR = re.compile(
     r"^neighbor (?P<address>\S+) \{\n\s+router-id (?P<id>\S+);\n\s+local-address (?P<local>\S+);\n"

@@ -37,7 +37,7 @@ NODE_ASN = 64512
 PATIENCE_SECONDS = 30.0
 EXTERNAL = """
 import asyncio, pathlib, sys
-from bgp.process import run_external
+from bgp.driver.process import run_external
 asyncio.run(run_external(pathlib.Path(sys.argv[1])))
 """
 
@@ -134,7 +134,7 @@ class Speaking:
         """The one ExaBGP that uses this run directory."""
         commands = {int(path.name): _command(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
         wanted = str(self.run_dir / "exabgp.conf")
-        (pid,) = [pid for pid, words in commands.items() if "bgp.launcher" in words and words[-1] == wanted]
+        (pid,) = [pid for pid, words in commands.items() if "bgp.inside.launcher" in words and words[-1] == wanted]
         return pid
 
 

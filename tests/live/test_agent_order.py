@@ -51,14 +51,14 @@ def speaking(node: Node) -> set[str]:
             line = Path("/proc", pid, "cmdline").read_bytes().decode()
         except FileNotFoundError:
             continue  # it ended meanwhile
-        found |= {name for name in ("bgp.launcher", "bridge.py") if name in line}
+        found |= {name for name in ("bgp.inside.launcher", "bridge.py") if name in line}
     return found
 
 
 def test_exabgp_runs_before_client_libraries_are_loaded_and_dies_with_the_agent(node: Node, tmp_path: Path) -> None:
     agent = start(node, tmp_path, aiohttp=FOR_EVER)
 
-    wait_until(lambda: speaking(node) == {"bgp.launcher", "bridge.py"})
+    wait_until(lambda: speaking(node) == {"bgp.inside.launcher", "bridge.py"})
 
     agent.kill()
     wait_until(lambda: not speaking(node))

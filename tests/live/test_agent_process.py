@@ -139,7 +139,7 @@ def programs(namespace: Namespace) -> dict[int, str]:
 
 
 def speaking(node: Node) -> list[str]:
-    return [line for line in programs(node).values() if "bgp.launcher" in line or "bridge.py" in line]
+    return [line for line in programs(node).values() if "bgp.inside.launcher" in line or "bridge.py" in line]
 
 
 class Writes:
@@ -202,11 +202,11 @@ def test_exabgp_that_is_killed_is_started_again_and_no_kernel_route_is_touched(s
     node = scene.lab.node(CHILD)
     before = scene.other_frr.times_established(str(node.address()))
     with kernel_writes(node) as writes:
-        (exabgp,) = (pid for pid, line in programs(node).items() if "bgp.launcher" in line)
+        (exabgp,) = (pid for pid, line in programs(node).items() if "bgp.inside.launcher" in line)
 
         os.kill(exabgp, signal.SIGKILL)
 
-        wait_until(lambda: any("bgp.launcher" in line for pid, line in programs(node).items() if pid != exabgp))
+        wait_until(lambda: any("bgp.inside.launcher" in line for pid, line in programs(node).items() if pid != exabgp))
         wait_until(lambda: scene.other_frr.times_established(str(node.address())) > before)
         scene.wait_whole()
         assert writes.so_far() == []
@@ -317,7 +317,7 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(scene: Scene) -> None:
 
 def test_as_json_every_line_of_the_log_is_json_those_of_exabgp_included(scene: Scene) -> None:
     agent = scene.agent(CHILD)
-    os.kill(next(pid for pid, line in programs(agent.namespace).items() if "bgp.launcher" in line), 15)
+    os.kill(next(pid for pid, line in programs(agent.namespace).items() if "bgp.inside.launcher" in line), 15)
     wait_until(lambda: "exabgp" in agent.process.output())
 
     lines = [json.loads(line) for line in agent.process.output().splitlines()]

@@ -32,7 +32,7 @@ def exabgp_of(node: Namespace, run_dir: Path) -> int:
             words = (path / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
         except OSError:
             continue
-        if path.name.isdigit() and "bgp.launcher" in words and words[-1] == wanted:
+        if path.name.isdigit() and "bgp.inside.launcher" in words and words[-1] == wanted:
             return int(path.name)
     raise LookupError(f"no ExaBGP in {node}")
 

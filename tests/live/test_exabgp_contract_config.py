@@ -71,7 +71,7 @@ PEERS = st.builds(
 
 def validate(path: Path, peers: Sequence[Peer]) -> "subprocess.CompletedProcess[str]":
     path.write_text(configuration(peers, bridge=[sys.executable, "-I"]))
-    command = [sys.executable, "-m", "bgp.launcher", "--validate", str(path)]
+    command = [sys.executable, "-m", "bgp.inside.launcher", "--validate", str(path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 

@@ -19,7 +19,7 @@ import pytest
 
 from bgp.exaevents import CameUp
 from bgp.exatext import RELOAD, SHOW_TABLE, command_line, session
-from bgp.launcher import EXIT_UNUSABLE
+from bgp.inside.launcher import EXIT_UNUSABLE
 from bgp.model import Family, Peer
 from bgp.outbox import Announce, SendEndOfRib, Withdraw
 from tests.lab.exabgp import ExaBgp
@@ -246,7 +246,7 @@ def _cpu_seconds(pid: int) -> float:
 
 def launch(*arguments: str, path: Path) -> "subprocess.CompletedProcess[str]":
     environment = {"PYTHONPATH": f"{path}{os.pathsep}{ROOT}", "PATH": os.environ["PATH"]}
-    command = [sys.executable, *arguments, "-m", "bgp.launcher", "nowhere.conf"]
+    command = [sys.executable, *arguments, "-m", "bgp.inside.launcher", "nowhere.conf"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bgp.sharing import in_order, pack_once, share_route
+from bgp.inside.sharing import in_order, pack_once, share_route
 
 pytestmark = pytest.mark.live
 

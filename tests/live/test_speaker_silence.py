@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bgp.chores import ENDED_UNHEARD
+from bgp.driver.chores import ENDED_UNHEARD
+from bgp.driver.upkeep import SILENT
 from bgp.model import SessionDown, SessionState, SessionUp, SpeakerLost
 from bgp.speaker import SpeakerMode
-from bgp.upkeep import SILENT
 from tests.lab.frr import Frr
 from tests.lab.machines import Host
 from tests.lab.neighbor import Neighbor

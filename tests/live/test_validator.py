@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bgp.process import empty_configuration, environment, launcher
-from bgp.validator import Validator
+from bgp.driver.process import empty_configuration, environment, launcher
+from bgp.driver.validator import Validator
 from tests.lab.wait import eventually
 
 pytestmark = pytest.mark.live
@@ -80,9 +80,16 @@ async def test_a_run_that_was_killed_while_it_waited_is_no_answer(validator: Val
     validator.warm_up()
     (waiting,) = await eventually(runs)
     os.kill(waiting, signal.SIGKILL)
-    await eventually(lambda: not runs())
 
     assert await validator.complaint(good) is None
+
+
+async def test_a_run_that_is_killed_while_it_answers_is_no_answer(validator: Validator, good: Path) -> None:
+    asked = asyncio.create_task(validator.complaint(good))
+    (answering,) = await eventually(runs)
+    os.kill(answering, signal.SIGKILL)
+
+    assert await asked is None
 
 
 async def test_a_run_that_nobody_asked_ends_with_the_validator(validator: Validator) -> None:

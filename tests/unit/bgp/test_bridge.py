@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bgp import bridge
+from bgp.inside import bridge
 from tests.lab.wait import wait_until
 
 PEER = "192.0.2.1"

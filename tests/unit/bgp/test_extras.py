@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgp.extras import (
+from bgp.inside.extras import (
     COMMUNICATION_MAX_BYTES,
     Extras,
     Farewell,

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bgp.patches import end_well
-from bgp.sockets import syn_ttl
+from bgp.inside.patches import end_well
+from bgp.inside.sockets import syn_ttl
 
 
 class Losses:

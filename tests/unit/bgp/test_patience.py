@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgp.patience import FLAP_MAX_SECONDS, Patience, dial_delay, flap_delay
+from bgp.inside.patience import FLAP_MAX_SECONDS, Patience, dial_delay, flap_delay
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bgp.chores import ENDED_UNHEARD
-from bgp.link import LINE_MAX, CommandRefusedError, Link, LinkLostError
+from bgp.driver.chores import ENDED_UNHEARD
+from bgp.driver.link import LINE_MAX, CommandRefusedError, Link, LinkLostError
 from bgp.model import (
     Attributes,
     BgpEvent,

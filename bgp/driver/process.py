@@ -1,11 +1,12 @@
 """ExaBGP as a process: started through the launcher, watched, started again; and the file it is configured by.
 
-It refuses to know peers and routes (the text of the configuration is handed in) and to talk to ExaBGP (`bgp.link`).
+It refuses to know peers and routes (the text of the configuration is handed in) and to talk to ExaBGP
+(`bgp.driver.link`).
 
 What it relies on (ExaBGP 5.0.15): SIGTERM closes sessions without NOTIFICATION, so that peers that know graceful
 restart keep our routes. A port that cannot be bound ends ExaBGP when it starts, and is only logged on a reload. After a
 reload that does not parse every later one fails too, so nothing is put in place before `validate` has passed it
-(`bgp.validator`).
+(`bgp.driver.validator`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import msgspec
 
 import bgp
 from bgp.exaconfig import configuration
-from bgp.launcher import EXIT_UNUSABLE
+from bgp.inside.launcher import EXIT_UNUSABLE
 
 SOCKET: Final = "speaker.sock"
 CONFIGURATION: Final = "exabgp.conf"
@@ -63,7 +64,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 def bridge_command(run_dir: Path) -> list[str]:
     """`-I -S`: no site packages and no environment, which halves the time to start."""
-    return [sys.executable, "-I", "-S", str(_PACKAGE / "bridge.py"), str(run_dir / SOCKET)]
+    return [sys.executable, "-I", "-S", str(_PACKAGE / "inside" / "bridge.py"), str(run_dir / SOCKET)]
 
 
 def empty_configuration(run_dir: Path) -> str:
@@ -274,8 +275,8 @@ def read_trouble(run_dir: Path) -> Trouble | None:
 
 
 def launcher(arguments: Sequence[str]) -> list[str]:
-    """The command line of `bgp.launcher`."""
-    return [sys.executable, "-m", "bgp.launcher", *arguments]
+    """The command line of `bgp.inside.launcher`."""
+    return [sys.executable, "-m", "bgp.inside.launcher", *arguments]
 
 
 def environment() -> dict[str, str]:

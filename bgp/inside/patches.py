@@ -1,9 +1,9 @@
-"""Replacements in ExaBGP's sessions: how they begin, live and end. What of that can be asked for is in `bgp.extras`.
+"""Replacements in ExaBGP's sessions: how they begin, live and end. What of that can be asked for is in `extras`.
 
-They run inside ExaBGP; `bgp.launcher` puts each in its place and hands it what it replaces. Each is one function, says
-what is wrong without it, and has a test in tests/live/test_exabgp_contract*.py that fails when upstream changes (seen
-with ExaBGP 5.0.15). Replacements in the reactor are in `bgp.reactor`, those in sockets in `bgp.sockets`. It refuses to
-import ExaBGP.
+They run inside ExaBGP; `bgp.inside.launcher` puts each in its place and hands it what it replaces. Each is one
+function, says what is wrong without it, and has a test in tests/live/test_exabgp_contract*.py that fails when upstream
+changes (seen with ExaBGP 5.0.15). Replacements in the reactor are in `bgp.inside.reactor`, those in sockets in
+`bgp.inside.sockets`. It refuses to import ExaBGP.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
-from bgp.extras import Farewell, read_description, read_farewells
+from bgp.inside.extras import Farewell, read_description, read_farewells
 
 FAREWELL_TRIES: Final = 10
 """How often the last message is tried: a peer that does not read is not waited for."""
@@ -119,7 +119,7 @@ def say_farewell(remove: Method, established: object, notify: Method, broken: Er
 
     Without it the session is closed without a word, and a peer that helps with graceful restart keeps our routes for
     the whole restart time (RFC 4724 4.2). Which Cease, and the text of it (RFC 9003), is what the configuration says
-    (`bgp.extras`); 6/3, Peer De-configured, when it says nothing. Not a word when another neighbor has the same
+    (`bgp.inside.extras`); 6/3, Peer De-configured, when it says nothing. Not a word when another neighbor has the same
     address: only the session's identity has changed, and the routes are to be kept as in a restart. The end of ExaBGP
     (SIGTERM) is `Peer.shutdown`, and stays silent.
     """

@@ -1,7 +1,8 @@
 """What becomes of ExaBGP: it comes, goes, hangs, has trouble, and speaks of its peers. Here it is noticed.
 
-What follows for the agent is put at once (`put`); what must be done for ExaBGP is said to be due (`bgp.chores`). It
-refuses to know the plan's routes (`bgp.speaker`), to match answers (`bgp.link`), and to do chores.
+What follows for the agent is put at once (`put`); what must be done for ExaBGP is said to be due
+(`bgp.driver.chores`). It refuses to know the plan's routes (`bgp.speaker`), to match answers (`bgp.driver.link`), and
+to do chores.
 
 Invariants:
 - What was heard of a session is complete from its SessionUp on: whenever a line may have been lost, SessionUp comes
@@ -19,17 +20,17 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from bgp import process
-from bgp.chores import ENDED_UNHEARD, RETRY_SECONDS, Chore, Chores
+from bgp.driver import process
+from bgp.driver.chores import ENDED_UNHEARD, RETRY_SECONDS, Chore, Chores
+from bgp.driver.link import Hello, Link, Remembered
+from bgp.driver.peersfile import PeersFile
+from bgp.driver.process import CANNOT_LISTEN, ExaProcess, Trouble
+from bgp.driver.telling import Telling
+from bgp.driver.timers import Timers
 from bgp.exaevents import Heard, WentDown
-from bgp.link import Hello, Link, Remembered
 from bgp.model import Address, BgpEvent, Family, Peer, Route, RouteKey, SessionDown, SessionUp, SpeakerLost
-from bgp.peersfile import PeersFile
-from bgp.process import CANNOT_LISTEN, ExaProcess, Trouble
 from bgp.sessions import Sessions
 from bgp.silence import SILENT_SECONDS, Silence, Verdict
-from bgp.telling import Telling
-from bgp.timers import Timers
 
 LINK_GRACE_SECONDS: Final = 3.0
 """A bridge that died is back at once; after this long without one, ExaBGP counts as gone."""

@@ -1,7 +1,8 @@
 """Replacements in ExaBGP: which sessions a command is for, found at once among a thousand; and all of them but a few.
 
-They run inside ExaBGP; `bgp.launcher` puts each in its place and hands it what it replaces (seen with ExaBGP 5.0.15;
-tests in tests/live/test_exabgp_contract_addressees.py). Refuses to import ExaBGP and to know what a command says.
+They run inside ExaBGP; `bgp.inside.launcher` puts each in its place and hands it what it replaces (seen with ExaBGP
+5.0.15; tests in tests/live/test_exabgp_contract_addressees.py). Refuses to import ExaBGP and to know what a command
+says.
 
 ExaBGP reads 16 kB of commands in a turn, and the words for one session are 110 bytes: what a reflector tells a thousand
 clients of one route would take seven turns to read. So a command may also name those whom it is not for.

@@ -1,6 +1,6 @@
 """When ExaBGP dials a peer again: in place of a delay that grows to 60 s and cannot be shortened from outside.
 
-Runs inside ExaBGP (`bgp.launcher`). It refuses to know ExaBGP; only the clock is read here.
+Runs inside ExaBGP (`bgp.inside.launcher`). It refuses to know ExaBGP; only the clock is read here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Replacements in ExaBGP's sockets: TTLs, interfaces, and dials that fail.
 
-They run inside ExaBGP; `bgp.launcher` puts each in its place and hands it what it replaces. Each is one function, says
-what is wrong without it, and has a test in tests/live/test_exabgp_contract*.py that fails when upstream changes (seen
-with ExaBGP 5.0.15, Linux). It refuses to import ExaBGP.
+They run inside ExaBGP; `bgp.inside.launcher` puts each in its place and hands it what it replaces. Each is one
+function, says what is wrong without it, and has a test in tests/live/test_exabgp_contract*.py that fails when upstream
+changes (seen with ExaBGP 5.0.15, Linux). It refuses to import ExaBGP.
 
 TTL security (GTSM, RFC 5082) on the side that is dialed: all neighbors of one local address and port share a listening
 socket, and those that want it stand beside others that do not. So the listening socket checks nothing, but answers with

@@ -3,21 +3,30 @@
 Most of the time of a run goes into loading ExaBGP (0.25 of 0.3 s of CPU). So a run can begin before there is anything
 to validate (`warm_up`) and waits for the name of the file on its standard input; when that is closed, it ends.
 
-It refuses to write the file and to put it in place (`bgp.peersfile`).
+It refuses to write the file and to put it in place (`bgp.driver.peersfile`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bgp.process import environment, launcher
+from bgp.driver.process import environment, launcher
 
 VALIDATE_SECONDS: Final = 30.0
 WARM_SECONDS: Final = 60.0
 """So long a run waits for its file; it holds 40 MB."""
+
+
+KILLED: Final = "`validate` was killed before it had an answer"
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    complaint: str | None
 
 
 class Validator:
@@ -41,16 +50,8 @@ class Validator:
 
     async def complaint(self, path: Path) -> str | None:
         """Why ExaBGP would not take this file; None: it would. Raises OSError when it cannot be run."""
-        process = await self._take()
-        if process is None or process.returncode is not None:
-            process = await _begin()
-        try:
-            _, said = await asyncio.wait_for(process.communicate(f"{path}\n".encode()), VALIDATE_SECONDS)
-        except TimeoutError:
-            said = f"error: no answer of `validate` within {VALIDATE_SECONDS:g} s".encode()
-        finally:
-            await _end(process)
-        return None if process.returncode == 0 else _complaint(said.decode(errors="replace"))
+        verdict = await _ask(await self._take() or await _begin(), path)
+        return (verdict or await _ask(await _begin(), path) or _Verdict(KILLED)).complaint
 
     async def _take(self) -> asyncio.subprocess.Process | None:
         if self._cooling is not None:
@@ -72,6 +73,19 @@ async def _begin() -> asyncio.subprocess.Process:
         stderr=asyncio.subprocess.PIPE,
         env=environment(),
     )
+
+
+async def _ask(process: asyncio.subprocess.Process, path: Path) -> _Verdict | None:
+    """None: somebody has killed it, before or meanwhile; that says nothing about the file."""
+    try:
+        _, said = await asyncio.wait_for(process.communicate(f"{path}\n".encode()), VALIDATE_SECONDS)
+    except TimeoutError:
+        return _Verdict(f"error: no answer of `validate` within {VALIDATE_SECONDS:g} s")
+    finally:
+        await _end(process)
+    if process.returncode is None or process.returncode < 0:
+        return None
+    return _Verdict(None if process.returncode == 0 else _complaint(said.decode(errors="replace")))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

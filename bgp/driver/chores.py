@@ -1,13 +1,14 @@
 """What is done for ExaBGP when it is due, one thing after the other: its file, what it holds, its sessions.
 
 One background task does the chores in a fixed order (`_all_due`); whoever notices something only says what is due
-(`bgp.upkeep`). A chore that is cut short by the loss of the bridge is not resumed: the next hello makes all of them due
-again. It refuses to know the plan's routes (`bgp.speaker`), to match answers (`bgp.link`), and to notice anything.
+(`bgp.driver.upkeep`). A chore that is cut short by the loss of the bridge is not resumed: the next hello makes all of
+them due again. It refuses to know the plan's routes (`bgp.speaker`), to match answers (`bgp.driver.link`), and to
+notice anything.
 
 Invariants:
-- Peers that are to go are told to forget our routes first, and then that the session is over (`bgp.patches`): ExaBGP
-  as it is closes without a word, and a peer that helps with graceful restart would keep the routes of a node that is
-  gone (ExaBGP 5.0.15; `teardown` is as silent).
+- Peers that are to go are told to forget our routes first, and then that the session is over (`bgp.inside.patches`):
+  ExaBGP as it is closes without a word, and a peer that helps with graceful restart would keep the routes of a node
+  that is gone (ExaBGP 5.0.15; `teardown` is as silent).
 - A session's state is corrected only when nothing was heard of it while ExaBGP was asked: events are right, and newer.
 """
 
@@ -21,13 +22,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from bgp import exaconfig
+from bgp.driver.link import CommandRefusedError, Link, LinkLostError
+from bgp.driver.peersfile import PeersFile
+from bgp.driver.telling import Telling
+from bgp.driver.timers import Timers
 from bgp.exaevents import WentDown
-from bgp.link import CommandRefusedError, Link, LinkLostError
 from bgp.model import Address, Family, Peer, PeerRemoved, PeerState, Route, RouteKey
-from bgp.peersfile import PeersFile
 from bgp.sessions import Sessions
-from bgp.telling import Telling
-from bgp.timers import Timers
 
 RETRY_SECONDS: Final = 10.0
 """When ExaBGP could not listen, refused a reload, or the file could not be written."""
@@ -53,7 +54,7 @@ class Chore(enum.Enum):
 
 
 class Owner(Protocol):
-    """Who says what is due (`bgp.upkeep.Upkeep`), and is told what came of it."""
+    """Who says what is due (`bgp.driver.upkeep.Upkeep`), and is told what came of it."""
 
     def put(self, event: PeerRemoved) -> None: ...
     def heard(self, event: WentDown) -> None: ...

@@ -1,10 +1,11 @@
 """Starts ExaBGP in this process, with our settings and a few of its functions replaced. The only importer of `exabgp`.
 
-    python -m bgp.launcher [--die-with-parent] CONFIGURATION
-    python -m bgp.launcher --validate CONFIGURATION     `-`: its name comes on standard input, once it is known
+    python -m bgp.inside.launcher [--die-with-parent] CONFIGURATION
+    python -m bgp.inside.launcher --validate CONFIGURATION     `-`: its name comes on standard input, once it is known
 
 It refuses to run any version but those below, because it reaches into ExaBGP. What is put in place of ExaBGP's own is
-in `bgp.patches` (sessions), `bgp.reactor`, `bgp.sharing` and `bgp.sockets`; when to dial is in `bgp.patience`.
+in `bgp.inside.patches` (sessions), `bgp.inside.reactor`, `bgp.inside.sharing` and `bgp.inside.sockets`; when to dial
+is in `bgp.inside.patience`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import signal
 import sys
 from typing import Final
 
-from bgp import addressees, patches, reactor, sharing, sockets
-from bgp.extras import COMMUNICATION_MAX_BYTES
-from bgp.patience import Patience
+from bgp.inside import addressees, patches, reactor, sharing, sockets
+from bgp.inside.extras import COMMUNICATION_MAX_BYTES
+from bgp.inside.patience import Patience
 
 OLDEST: Final = (5, 0, 15)
 BELOW: Final = (6,)
@@ -51,7 +52,7 @@ class UnusableError(Exception):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bgp.launcher", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bgp.inside.launcher", description=__doc__)
     parser.add_argument("--validate", action="store_true", help="only say whether ExaBGP would take the configuration")
     parser.add_argument("--die-with-parent", action="store_true", help="end (as by SIGTERM) when the parent does")
     parser.add_argument("configuration")

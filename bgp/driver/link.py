@@ -5,7 +5,7 @@ mean, which are due, and what events change (`bgp.speaker`).
 
 What it relies on: answers to pipelined commands come in the order sent; another command may overtake them, so `ask` is
 only for a time when nothing else is unanswered (ExaBGP 5.0.15). Between a command and its answer come events, and, for
-an `ask`, lines of text. The bridge's first line is its hello (`bgp.bridge`).
+an `ask`, lines of text. The bridge's first line is its hello (`bgp.inside.bridge`).
 """
 
 from __future__ import annotations

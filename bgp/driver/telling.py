@@ -19,8 +19,8 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from bgp import exatext
+from bgp.driver.link import CommandRefusedError, Link
 from bgp.exatext import NotUnderstoodError, SessionLine, TableEntry
-from bgp.link import CommandRefusedError, Link
 from bgp.model import Address, Family, Prefix, Route, RouteKey
 from bgp.outbox import Outbox
 from bgp.retry import Failing

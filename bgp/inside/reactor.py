@@ -1,9 +1,9 @@
 """Replacements in ExaBGP's reactor and tables: its turns, reloads, and what of a table is sent.
 
-They run inside ExaBGP; `bgp.launcher` puts each in its place and hands it what it replaces. Each is one function, says
-what is wrong without it, and has a test in tests/live/test_exabgp_contract*.py that fails when upstream changes (seen
-with ExaBGP 5.0.15). Replacements in sessions are in `bgp.patches`, those in sockets in `bgp.sockets`. It refuses to
-import ExaBGP.
+They run inside ExaBGP; `bgp.inside.launcher` puts each in its place and hands it what it replaces. Each is one
+function, says what is wrong without it, and has a test in tests/live/test_exabgp_contract*.py that fails when upstream
+changes (seen with ExaBGP 5.0.15). Replacements in sessions are in `bgp.inside.patches`, those in sockets in
+`bgp.inside.sockets`. It refuses to import ExaBGP.
 """
 
 from __future__ import annotations

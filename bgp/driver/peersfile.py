@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bgp import exaconfig, process
+from bgp import exaconfig
+from bgp.driver import process
+from bgp.driver.validator import Validator
 from bgp.model import Address, Peer
-from bgp.validator import Validator
 
 
 class PeersFile:

@@ -1,8 +1,9 @@
 """Replacements in ExaBGP: what is the same for a thousand sessions is made once, and sent in as few writes as it takes.
 
-They run inside ExaBGP; `bgp.launcher` puts each in its place and hands it what it replaces. Each is one function and
-says what is wrong without it (measured with ExaBGP 5.0.15, a route reflector with 1,000 clients, which sends a million
-UPDATEs when it starts; tests in tests/live/test_exabgp_contract_sharing.py). It refuses to import ExaBGP.
+They run inside ExaBGP; `bgp.inside.launcher` puts each in its place and hands it what it replaces. Each is one
+function and says what is wrong without it (measured with ExaBGP 5.0.15, a route reflector with 1,000 clients, which
+sends a million UPDATEs when it starts; tests in tests/live/test_exabgp_contract_sharing.py). It refuses to import
+ExaBGP.
 
 Invariant: the bytes that a peer is sent are those that ExaBGP would send it, in the same order.
 """
