@@ -11,10 +11,10 @@ demo: setup            ## a cluster of nodes in network namespaces does the whol
 
 test: setup            ## everything: unit, live (real ExaBGP, kernel, routers), cluster (real control plane); one summary
 	$(PY) -m tests.lab.gobuild
-	$(PYTEST) --require-all tests
+	$(PY) -m tests.lab.everything
 
-test-fast: $(READY)    ## without namespaces: seconds
-	$(PYTEST) -m "not live and not cluster" tests/unit
+test-fast: $(READY)    ## without namespaces, and with fewer examples of each property: seconds, to run after each edit
+	$(PYTEST) --hypothesis-profile=quick -m "not live and not cluster" tests/unit
 
 lint: $(READY)         ## format, ruff, mypy --strict, import contracts, rendered files
 	.venv/bin/ruff format --check agent bgp deploy tests

@@ -1,9 +1,10 @@
 """When a session that the topology no longer wants may end: make before break.
 
 The planner keeps such a session and everything told and heard on it (`NodePlan.parting`) until it is told that the
-session is over; and a reflector that is needed no more goes on as one (`NodePlan.former_clients`). Here is only the
-clock of that: it is over when what replaces it is in place and the other side has had time to see the same picture, and
-in any case after a while. It ends no session and plans nothing.
+session is over; a reflector that is needed no more goes on as one (`NodePlan.former_clients`), and so does this node as
+what it was when nobody says any more what its AS is. Here is only the clock of that: it is over when what replaces it
+is in place and the other side has had time to see the same picture, and in any case after a while. It ends no session
+and plans nothing.
 
 Both bounds are needed. Our own replacement being in place says nothing of the other node's: it may look at a picture of
 half a minute ago, and still forward by what it hears from us. And a replacement that never comes, because a node is

@@ -163,8 +163,13 @@ def names_a_router(address: Address) -> bool:
     return not (nobody or address.is_multicast or address.is_link_local or broadcast)
 
 
+def needs_a_link(address: Address) -> bool:
+    """It names a router only together with the interface that it is reached through (RFC 4291 2.5.6)."""
+    return address.version == 6 and address.is_link_local
+
+
 def router_in(text: str) -> Address | None:
-    """The router that is written on a Node; None: it is no address, or one that no session can be had with."""
+    """The router that is written on a Node, without its link; None: no address, or one that nobody can have."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -172,7 +177,7 @@ def router_in(text: str) -> Address | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     zoned = isinstance(address, IPv6Address) and address.scope_id is not None
-    return address if names_a_router(address) and not zoned else None
+    return address if (names_a_router(address) or needs_a_link(address)) and not zoned else None
 
 
 class PeerAs(enum.StrEnum):

@@ -6,7 +6,8 @@ A route is in the kernel before it is announced, and withdrawn before it leaves 
 kind has been listed once. The loop never acts on an event: an event only changes the picture. What a driver could not
 do stays with that driver, which says when to look again.
 
-A large change comes as many passes of bounded work (`agent.inbox`), and between two of them the event loop has a turn.
+A large change comes as many passes of bounded work (`agent.inbox`), and what cannot be parted (a rule that all depends
+on) is planned in steps: between two of either the event loop has a turn.
 Nothing that nobody seems to want any more is swept before the last of them: the plan is not whole until then.
 """
 
@@ -26,6 +27,7 @@ from agent.kernel.fib import Fib, parts
 from agent.model import DISCARD_METRIC, FibKey, Problem, object_of
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.planner import Dirty, Picture, Planner
+from agent.plan.steps import Steps
 from bgp.model import Address, Prefix, RouteKey, SpeakerPlan
 from bgp.speaker import SpeakerProblem
 
@@ -33,6 +35,8 @@ FULL_COMPARE_SECONDS: Final = 300.0
 """How often the kernel's table is compared as a whole, events or not."""
 UNJUDGED_PER_TURN: Final = 10_000
 """Prefixes handed back to the inbox before the event loop gets its turn: about 3 ms."""
+STEP_SECONDS: Final = 0.005
+"""How long a plan is worked on before the event loop gets its turn."""
 SWEEP_CAP_SECONDS: Final = 120.0
 """How long routes found at start wait for the peers that could confirm them."""
 
@@ -70,7 +74,7 @@ class SpeakerDriver(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class PassFigures:
-    """What the last passes cost, in seconds."""
+    """What the last passes cost, in seconds; without the turns of others."""
 
     passes: int = 0
     plan_seconds: float = 0.0
@@ -141,8 +145,8 @@ class Loop:
         return frozenset((*self.inbox.world.problems, *self.plan.problems, *self._fib.foreign, *told))
 
     async def _one_pass(self, dirt: Dirt) -> None:
-        delta = self._make_plan(dirt)
-        await asyncio.sleep(0)  # a plan is the longest thing without a pause, and drivers may have nothing to wait for
+        delta = await self._make_plan(dirt)
+        await asyncio.sleep(0)  # drivers may have nothing to wait for
         if delta is None:
             return
         for part in parts(list(delta.unjudged), UNJUDGED_PER_TURN):
@@ -166,9 +170,9 @@ class Loop:
         self._reach(Phase.SPEAKING)
         self.swept = self.swept or (whole and self._may_sweep())
         await self._fib.prune(self.plan.fib, None if everything else delta.fib, hold=self._still_told, sweep=self.swept)
-        self._settle_phase(None if everything else delta.fib)
+        await self._settle_phase(None if everything else delta.fib)
 
-    def _make_plan(self, dirt: Dirt) -> PlanDelta | None:
+    async def _make_plan(self, dirt: Dirt) -> PlanDelta | None:
         """Bring the plan up to date; None while the picture is not whole."""
         world = self.inbox.world
         if self.phase is Phase.LISTING:
@@ -176,7 +180,7 @@ class Loop:
         if not world.complete or not self.inbox.interfaces:
             return None
         began_at = self._clock()
-        delta = self._planner.update(
+        steps = self._planner.steps(
             Picture(
                 self._node_name,
                 world,
@@ -185,6 +189,7 @@ class Loop:
                 self.inbox.gateways,
                 small=self.plan.standpoint.small,
                 mesh=self.plan.mesh,
+                identity=self.plan.identity,
                 over=self._farewells.over(
                     self.plan.parting | self.plan.former_clients, began_at, replaced=self._mesh_in_place()
                 ),
@@ -197,15 +202,30 @@ class Loop:
                 everything=self.phase is Phase.LISTING,
             ),
         )
-        took = self._clock() - began_at
-        self.figures.passes += 1
-        self.figures.plan_seconds += took
-        self.figures.longest_plan_seconds = max(self.figures.longest_plan_seconds, took)
+        delta = await self._finish(steps)
         self._watch_secrets(self.plan.secrets)
         if self.phase is Phase.LISTING and not world.secrets_known(self.plan.secrets):
             return None
         self._reach(Phase.PLANNED)
         return delta
+
+    async def _finish(self, steps: Steps[PlanDelta]) -> PlanDelta:
+        """All of them, with a turn for the others every STEP_SECONDS."""
+        took = 0.0
+        while True:
+            began_at = self._clock()
+            try:
+                while (now := self._clock()) - began_at < STEP_SECONDS:
+                    next(steps)
+            except StopIteration as end:
+                delta: PlanDelta = end.value
+                took += self._clock() - began_at
+                self.figures.passes += 1
+                self.figures.plan_seconds += took
+                self.figures.longest_plan_seconds = max(self.figures.longest_plan_seconds, took)
+                return delta
+            took += now - began_at
+            await asyncio.sleep(0)
 
     async def _compare_kernel(self, dirt: Dirt) -> bool:
         """Read the kernel's table when it may differ from what we believe; True when it was read."""
@@ -240,11 +260,14 @@ class Loop:
         session = self.inbox.rib.session(address)
         return session is not None and session.families <= self.inbox.rib.synced(address)
 
-    def _settle_phase(self, changed: Iterable[FibKey] | None) -> None:
+    async def _settle_phase(self, changed: Iterable[FibKey] | None) -> None:
         """`changed` None: look at every route; else at those that changed, and those that were missing before."""
         wanted, actual = self.plan.fib, self._fib.actual
         looked_at = wanted if changed is None else self._missing.union(changed)
-        self._missing = {key for key in looked_at if key in wanted and key not in actual}
+        self._missing = set()
+        for part in parts(list(looked_at)):
+            self._missing.update(key for key in part if key in wanted and key not in actual)
+            await asyncio.sleep(0)
         if self._speaker.in_sync and not self._fib.failing and not self._missing:
             self._reach(Phase.IN_SYNC)
         elif self.phase is Phase.IN_SYNC:

@@ -23,7 +23,7 @@ from agent.kernel.links import Links
 from agent.kernel.routes import KernelRoutes
 from agent.log import log
 from agent.loop import Loop, Phase
-from agent.model import FibDrifted, GatewaysChanged, InterfacesChanged, Kind
+from agent.model import FibDrifted, GatewaysChanged, InterfacesChanged, Key, Kind, Node
 from agent.plan.planner import Planner
 from agent.plan.printer import describe
 from agent.settings import Settings
@@ -51,6 +51,7 @@ class Agent:
         self._lag = LoopLag(clock=clock, worked=time.thread_time)
         self._printed = ""
         self._frozen = False
+        self._version = importlib.metadata.version("bgpilot")  # now: what is on disk may be replaced while we run
 
     async def run(self, rooms: AsyncExitStack, ended: asyncio.Event) -> None:
         """Start from left to right and run until `ended`; what has been started is left in `rooms`, for its stop.
@@ -77,7 +78,7 @@ class Agent:
             clock=self._clock,
             dry_run=self._settings.dry_run,
         )
-        log.info("starting", version=_version(), node=self._settings.node_name, api=api.url)
+        log.info("starting", version=self._version, node=self._settings.node_name, api=api.url)
         links = Links(lambda interfaces: self._inbox.put(InterfacesChanged(interfaces)))
         await links.start()
         rooms.push_async_callback(links.stop)
@@ -135,9 +136,10 @@ class Agent:
     def status(self) -> Status:
         """Everything there is to know now."""
         world, loop = self._inbox.world, self._loop
+        own = world.get(Key(Kind.NODE, "", self._settings.node_name))
         return Status(
             node=self._settings.node_name,
-            version=_version(),
+            version=self._version,
             started_at=self._started_at,
             phase=str(loop.phase),
             picture_complete=world.complete,
@@ -150,6 +152,9 @@ class Agent:
             problems=loop.problems(),
             watches=world.watches.values(),
             services=world.records(Kind.SERVICE),
+            routers=world.records(Kind.PEER),
+            own_labels=dict(own.labels) if isinstance(own, Node) else None,
+            changed_at=self._inbox.changed_at,
             speaking_at=loop.speaking_at,
             pass_began_at=loop.pass_began_at,
             figures=Figures(
@@ -164,7 +169,3 @@ class Agent:
             ),
             dry_run=self._settings.dry_run,
         )
-
-
-def _version() -> str:
-    return importlib.metadata.version("bgpilot")

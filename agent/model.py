@@ -7,7 +7,7 @@ Nothing here reads JSON (`agent.cluster.parse`), plans (`agent.plan`) or touches
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final, NamedTuple, TypeAlias
@@ -162,7 +162,18 @@ class NextHop(NamedTuple):
     """`interface` 0: the kernel finds it from the gateway."""
 
     gateway: Address
+    """IPv6 also of an IPv4 route (RFC 8950); of an IPv6 route the kernel takes no other.
+
+    A link-local one that is wanted has its zone (`fe80::1%eth0`), for people: the kernel goes by `interface`.
+    """
     interface: int = 0
+
+
+def in_order(hops: Collection[NextHop]) -> tuple[NextHop, ...]:
+    """As a `FibRoute` has them: IPv4 gateways first, then by number and interface."""
+    if len(hops) < 2:  # nearly always, and asked for each route of a table
+        return tuple(hops)
+    return tuple(sorted(hops, key=lambda hop: (hop.gateway.version, int(hop.gateway), hop.interface)))
 
 
 class FibKey(NamedTuple):
@@ -174,7 +185,7 @@ class FibKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FibRoute:
-    """One route of ours in the kernel. Several next hops, sorted, are one multipath route of equal weights."""
+    """One route of ours in the kernel. Several next hops, `in_order`, are one multipath route of equal weights."""
 
     prefix: Prefix
     next_hops: tuple[NextHop, ...] = ()
@@ -258,6 +269,8 @@ class WatchState:
     only: Key | None = None
     restarts: tuple[tuple[str, int], ...] = ()
     """(reason word, count) since start."""
+    broken_at: float | None = None
+    """Monotonic second of the first failure since it last was healthy; None: it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ the first plan: that it runs early changes nothing for anybody.
 It refuses to connect rooms, and imports at its top only what must be there before ExaBGP.
 
 How it ends: SIGTERM or SIGINT within 2 s with exit code 0, leaving kernel routes as they are; a start that cannot be
-with exit code 1 and one line that names the thing and the fix; a bug of ours with a traceback and exit code 1.
+with exit code 1 and one line that names the thing and the fix; a bug of ours, wherever it raises (`Bugs`), with
+one line that has the traceback and exit code 1.
 
 Invariant: an agent that does not hold the lock of its network namespace has started nothing and written nothing.
 """
@@ -21,10 +22,11 @@ import importlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.cluster.world import World
 from agent.inbox import Inbox
@@ -48,8 +50,54 @@ TURNS: Final = 3
 first."""
 
 
+OWN_BUG: Final = "own_bug"
+OURS: Final = frozenset({"agent", "bgp"})
+OTHERS: Final = frozenset({"aiohappyeyeballs", "aiohttp", "kubernetes", "pyroute2"})
+"""Packages that have tasks, callbacks and protocols of their own on our event loop."""
+
+
 class StartError(Exception):
     """The agent cannot run here; the text says why and what to do."""
+
+
+class OwnBugError(Exception):
+    """A callback or a background task of ours has raised; it is logged."""
+
+
+class Bugs:
+    """Exceptions that nobody is there to catch: of a callback of the event loop, of a task that nobody waits for.
+
+    asyncio only logs them, and a timer that sets itself anew is gone for good while everything looks well. Here ours
+    end the agent. Not so what is not ours: a library's own task that fails because a server or a client goes away.
+    """
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        """`end` is called with each bug: the agent is to stop."""
+        self.found = False
+        self._end = end
+
+    def happened(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """`context` as for `loop.call_exception_handler`."""
+        error, what = context.get("exception"), str(context.get("message"))
+        if isinstance(error, BaseException) and _is_ours(error, context):
+            self.found = True
+            log.error(OWN_BUG, what=what, exc_info=error)
+            self._end()
+        else:
+            log.warning("loop_trouble", what=what, error=None if error is None else repr(error))
+
+
+def _is_ours(error: BaseException, context: Mapping[str, Any]) -> bool:
+    """Not ours: what only others' lines have raised, what nobody has (it is an answer that nobody waited for any
+    more), and a connection that the kernel does not let us take (no file descriptors).
+    """
+    if error.__traceback__ is None or ("socket" in context and isinstance(error, OSError)):
+        return False
+    packages = {
+        str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    }
+    return bool(packages & OURS) or not packages & OTHERS
 
 
 def run(settings: Settings) -> int:
@@ -61,6 +109,11 @@ def run(settings: Settings) -> int:
             asyncio.run(_run(settings))
     except (StartError, LockedError, UnusableError) as error:
         log.error("cannot_start", reason=str(error))  # the text says it all, a traceback nothing
+        return 1
+    except OwnBugError:  # logged when it happened
+        return 1
+    except Exception:  # noqa: BLE001  # the top of main: our own bug
+        log.exception(OWN_BUG)
         return 1
     return 0
 
@@ -102,6 +155,8 @@ async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    bugs = Bugs(ended.set)
+    loop.set_exception_handler(bugs.happened)
     started_at = time.monotonic()
     inbox = Inbox(world=World(), rib=Rib(), clock=time.monotonic)
     speaker = Speaker(
@@ -123,6 +178,8 @@ async def _run(settings: Settings) -> None:
             await Agent(settings, inbox=inbox, speaker=speaker, started_at=started_at).run(rooms, ended)
     finally:
         await stop_all(rooms, within=STOP_SECONDS)
+    if bugs.found:
+        raise OwnBugError
     log.info("stopped")
 
 

@@ -9,6 +9,7 @@ nothing is not kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from bgp.model import Address, Family, Prefix, Route
@@ -39,9 +40,9 @@ class Table:
         held = self.held.get(prefix)
         return held is not route and held != route
 
-    def prefixes(self) -> set[Prefix]:
+    def prefixes(self) -> AbstractSet[Prefix]:
         """On either side."""
-        return self.wanted.keys() | self.held.keys()
+        return self.wanted.keys() | self.held.keys() if self.held else self.wanted.keys()
 
 
 class Tables:
@@ -67,6 +68,11 @@ class Tables:
         table = self._tables.get(peer)
         if table is not None and not (table.present or table.wanted or table.unsettled or table.owed):
             del self._tables[peer]
+
+    def forget_told(self) -> None:
+        """Nothing is held by anybody, and no peer is there. At a cost that does not grow with what was held."""
+        self._holders = {}
+        self._tables = {peer: Table(wanted=table.wanted) for peer, table in self._tables.items() if table.wanted}
 
     def hold(self, table: Table, prefix: Prefix, route: Route | None) -> None:
         before = table.held.get(prefix)

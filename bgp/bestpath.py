@@ -1,7 +1,7 @@
 """Best path and multipath: RFC 4271 9.1.2 with RFC 4456 section 9, over the paths to one prefix.
 
 Chooses among paths that may all be believed: loops, unusable next hops and policy are weeded out before
-(`bgp.check.heard_refusal`, the planner). It keeps no state, so the answer depends on the set of paths alone, never on
+(`bgp.check.path_refusal`, the planner). It keeps no state, so the answer depends on the set of paths alone, never on
 the order in which they came: there is no "oldest path wins" and nothing to flap.
 
 The choices RFC 4271 leaves open:
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
-from bgp.model import DEFAULT_LOCAL_PREF, Address, Path
+from bgp.model import DEFAULT_LOCAL_PREF, Address, Path, by_number
 
 MULTIPATH_LIMIT: Final = 16
 """Next hops of one route at most."""
@@ -90,8 +90,8 @@ def _neighbour(candidate: _Candidate) -> int:
     return as_path[0] if as_path and isinstance(as_path[0], int) else candidate.peer.asn
 
 
-def _tie(candidate: _Candidate) -> tuple[IPv4Address, int, int, int]:
+def _tie(candidate: _Candidate) -> tuple[IPv4Address, int, int, int, str]:
     """RFC 4271 9.1.2.2 f and g; ORIGINATOR_ID stands for the identifier, then the shorter CLUSTER_LIST (RFC 4456 9)."""
     attributes, address = candidate.path.attributes, candidate.path.peer
     identifier = attributes.originator_id or candidate.peer.router_id or _LAST_ROUTER_ID
-    return identifier, len(attributes.cluster_list), address.version, int(address)
+    return identifier, len(attributes.cluster_list), *by_number(address)

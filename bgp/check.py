@@ -11,7 +11,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, ip_network
 from typing import Final, Self
 
-from bgp.model import Address, AsPath, Attributes, Family, Path, Peer, Prefix, Route
+from bgp.model import Address, AsPath, Attributes, Family, Path, Peer, Prefix, Route, SessionUp, zone_of
 
 MESSAGE_MAX_BYTES: Final = 4096
 """RFC 4271 4.1, without the Extended Message capability."""
@@ -34,6 +34,7 @@ class Reason(enum.StrEnum):
 
     FAMILY_NOT_SPOKEN = "familyNotSpoken", "the session does not carry this address family"
     NEXT_HOP_FAMILY = "nextHopFamily", "prefix and next hop are of different families, which needs RFC 8950"
+    NEXT_HOP_NOT_NEGOTIATED = "nextHopNotNegotiated", "the peer has not agreed to IPv6 next hops of IPv4 (RFC 8950)"
     NEXT_HOP_IS_PEER = "nextHopIsPeer", "the next hop is the peer itself (RFC 4271 5.1.3)"
     NEXT_HOP_IS_US = "nextHopIsUs", "the next hop is an address of this node"
     NEXT_HOP_UNUSABLE = "nextHopUnusable", "nothing can be sent to this next hop: unspecified, loopback, or the like"
@@ -92,7 +93,7 @@ def refusal(peer: Peer, route: Route) -> Reason | None:
         return Reason.DEFAULT_ROUTE
     if martian(route.prefix):
         return Reason.MARTIAN_PREFIX
-    if not _next_hop_fits(peer, route):
+    if not next_hop_fits(peer, route.prefix, route.next_hop.version):
         return Reason.NEXT_HOP_FAMILY
     if route.next_hop == peer.address:
         return Reason.NEXT_HOP_IS_PEER
@@ -107,29 +108,36 @@ def refusal(peer: Peer, route: Route) -> Reason | None:
     return None
 
 
-def _next_hop_fits(peer: Peer, route: Route) -> bool:
-    """An IPv6 next hop of an IPv4 route is a matter of RFC 8950, there and not back.
+def next_hop_fits(peer: Peer, prefix: Prefix, version: int) -> bool:
+    """Whether a next hop of this version of IP is legal in either direction, by what is configured.
 
-    Here it is enough that we offer it: where the peer does not, ExaBGP as we run it leaves the route out
-    (`bgp.inside.reactor.as_negotiated`), and sends it as soon as a session has it.
+    IPv6 for IPv4 is a matter of RFC 8950, and IPv4 for IPv6 of none. Here it is enough that we offer it; what came of
+    the offer is `session_refusal`'s.
     """
-    if route.prefix.version == route.next_hop.version:
-        return True
-    return route.prefix.version == 4 and peer.extended_next_hop
+    return version == prefix.version or (prefix.version == 4 and peer.extended_next_hop)
 
 
-def heard_refusal(
-    path: Path, prefix: Prefix, *, own_asn: int, own_router_id: IPv4Address, own_addresses: Collection[Address]
-) -> Reason | None:
-    """Why a path that was heard must not be used, None if it may. A default route is for policy to judge."""
-    why = path_refusal(path, own_asn=own_asn, own_router_id=own_router_id, own_addresses=own_addresses)
-    if why is not None:
-        return why
-    if prefix.prefixlen > 0 and martian(prefix):
-        return Reason.MARTIAN_PREFIX
-    if path.next_hop.version != prefix.version:
-        return Reason.NEXT_HOP_FAMILY  # the kernel's routes are not written so
+def session_refusal(session: SessionUp, route: Route) -> Reason | None:
+    """Why a route that this peer may be sent stays with us for as long as this session lasts, None if it does not.
+
+    ExaBGP as we run it holds such a route, leaves it out (`bgp.inside.reactor.as_negotiated` for the next hop), and
+    sends it by itself on a session that has what it needs: so it is told, and only does not count as sent.
+    """
+    if not carries(session, Family.of(route.prefix)):
+        return Reason.FAMILY_NOT_SPOKEN
+    if route.prefix.version != route.next_hop.version and not carries_extended_next_hops(session):
+        return Reason.NEXT_HOP_NOT_NEGOTIATED
     return None
+
+
+def carries(session: SessionUp, family: Family) -> bool:
+    """Both sides have it; or nobody knows, when the OPENs have been forgotten (`bgp.sessions`)."""
+    return session.router_id is None or family in session.families
+
+
+def carries_extended_next_hops(session: SessionUp) -> bool:
+    """As `carries`."""
+    return session.router_id is None or session.extended_next_hop
 
 
 def path_refusal(
@@ -156,7 +164,7 @@ def path_refusal(
         return Reason.CLUSTER_LOOP
     if path.next_hop in own_addresses:
         return Reason.NEXT_HOP_IS_US
-    if _unusable(path.next_hop):
+    if _unusable(path.next_hop) and not zone_of(path.next_hop):
         return Reason.NEXT_HOP_UNUSABLE
     return None
 

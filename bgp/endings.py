@@ -17,6 +17,9 @@ REFUSED, TIMED_OUT = os.strerror(errno.ECONNREFUSED), os.strerror(errno.ETIMEDOU
 NO_HOST, NO_ROUTE = os.strerror(errno.EHOSTUNREACH), os.strerror(errno.ENETUNREACH)
 """Of EHOSTUNREACH the kernel's words are those of a missing route; nobody has answered on the link."""
 
+NO_OPEN: Final = "waited for open too long, we do not like stuck in active"
+"""ExaBGP's words (5.0.15), with 1/1, when a peer has sent no OPEN for a minute."""
+
 NOTIFICATIONS: Final[Mapping[tuple[int, int], str]] = {
     (1, 0): "Message Header Error",
     (2, 0): "OPEN Message Error",

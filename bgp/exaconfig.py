@@ -19,6 +19,8 @@ What it relies on (ExaBGP 5.0.15, each with a test in tests/live/test_exabgp_con
 - `incoming-ttl 256 - n` with no `outgoing-ttl` sends with 255.
 - A number of `connect` and `listen` per neighbor; two neighbors may share a listening socket.
 - `nexthop { ipv4 unicast ipv6; }` is dropped without a word unless IPv6 is a family of the neighbor (mended).
+- A zone is a syntax error; the interface of a link-local neighbor is its `source-interface`. In events and commands it
+  has its zone nevertheless, by our doing (`bgp.inside.zones`).
 - The name of an `api` section must be the only one of its kind in the file, and may not have a colon in it.
 - `manual-eor` leaves End-of-RIB to us. `adj-rib-in false` halves the memory of a full table.
 - A password in base64 can hold any character; quoting in this file cannot express all of them.
@@ -35,7 +37,7 @@ from typing import Final, TypeAlias
 
 from bgp.exatext import session
 from bgp.inside.extras import ADMINISTRATIVE_SHUTDOWN, Extras, Farewell, description, farewell_line
-from bgp.model import PASSWORD_MAX_BYTES, Family, Held, Peer
+from bgp.model import PASSWORD_MAX_BYTES, Address, Family, Held, Peer, by_number, without_zone, zone_of
 
 PROCESS: Final = "bgpilot"
 HOLD_MIN_SECONDS: Final = 3
@@ -51,6 +53,12 @@ CEASES: Final = {MAX_PREFIXES_EXCEEDED: 1}
 
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.:@+=~-]{1,15}")
 """What Linux takes as a name (IFNAMSIZ) and ExaBGP's file needs no quoting for."""
+
+COMMANDS: Final = (
+    *("crash", "disable-ack", "enable-ack", "help", "reload", "reset", "restart", "shutdown", "silence-ack"),
+    *("teardown", "version"),
+)
+"""Of one word: ExaBGP finds them by substring, before a space, and so at the end of an address with its zone."""
 
 Identity: TypeAlias = str
 
@@ -99,10 +107,22 @@ def _link_refusals(peer: Peer) -> Iterator[str]:
         yield "multihop and TTL security exclude each other: the one sends with a low TTL, the other with 255"
     if peer.source_interface and not _INTERFACE.fullmatch(peer.source_interface):
         yield f"source interface {peer.source_interface!r} is no interface's name"
-    if any(address.version == 6 and "%" in str(address) for address in (peer.address, peer.local_address)):
-        yield f"address {peer.address} names an interface: that is the source interface's to do"
-    if peer.address.is_link_local and (peer.passive or not peer.source_interface):
-        yield f"link-local address {peer.address} needs a source interface, and to be dialed"
+    yield from _zone_refusals(peer)
+
+
+def _zone_refusals(peer: Peer) -> Iterator[str]:
+    zone = zone_of(peer.address)
+    if zone_of(peer.local_address):
+        yield f"local address {peer.local_address} names an interface: that is the source interface's to do"
+    if zone and not peer.address.is_link_local:
+        yield f"address {peer.address} names an interface, and is not link-local"
+    if peer.address.version == 6 and peer.address.is_link_local:
+        if not zone or zone != peer.source_interface:
+            yield f"link-local address {peer.address} needs its interface as zone and as source interface"
+        if peer.passive:
+            yield f"link-local address {peer.address} must be dialed: nothing can listen without naming the link"
+        if zone.endswith(COMMANDS):
+            yield f"the name of interface {zone} ends like a command of ExaBGP, which would be carried out"
 
 
 def configuration(peers: Iterable[Peer], *, bridge: Sequence[str]) -> str:
@@ -110,7 +130,7 @@ def configuration(peers: Iterable[Peer], *, bridge: Sequence[str]) -> str:
 
     `bridge` is the command line of the API process. Raises ValueError for one that the file cannot express.
     """
-    ordered = sorted(peers, key=lambda peer: (peer.address.version, int(peer.address)))
+    ordered = sorted(peers, key=lambda peer: by_number(peer.address))
     return "\n".join([_process(bridge), *map(_neighbor, ordered)])
 
 
@@ -138,14 +158,20 @@ def _neighbor(peer: Peer) -> str:
         "adj-rib-in false;",
         "adj-rib-out true;",
         *_capabilities(peer),
-        f"api peer-{str(peer.address).replace(':', '-')} {{",
+        f"api {_api_name(peer.address)} {{",
         f"  processes [ {PROCESS} ];",
         "  neighbor-changes; fsm;",
         "  receive { parsed; open; update; notification; refresh; }",
         "  send { parsed; open; notification; }",
         "}",
     ]
-    return "\n".join([f"neighbor {peer.address} {{", *(f"  {line}" for line in lines), "}", ""])
+    return "\n".join([f"neighbor {without_zone(peer.address)} {{", *(f"  {line}" for line in lines), "}", ""])
+
+
+def _api_name(address: Address) -> str:
+    """Two names of interfaces may differ in a character that cannot stand here."""
+    name = f"peer-{str(without_zone(address)).replace(':', '-')}"
+    return f"{name}-{zone.encode().hex()}" if (zone := zone_of(address)) else name
 
 
 def _farewell(held: Held) -> Farewell:
@@ -154,7 +180,7 @@ def _farewell(held: Held) -> Farewell:
 
 
 def _transport(peer: Peer) -> Iterator[str]:
-    if not peer.local_address.is_link_local:  # a socket cannot listen there without naming the link
+    if not zone_of(peer.address):  # a socket cannot listen there without naming the link
         yield f"listen {peer.listen_port};"
     yield f"connect {peer.port};"
     if peer.source_interface:

@@ -13,12 +13,14 @@ What it relies on (ExaBGP 5.0.15, encoder json, `exabgp.api.compact`):
 - An UPDATE that must be treated as a withdrawal (RFC 7606) is written as one.
 - An IPv6 next hop of a session over IPv4 may be written as an IPv4-mapped address.
 - A global next hop with a link-local one beside it (RFC 2545 3; FRR always sends both) comes as two next hops, each
-  with all prefixes of the UPDATE.
+  with all prefixes of the UPDATE. On a session over a link-local address the link-local one counts, with the peer's
+  zone: it is on the link of the session whatever else the router has there. On others it names the same router on a
+  link that nobody names, and the global one counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final, TypeAlias, TypeVar
@@ -42,6 +44,8 @@ from bgp.model import (
     SessionState,
     heard_prefix,
     known_address,
+    with_zone,
+    zone_of,
 )
 
 CACHE_MAX: Final = 262_144
@@ -180,13 +184,23 @@ class EventReader:
         ]
         attributes = self._attribute_set(bytes(update.attribute))
         announced = [
-            (Path(peer, self._address(hop), attributes), tuple(map(self._prefix, found)))
+            (Path(peer, hop, attributes), tuple(map(self._prefix, found)))
             for name, by_hop in update.announce.items()
             if name in _FAMILIES
-            for hop, found in by_hop.items()
-            if len(by_hop) == 1 or not self._address(hop).is_link_local  # it names the same router, on its link
+            for hop, found in self._next_hops(peer, by_hop)
         ]
         return PathsHeard(peer, tuple(withdrawn), tuple(announced)) if withdrawn or announced else None
+
+    def _next_hops(self, peer: Address, by_hop: dict[str, list[str]]) -> Iterator[tuple[Address, list[str]]]:
+        zone = zone_of(peer)
+        if not zone and len(by_hop) == 1:  # nearly always
+            yield from ((self._address(text), found) for text, found in by_hop.items())
+            return
+        hops = [(self._address(text), found) for text, found in by_hop.items()]
+        on_link = any(_link_local(hop) for hop, _ in hops) if zone else False
+        for hop, found in hops:
+            if len(hops) == 1 or _link_local(hop) == on_link:
+                yield (with_zone(hop, zone) if zone and _link_local(hop) else hop), found
 
     def _address(self, text: str) -> Address:
         found = self._addresses.get(text)
@@ -207,6 +221,10 @@ class EventReader:
         if found is None:
             found = _remember(self._attributes, raw, _attributes(_ATTRIBUTES_DECODER.decode(raw) if raw else _NONE))
         return found
+
+
+def _link_local(address: Address) -> bool:
+    return address.version == 6 and address.is_link_local
 
 
 def _remember(cache: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:

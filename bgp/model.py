@@ -61,6 +61,26 @@ def known_address(text: str) -> Address:
     return _Known4(int(address)) if isinstance(address, IPv4Address) else address
 
 
+def zone_of(address: Address) -> str:
+    """The interface whose link a link-local address is on (RFC 4007), empty for all that need none."""
+    return (address.scope_id or "") if isinstance(address, IPv6Address) else ""
+
+
+def with_zone(address: Address, interface: str) -> IPv6Address:
+    """`fe80::1%eth0`, which is not equal to `fe80::1` on another link."""
+    return IPv6Address(f"{IPv6Address(int(address))}%{interface}")
+
+
+def without_zone(address: Address) -> Address:
+    """As it stands on the wire."""
+    return IPv6Address(int(address)) if zone_of(address) else address
+
+
+def by_number(address: Address) -> tuple[int, int, str]:
+    """Sort key: IPv4 before IPv6, then numeric, then by link."""
+    return address.version, int(address), zone_of(address)
+
+
 def heard_prefix(text: str) -> Prefix:
     """A prefix as a peer wrote it: bits behind the length are dropped. ValueError for what is none.
 
@@ -179,7 +199,11 @@ class PrefixLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """One session wanted. Its identity is `address`: there is one session per remote address."""
+    """One session wanted. Its identity is `address`: there is one session per remote address.
+
+    A link-local one has its interface as zone (`fe80::1%eth0`), since routers on two links may have the same; so do the
+    link-local next hops that such a peer tells. What is sent never has a zone, nor has `local_address`.
+    """
 
     address: Address
     name: str
@@ -218,7 +242,7 @@ class Peer:
     allowas_in: int = 0
     """How often our own AS may stand in the AS_PATH of what it tells."""
     extended_next_hop: bool = False
-    """Offer IPv4 routes with IPv6 next hops (RFC 8950)."""
+    """Offer and take IPv4 routes with IPv6 next hops (RFC 8950)."""
     prefix_limits: tuple[tuple[Family, PrefixLimit], ...] = ()
     client: bool = False
     """True: we are a route reflector, and it is our client (RFC 4456)."""

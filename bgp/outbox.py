@@ -23,7 +23,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeAlias
@@ -116,7 +116,8 @@ class Outbox:
     def peer_added(self, peer: Address) -> None:
         """ExaBGP has this peer since its last reload, with an empty table."""
         table = self._tables.of(peer)
-        self._empty(peer, table)
+        if table.present:
+            self._empty(peer, table)
         table.present = True
         for sent in self._sent:
             # Sent before: it may have gone to the table that was, or to the one that is.
@@ -159,19 +160,14 @@ class Outbox:
             self._tables.drop_if_empty(peer)
 
     def restarted(self) -> None:
-        """ExaBGP started anew with the peers it had: nothing is told, nothing in flight, no session up."""
+        """ExaBGP started anew: it has no peers, nothing is told, nothing in flight, no session up."""
         self._sent.clear()
         self._busy = 0
-        self._dirty.clear()
+        self._dirty = {}
+        self._end_of_rib_ready.clear()
         self._retries.clear()
         self._marker_retries.clear()
-        for peer, table in self._tables.all():
-            table.unsettled = 0
-            table.busy.clear()
-            table.owed.clear()
-            self._empty(peer, table)
-            self._judge_all(peer, table)
-            self._tables.drop_if_empty(peer)
+        self._tables.forget_told()
 
     def disconnected(self) -> None:
         """The bridge is gone: commands in flight may or may not have been carried out, and no answer will come.
@@ -338,6 +334,12 @@ class Outbox:
         """How many prefixes ExaBGP surely holds for the peer; costs nothing."""
         table = self._tables.get(peer)
         return 0 if table is None else table.told[VERSIONS[family]]
+
+    def told_to(self, peer: Address, family: Family) -> Iterator[Route]:
+        """Those that `told_count` counts."""
+        table = self._tables.get(peer)
+        held = () if table is None else table.held.values()
+        return (route for route in held if route is not None and route.prefix.version == VERSIONS[family])
 
     # One place for each kind of change.
 

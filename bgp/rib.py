@@ -1,6 +1,6 @@
 """Adj-RIB-In: what each peer has told us, as long as its session lasts, and a while longer when it only restarts.
 
-Keeps and looks up, nothing else: whether a path may be believed is `bgp.check.heard_refusal`, which of several is best
+Keeps and looks up, nothing else: whether a path may be believed is `bgp.check.path_refusal`, which of several is best
 is `bgp.bestpath`, and what of it goes to the kernel is the planner's. It does not know the time: `now` is handed in.
 
 How data moves: `apply` takes each event in the order it came and answers with the prefixes whose paths changed; readers
@@ -184,7 +184,7 @@ class Rib:
         self._away.discard(peer)
         self._sessions[peer] = self._heard_on[peer] = event
         self._synced.pop(peer, None)
-        return changed if alike else changed.union(self.heard_from(peer))
+        return changed if alike else self._all_of(peer, changed)
 
     def _down(self, event: SessionDown, now: float) -> Collection[Prefix]:
         peer = event.peer
@@ -205,7 +205,7 @@ class Rib:
         if not self._keep(peer, until, again=again):
             return changed | self._end(peer)
         self._away.add(peer)
-        return changed.union(self.heard_from(peer))
+        return self._all_of(peer, changed)
 
     def _speaker_lost(self, now: float) -> Collection[Prefix]:
         self._sessions.clear()
@@ -225,22 +225,30 @@ class Rib:
 
     def _keep(self, peer: Address, until: float, *, again: bool = False) -> bool:
         """All that is left of the peer's paths is stale; whether anything is."""
-        prefixes = set(self.heard_from(peer))
+        prefixes = self._all_of(peer)
         if (going := self._going.get(peer)) is not None:
             prefixes -= going
         if prefixes:
             self._stale[peer] = _Stale(prefixes, until, again)
         return bool(prefixes)
 
+    def _all_of(self, peer: Address, more: Iterable[Prefix] = ()) -> set[Prefix]:
+        """What the peer has told, and `more`; from the table itself, of a view each prefix would be hashed anew."""
+        prefixes = set(self._by_peer.get(peer, ()))
+        prefixes.update(more)
+        return prefixes
+
     def _complete(self, event: EndOfRib) -> Collection[Prefix]:
         if event.peer in self._away:
             return ()  # last words; there is no session
         self._synced[event.peer] = self.synced(event.peer) | {event.family}
-        stale = self._stale.get(event.peer)
+        stale = self._stale.pop(event.peer, None)
         if stale is None:
             return ()
-        others = frozenset(Family) - {event.family}
-        gone = self._go(event.peer, self._outside(stale.prefixes, event.peer, others))
+        ended = self._outside(stale.prefixes, event.peer, frozenset(Family) - {event.family})
+        if len(ended) < len(stale.prefixes):
+            self._stale[event.peer] = stale
+        gone = self._go(event.peer, ended)
         self._settle(event.peer)
         return gone
 
@@ -326,7 +334,7 @@ class Rib:
         going, heard = self._going.get(peer), self.heard_from(peer)
         if going is not None and len(going) == len(heard):
             return set()  # one more attempt has failed while they go
-        gone = self._go(peer, set(heard))
+        gone = self._go(peer, self._all_of(peer))
         self._forget_if_empty(peer)
         return gone
 

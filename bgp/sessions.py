@@ -76,7 +76,11 @@ class Sessions:
         return MappingProxyType(self._states)
 
     def configure(self, peers: Iterable[Address]) -> None:
-        """Peers that ExaBGP has from now on; others are forgotten."""
+        """Peers that ExaBGP has from now on; others are forgotten.
+
+        To be called between what was said before the reload and what is said after it: of a peer that is not here
+        nothing is heard, not even that its session is up.
+        """
         self._configured = wanted = frozenset(peers)
         for peer in self._states.keys() - wanted:
             self._forget(peer)

@@ -20,22 +20,39 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from bgp import exaconfig
+from bgp.check import Reason, carries, carries_extended_next_hops
 from bgp.driver.upkeep import SILENT, SPEAKER_SILENT, Upkeep
 from bgp.exaconfig import MAX_PREFIXES_EXCEEDED
 from bgp.limits import MAX_PREFIXES_NEAR, Excess, Limits
-from bgp.model import Address, BgpEvent, Held, Peer, PeerState, Prefix, Route, RouteKey, SpeakerPlan
+from bgp.model import (
+    Address,
+    BgpEvent,
+    Family,
+    Held,
+    Peer,
+    PeerState,
+    Prefix,
+    Route,
+    RouteKey,
+    SessionUp,
+    SpeakerPlan,
+)
 from bgp.outbox import Outbox
 from bgp.retry import Failing
 
+NO_COMMON_FAMILY: Final = "noCommonFamily"
+FAMILY_NOT_NEGOTIATED: Final = "familyNotNegotiated"
+
 AUDIT_SECONDS: Final = 300.0
-KEYS_PER_TURN: Final = 2_000
-"""Routes taken over before the event loop gets its turn."""
+KEYS_PER_TURN: Final = 250
+"""Routes taken over before the event loop gets its turn: about 4 ms."""
 
 
 class SpeakerMode(enum.StrEnum):
@@ -114,20 +131,41 @@ class Speaker:
         judged = peers_changed or self._peers is None or self._limits.held != self._limited
         if judged:
             turned = self._take_peers(plan.peers)
+        # Spelled out while it is gone through, and never all for nothing: a reflector's plan has a million.
+        keys: Iterable[RouteKey]
         if dirty is None:
-            keys: Collection[RouteKey] = [*plan.routes, *(key for key in self._asked() if key not in plan.routes)]
+            keys = chain(self._asked(), plan.routes)
         else:
-            # Never all routes if not for something: a reflector's plan has a million.
-            keys = self._held_back.union(dirty, (key for key in (plan.routes if turned else ()) if key.peer in turned))
-        for part in _parts(keys):
-            for key in part:
-                self._take_route(key, plan.routes, hold_back)
-            if dirty is not None:
-                self._upkeep.telling.pump()
-            await asyncio.sleep(0)
+            keys = chain(self._asked(but=plan.peers) if judged else (), tuple(self._held_back), dirty)
+        await self._take_routes(keys, plan.routes, hold_back, pumping=dirty is not None)
+        if turned and dirty is not None:
+            await self._take_routes(plan.routes, plan.routes, hold_back, only=turned)
         if judged and self._peers is not None:
             self._upkeep.take_peers(self._peers)
         self._upkeep.telling.pump()
+
+    async def _take_routes(
+        self,
+        keys: Iterable[RouteKey],
+        routes: Mapping[RouteKey, Route],
+        hold_back: Callable[[RouteKey], bool],
+        *,
+        only: Container[Address] | None = None,
+        pumping: bool = False,
+    ) -> None:
+        """`pumping`: tell meanwhile, each prefix as a whole, so that one command tells it to many peers."""
+        last: Prefix | None = None
+        due = False
+        for count, key in enumerate(keys, 1):
+            if due and key.prefix != last:
+                self._upkeep.telling.pump()
+                due = False
+            last = key.prefix
+            if only is None or key.peer in only:
+                self._take_route(key, routes, hold_back)
+            if count % KEYS_PER_TURN == 0:
+                await asyncio.sleep(0)
+                due = pumping
 
     def _take_route(
         self, key: RouteKey, routes: Mapping[RouteKey, Route], hold_back: Callable[[RouteKey], bool]
@@ -136,7 +174,8 @@ class Speaker:
         if route is not None and hold_back(key):
             self._held_back.add(key)
             return
-        self._held_back.discard(key)
+        if self._held_back:
+            self._held_back.discard(key)
         self._want(key, route)
 
     def _take_peers(self, peers: Mapping[Address, Peer]) -> frozenset[Address]:
@@ -150,10 +189,6 @@ class Speaker:
         self._limit(self._peers)
         held = frozenset(address for address, peer in self._peers.items() if peer.held is not None)
         before, self._held = self._held, held
-        for peer in self.outbox.wanted_for():
-            if peer not in peers:
-                for prefix in self.outbox.wanted(peer):
-                    self._want(RouteKey(peer, prefix), None)
         return before ^ held
 
     def _limit(self, peers: dict[Address, Peer]) -> None:
@@ -180,10 +215,11 @@ class Speaker:
     def _want(self, key: RouteKey, route: Route | None) -> None:
         self._upkeep.telling.want(key, route)
 
-    def _asked(self) -> Iterator[RouteKey]:
-        """All that the plan has asked for so far."""
+    def _asked(self, but: Container[Address] = ()) -> Iterator[RouteKey]:
+        """All that the plan has asked for so far, for any peer `but` these."""
         for peer in self.outbox.wanted_for():
-            yield from (RouteKey(peer, prefix) for prefix in self.outbox.wanted(peer))
+            if peer not in but:
+                yield from (RouteKey(peer, prefix) for prefix in self.outbox.wanted(peer))
 
     def _keep_held_back(self, told: Mapping[RouteKey, Route]) -> None:
         """ExaBGP holds routes from before the agent's start: those held back now stay as they are."""
@@ -262,26 +298,10 @@ class Speaker:
             fix = "The last good configuration stays in force."
             found.add(SpeakerProblem("configurationRefused", "ExaBGP", why, fix))
         found.update(map(_over_limit, self._limits.exceeded), map(_near_limit, self._limits.near))
-        found.update(_no_next_hops(peer) for peer in (self._peers or {}).values() if self._lacks_next_hops(peer))
+        for address, state in self.states.items():
+            if state.up is not None and (peer := (self._peers or {}).get(address)) is not None:
+                found.update(_lacks(peer, state.up))
         return frozenset(found)
-
-    def _lacks_next_hops(self, peer: Peer) -> bool:
-        state = self.states.get(peer.address)
-        return peer.extended_next_hop and state is not None and state.up is not None and not state.up.extended_next_hop
-
-
-def _parts(keys: Iterable[RouteKey]) -> Iterator[list[RouteKey]]:
-    """All of a prefix together, so that one command tells it to many peers; about KEYS_PER_TURN keys at a time."""
-    by_prefix: dict[Prefix, list[RouteKey]] = {}
-    for key in keys:
-        by_prefix.setdefault(key.prefix, []).append(key)
-    part: list[RouteKey] = []
-    for found in by_prefix.values():
-        part += found
-        if len(part) >= KEYS_PER_TURN:
-            yield part
-            part = []
-    yield part
 
 
 def _over_limit(excess: Excess) -> SpeakerProblem:
@@ -299,7 +319,29 @@ def _near_limit(excess: Excess) -> SpeakerProblem:
     return SpeakerProblem(MAX_PREFIXES_NEAR, excess.peer.name, f"it has told {share} that it may: {then}", fix)
 
 
+def _lacks(peer: Peer, up: SessionUp) -> Iterator[SpeakerProblem]:
+    """What the other side has not agreed to on the session that there is."""
+    missing = sorted(family for family in peer.families if not carries(up, family))
+    if missing:
+        yield _no_families(peer, missing)
+    if peer.extended_next_hop and not carries_extended_next_hops(up):
+        yield _no_next_hops(peer)
+
+
+def _no_families(peer: Peer, missing: list[Family]) -> SpeakerProblem:
+    """Most routers refuse a session without any family (NOTIFICATION 2/7); GoBGP 4.8 has it all the same."""
+    names = ", ".join(missing)
+    if len(missing) == len(peer.families):
+        reason, what = NO_COMMON_FAMILY, f"there is a session with no address family in common; offered here: {names}"
+    else:
+        reason, what = FAMILY_NOT_NEGOTIATED, f"the session does not carry {names}, which the peer has not agreed to"
+    fix = f"Activate {names} in the router's neighbor statement for {peer.local_address}, or correct `families` here."
+    if peer.mesh:
+        fix = "Nothing to do when a node's addresses have just changed; else see `bgpilot peers` on the other node."
+    return SpeakerProblem(reason, peer.name, f"{what}: no such route goes either way", fix)
+
+
 def _no_next_hops(peer: Peer) -> SpeakerProblem:
     fix = "Switch it on at the peer (FRR: `neighbor ... capability extended-nexthop`), or off here."
     message = "it has not agreed to IPv6 next hops of IPv4 routes (RFC 8950): routes that need it are not sent"
-    return SpeakerProblem("nextHopNotNegotiated", peer.name, message, fix)
+    return SpeakerProblem(Reason.NEXT_HOP_NOT_NEGOTIATED, peer.name, message, fix)

@@ -192,7 +192,7 @@ def fib(answer: Answer, *, colour: bool) -> str:
         [
             row["prefix"],
             row["type"],
-            ", ".join(row["next_hops"]),
+            ", ".join(_via(row["prefix"], next_hop) for next_hop in row["next_hops"]),
             str(row["metric"]),
             row["state"],
             row["details"] or "",
@@ -201,6 +201,11 @@ def fib(answer: Answer, *, colour: bool) -> str:
     ]
     headers = ["PREFIX", "TYPE", "NEXT-HOPS", "METRIC", "STATE", "DETAILS"]
     return "\n".join([table(headers, rows, colour=colour), *_left_out(answer)])
+
+
+def _via(prefix: str, next_hop: str) -> str:
+    """As `ip route` prints it: an IPv6 next hop of an IPv4 route with its family."""
+    return f"inet6 {next_hop}" if ":" in next_hop and ":" not in prefix else next_hop
 
 
 def explain(answer: Answer, *, colour: bool) -> str:
@@ -221,7 +226,7 @@ def status(answer: Answer) -> str:
     identity, picture, peers, routes, fib = (answer[it] for it in ("identity", "picture", "peers", "routes", "fib"))
     facts = [("Node", answer["node"]), ("Version", answer["version"])]
     facts.append(("Phase", answer["phase"] + (" (dry run)" if answer["dry_run"] else "")))
-    facts.append(("Healthy", "yes" if answer["healthy"] else "no: " + ", ".join(answer["degraded"])))
+    facts += _health(answer)
     facts.append(("Up", uptime(answer["uptime_seconds"])))
     if identity is not None:
         facts += [
@@ -231,17 +236,44 @@ def status(answer: Answer) -> str:
             ("Addresses", ", ".join(identity["addresses"]) or "-"),
             ("Pod CIDRs", (", ".join(identity["pod_cidrs"]) or "-") + f" (podRoutes {identity['pod_routes']})"),
         ]
-    seen = "complete" if picture["complete"] else "incomplete"
-    seen += "" if picture["age_seconds"] is None else f", {age(picture['age_seconds'])} old"
-    seen += f", not watched: {', '.join(picture['unhealthy'])}" if picture["unhealthy"] else ""
     facts += [
-        ("Picture", seen),
+        *_picture(picture),
         ("Peers", f"{peers['established']} of {peers['configured']} established" + _of_peers(peers)),
         ("Announced", ", ".join(_counts(routes, ["originated", "wanted", "told", "refused", "failing"]))),
         ("Heard", f"{routes['heard']} prefixes, {routes['not_admitted']} paths not admitted"),
         ("Kernel", ", ".join(_counts(fib, ["installed", "wanted", "failing", "conflicts", "drift"]))),
     ]
     return "\n".join([*_facts(facts), *problem_lines(answer["problems"])])
+
+
+def _health(answer: Answer) -> list[tuple[str, str]]:
+    """The word, and each reason on a line of its own."""
+    found = [f"{it['reason']}: {it['text']}" for it in answer["ailments"]]
+    first = answer["health"] + (f": {found[0]}" if found else "")
+    return [("Healthy", first), *(("", f"and {more}") for more in found[1:])]
+
+
+def _picture(picture: Answer) -> list[tuple[str, str]]:
+    """A quiet cluster is not an old picture; a watch that is broken is."""
+    words = ["complete" if picture["complete"] else "incomplete"]
+    if picture["heard_seconds"] is not None and not picture["broken"]:
+        quietest = f", each within {age(picture['age_seconds'])}"
+        words.append(f"watches alive (last heard {age(picture['heard_seconds'])} ago{quietest})")
+    if picture["unchanged_seconds"] is not None:
+        words.append(f"unchanged for {age(picture['unchanged_seconds'])}")
+    return [("Picture", ", ".join(words)), *(("", line) for line in _broken(picture["broken"]))]
+
+
+def _broken(watches: Sequence[Answer]) -> list[str]:
+    """Those that have the same reason together: without an API server it is all of them."""
+    by_reason: dict[str, list[Answer]] = {}
+    for watch in watches:
+        by_reason.setdefault(watch["reason"] or "", []).append(watch)
+    return [
+        f"not watched for {age(max(it['seconds'] or 0 for it in found))} ({reason}): "
+        f"{', '.join(it['watch'] for it in found)}; the last that was heard holds"
+        for reason, found in by_reason.items()
+    ]
 
 
 def _of_peers(peers: Answer) -> str:
@@ -272,8 +304,9 @@ def _left_out(answer: Answer) -> list[str]:
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> list[str]:
+    """A line without a name goes on with the one before."""
     width = max(len(name) for name, _ in facts) + 1
-    return [f"{name + ':':<{width}} {value}" for name, value in facts]
+    return [f"{name + ':' if name else '':<{width}} {value}" for name, value in facts]
 
 
 def _seconds(seconds: int | None) -> str:

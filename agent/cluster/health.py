@@ -75,6 +75,7 @@ class Health:
         self._random = random
         self._counts: Counter[str] = Counter()
         self._fresh_at: float | None = None
+        self._broken_at: float | None = None
         self._said_at: float | None = None
         self._uncounted = False
         """A restart has happened that was not said yet."""
@@ -125,6 +126,8 @@ class Health:
         """A failure: pause, and say so; the same again only now and then."""
         self._count(problem.reason, now, retry_after_seconds)
         news = problem != self.problem or self._is_due(now)
+        if self.problem is None:
+            self._broken_at = now
         self.problem = problem
         return self._say(now) if news else ()
 
@@ -151,6 +154,7 @@ class Health:
             problem=self.problem,
             only=self._only,
             restarts=tuple(sorted(self._counts.items())),
+            broken_at=None if self.problem is None else self._broken_at,
         )
         self._said_at = now
         self._uncounted = False

@@ -12,7 +12,15 @@ from typing import Final
 
 from agent.cluster.fields import Field
 from agent.cluster.spec import asn, choice, hold_seconds, node_value, secret_ref, selector
-from agent.intent import AllowedPrefix, ExternalPeer, GatewayFamily, PeerAs, PeerReach, names_a_router
+from agent.intent import (
+    AllowedPrefix,
+    ExternalPeer,
+    GatewayFamily,
+    PeerAs,
+    PeerReach,
+    names_a_router,
+    needs_a_link,
+)
 from bgp.model import BGP_PORT, Address, Family, PrefixLimit
 
 ALLOW_AS_IN_MAX: Final = 10
@@ -33,7 +41,7 @@ def read_peer(name: str, created: float, spec: Field) -> ExternalPeer:
     return ExternalPeer(
         name=name,
         created=created,
-        address=_router_address(spec["address"]) if spec["address"] else None,
+        address=_peer_address(spec) if spec["address"] else None,
         address_from=node_value(spec["addressFrom"]) if spec["addressFrom"] else None,
         default_gateway=choice(gateway, GatewayFamily) if gateway else None,
         asn=asn_,
@@ -85,6 +93,25 @@ def _router_address(field: Field) -> Address:
         raise field.error(
             "is no unicast address that a session can use",
             "give the router's global, private or unique local address",
+        )
+    return address
+
+
+def _peer_address(spec: Field) -> Address:
+    field = spec["address"]
+    address = field.address()
+    if not needs_a_link(address):
+        return _router_address(field)
+    if not spec["sourceInterface"]:
+        raise field.error(
+            "is link-local, which names a router only together with an interface",
+            "set sourceInterface to the one that the router is reached through, or give the router's global or unique "
+            "local address",
+        )
+    if spec["passive"].flag(default=False):
+        raise spec["passive"].error(
+            "does not go with a link-local address, whose sessions the nodes alone dial",
+            "remove it and let the router wait, or give the router's global or unique local address",
         )
     return address
 

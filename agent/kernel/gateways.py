@@ -34,6 +34,7 @@ from agent.kernel.netlink import (
 from agent.kernel.nlsocket import RECEIVE_BYTES, drop_all_but_defaults, join, open_netlink
 from agent.kernel.routes import ANSWER_SECONDS, DEFAULT_PROTOCOL, DUMP_ATTEMPTS, DUMP_PARTS_MAX, MAIN_TABLE
 from agent.model import Gateway
+from bgp.background import in_background
 
 QUIET_SECONDS: Final = 0.05
 """At least so long between two readings: a burst of events is one."""
@@ -78,7 +79,7 @@ class Gateways:
             self._socket.close()
             raise
         asyncio.get_running_loop().add_reader(self._socket, self._heard)
-        self._task = asyncio.create_task(self._follow(), name="gateways")
+        self._task = in_background(self._follow(), name="gateways")
 
     async def stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)

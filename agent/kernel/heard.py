@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from agent.kernel.netlink import (
     ADDRESS_BYTES,
     AF_INET,
+    AF_INET6,
     DEFAULT_METRIC,
     NLMSG_DONE,
     NLMSGHDR,
@@ -23,11 +24,13 @@ from agent.kernel.netlink import (
     RTA_OIF,
     RTA_PRIORITY,
     RTA_TABLE,
+    RTA_VIA,
     RTATTR,
     RTMSG,
     RTNEXTHOP,
     S32,
     TYPE_NUMBERS,
+    U16,
     U32,
     MalformedError,
     Message,
@@ -37,6 +40,7 @@ from agent.model import (
     FibRoute,
     NextHop,
     RouteType,
+    in_order,
 )
 from bgp.model import Address, Prefix
 
@@ -44,7 +48,7 @@ NLM_F_CAPPED: Final = 0x100
 NLM_F_ACK_TLVS: Final = 0x200
 KINDS_REMEMBERED_MAX: Final = 4096
 """Route messages remembered without their address: one for each set of next hops, type, metric and prefix length."""
-_RTA_VIA, _RTA_ENCAP_TYPE, _RTA_ENCAP, _RTA_NH_ID = 18, 21, 22, 30
+_RTA_ENCAP_TYPE, _RTA_ENCAP, _RTA_NH_ID = 21, 22, 30
 _NLMSGERR_ATTR_MSG: Final = 1
 _RTM_F_CLONED: Final = 0x200
 _TYPES: Final = {number: kind for kind, number in TYPE_NUMBERS.items()}
@@ -149,7 +153,7 @@ def _decode_rest(body: bytes) -> _Rest:
 
 
 def _decode_next_hops(found: dict[int, bytes], size: int) -> tuple[tuple[NextHop, ...], str]:
-    """Next hops of a unicast route, sorted, or what about them we could not have written."""
+    """Next hops of a unicast route, in order, or what about them we could not have written."""
     if _RTA_NH_ID in found:
         return (), "a next-hop object"
     if (several := found.get(RTA_MULTIPATH)) is None:
@@ -169,17 +173,27 @@ def _decode_next_hops(found: dict[int, bytes], size: int) -> tuple[tuple[NextHop
             return (), oddity or "unequal weights"
         hops.append(hop)
         at += (length + 3) & ~3
-    return tuple(sorted(hops)), "" if hops else "no next hop"
+    return in_order(hops), "" if hops else "no next hop"
 
 
 def _next_hop(found: dict[int, bytes], interface: int, size: int) -> tuple[NextHop | None, str]:
-    if _RTA_VIA in found:
-        return None, "a gateway of the other address family"
     if _RTA_ENCAP in found or _RTA_ENCAP_TYPE in found:
         return None, "encapsulation"
+    if (via := found.get(RTA_VIA)) is not None:
+        return _next_hop_via(via, interface, size)
     if (gateway := found.get(RTA_GATEWAY)) is None:
         return None, "no gateway"
     return NextHop(_address(gateway, size), interface), ""
+
+
+def _next_hop_via(via: bytes, interface: int, size: int) -> tuple[NextHop | None, str]:
+    """Struct rtvia: the family in host byte order, then the address. Kernel 6.18 has it of IPv4 routes only."""
+    if len(via) < U16.size:
+        raise MalformedError("a gateway without its address family")
+    (family,) = U16.unpack_from(via)
+    if (family, size) != (AF_INET6, ADDRESS_BYTES[AF_INET]):
+        return None, f"a gateway of address family {family}"
+    return NextHop(_address(via[U16.size :], ADDRESS_BYTES[AF_INET6]), interface), ""
 
 
 def attributes_of(data: bytes, at: int) -> dict[int, bytes]:

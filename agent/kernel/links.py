@@ -17,6 +17,7 @@ from typing import Final
 from agent.kernel.nlsocket import RECEIVE_BYTES, join, open_netlink
 from agent.loading import without_init
 from agent.model import Interface
+from bgp.background import in_background
 
 # It loads every protocol that it knows, and two databases: 70 modules, 100 ms (0.9).
 with without_init("pyroute2"):
@@ -55,7 +56,7 @@ class Links:
             self._socket.close()
             raise
         asyncio.get_running_loop().add_reader(self._socket, self._heard)
-        self._task = asyncio.create_task(self._follow(), name="links")
+        self._task = in_background(self._follow(), name="links")
 
     async def stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)

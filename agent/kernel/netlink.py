@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from agent.model import FibRoute, RouteType
+from bgp.model import Address
 
 AF_INET: Final = 2
 AF_INET6: Final = 10
@@ -41,9 +42,10 @@ NLMSGHDR: Final = struct.Struct("=IHHII")
 RTMSG: Final = struct.Struct("=8BI")
 RTATTR: Final = struct.Struct("=HH")
 RTNEXTHOP: Final = struct.Struct("=HBBi")
+U16: Final = struct.Struct("=H")
 U32: Final = struct.Struct("=I")
 S32: Final = struct.Struct("=i")
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 9, 15, 18
 _RT_SCOPE_NOWHERE: Final = 255
 TYPE_NUMBERS: Final = {RouteType.UNICAST: 1, RouteType.BLACKHOLE: 6, RouteType.UNREACHABLE: 7}
 DEFAULT_METRIC: Final = {4: 0, 6: 1024}
@@ -145,24 +147,32 @@ def _alike(route: FibRoute, other: FibRoute) -> bool:
 def _encode_next_hops(route: FibRoute) -> bytes:
     if (route.type is RouteType.UNICAST) != bool(route.next_hops):
         raise ValueError(f"{route.prefix}: {route.type} with {len(route.next_hops)} next hops")
-    if any(hop.gateway.version != route.prefix.version for hop in route.next_hops):
-        raise ValueError(f"{route.prefix}: a next hop of the other address family")
+    version = route.prefix.version
+    if version == 6 and any(hop.gateway.version == 4 for hop in route.next_hops):
+        raise ValueError(f"{route.prefix}: an IPv4 gateway of an IPv6 route")
     if len(route.next_hops) == 1:
         (hop,) = route.next_hops
         device = _attribute(RTA_OIF, U32.pack(hop.interface)) if hop.interface else b""
-        return _attribute(RTA_GATEWAY, hop.gateway.packed) + device
+        return _encode_gateway(hop.gateway, version) + device
     if not route.next_hops:
         return b""
     hops = bytearray()
     for hop in route.next_hops:
-        gateway = _attribute(RTA_GATEWAY, hop.gateway.packed)
+        gateway = _encode_gateway(hop.gateway, version)
         hops += RTNEXTHOP.pack(RTNEXTHOP.size + len(gateway), 0, 0, hop.interface) + gateway
     return _attribute(RTA_MULTIPATH, bytes(hops))
 
 
+def _encode_gateway(gateway: Address, version: int) -> bytes:
+    """`version` is the route's. RTA_VIA (struct rtvia) is known to kernels from 5.2 on; older ones refuse it."""
+    if gateway.version == version:
+        return _attribute(RTA_GATEWAY, gateway.packed)
+    return _attribute(RTA_VIA, U16.pack(_FAMILY[gateway.version]) + gateway.packed)
+
+
 def _attribute(kind: int, value: bytes) -> bytes:
-    """All values we write are multiples of four bytes, so that no padding is needed."""
-    return RTATTR.pack(4 + len(value), kind) + value
+    """The padding is not in the attribute's own length."""
+    return RTATTR.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _joined(waiting: Sequence[tuple[int, int, int, bytes]]) -> bytes:

@@ -14,8 +14,9 @@ from agent.model import (
     FibKey,
     FibRoute,
     Problem,
+    in_order,
 )
-from bgp.model import Address
+from bgp.model import Address, without_zone
 
 WRITTEN_METRICS: Final = frozenset({0, DISCARD_METRIC})
 """Metrics of all routes we ever write. A route with our protocol number and another metric is not ours to touch."""
@@ -83,8 +84,8 @@ def fulfils(wanted: FibRoute, actual: FibRoute) -> bool:
     if wanted.type is not actual.type or len(wanted.next_hops) != len(actual.next_hops):
         return False
     return all(
-        ours.gateway == there.gateway and ours.interface in (0, there.interface)
-        for ours, there in zip(sorted(wanted.next_hops), sorted(actual.next_hops), strict=True)
+        without_zone(ours.gateway) == without_zone(there.gateway) and ours.interface in (0, there.interface)
+        for ours, there in zip(in_order(wanted.next_hops), in_order(actual.next_hops), strict=True)
     )
 
 
@@ -93,5 +94,6 @@ def narrows(wanted: FibRoute, actual: FibRoute) -> bool:
     return wanted.type is actual.type and _gateways(wanted) < _gateways(actual)
 
 
-def _gateways(route: FibRoute) -> set[Address]:
-    return {next_hop.gateway for next_hop in route.next_hops}
+def _gateways(route: FibRoute) -> set[tuple[Address, int]]:
+    """Link-local ones with their interface, as others have none while they are only wanted."""
+    return {(without_zone(hop.gateway), hop.interface if hop.gateway.is_link_local else 0) for hop in route.next_hops}

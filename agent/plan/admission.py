@@ -17,6 +17,7 @@ from agent.plan.imports import Ground, Verdict, View, discards, judge, look_at
 from agent.plan.merge import Ledger
 from agent.plan.prefixes import contains
 from agent.plan.roster import Pass, Sessions
+from agent.plan.steps import Steps
 from agent.plan.vips import Known
 from bgp.model import Address, Path, Prefix, RouteKey
 
@@ -73,7 +74,9 @@ class Inbound:
         self._blocks: dict[Prefix, set[Prefix]] = {}
         """Those of `_verdicts` that are longer than a block, by the block: few, whatever peers give."""
 
-    def update(self, now: Pass, claimed: Iterable[Prefix], held: Iterable[Address], known: Iterable[Known]) -> None:
+    def update(
+        self, now: Pass, claimed: Iterable[Prefix], held: Iterable[Address], known: Iterable[Known]
+    ) -> Steps[None]:
         """`claimed`, `held`, `known`: prefixes of nodes, sessions and service addresses that changed."""
         if now.before.identity != now.own.identity:
             for discard in discards(now.before.identity):
@@ -87,31 +90,35 @@ class Inbound:
         if now.dirty.everything or anew:
             more = [*self._verdicts, *rib.prefixes()]
         else:
-            prefixes.update(self._claims.overlapping(claimed))
-            prefixes.update(heard for prefix in claimed for heard in self._inside(prefix))
-            prefixes.update(self._around(known))
+            for prefix in claimed:
+                prefixes.update(self._claims.overlapping((prefix,)), self._inside(prefix))
+                yield
+            for part in known:
+                prefixes.update(self._around(part))
+                yield
             more = [prefix for peer in held for prefix in rib.heard_from(peer)]
         self.unjudged = more if may_wait and len(more) > self._at_once else ()
-        if not self.unjudged:
-            prefixes.update(more)
+        for prefix in () if self.unjudged else more:
+            prefixes.add(prefix)
+            yield
         self._views.clear()
         self._looked_at.clear()
         self.judged = frozenset(prefixes)
         for prefix in prefixes:
             self._judge(now, prefix)
+            yield
 
     def reflected(self, prefix: Prefix) -> Path | None:
         """The path to pass on, when this node is a route reflector."""
         return self._verdicts.get(prefix, _NOT_HEARD).reflected
 
-    def _around(self, known: Iterable[Known]) -> Iterator[Prefix]:
+    def _around(self, known: Known) -> Iterator[Prefix]:
         """The prefixes heard that service addresses, which came or went, may forbid."""
-        for part in known:
-            yield from part.exact
-            for prefix in part.unranged:
-                for version, length in self._lengths:
-                    if version == prefix.version and length <= prefix.prefixlen:
-                        yield prefix.supernet(new_prefix=length)
+        yield from known.exact
+        for prefix in known.unranged:
+            for version, length in self._lengths:
+                if version == prefix.version and length <= prefix.prefixlen:
+                    yield prefix.supernet(new_prefix=length)
 
     def _inside(self, claimed: Prefix) -> Iterator[Prefix]:
         """The prefixes heard that are parts of a pod CIDR. All are gone through for one that is wider than usual."""

@@ -22,6 +22,7 @@ from agent.plan.picture import World, one
 from agent.plan.prefixes import PrefixIndex, host
 from agent.plan.roster import Pass, Sessions
 from agent.plan.sessions import SessionClaim
+from agent.plan.steps import Steps
 from agent.plan.vips import ClusterIPs, Known, ServiceAddresses, known_addresses
 from bgp.model import Address, Prefix, Route, RouteKey
 
@@ -58,27 +59,33 @@ class Announcements:
         self._users = _Users()
         self._owner_of_slice: dict[Key, Key] = {}
 
-    def update(self, now: Pass, claimed: Iterable[Prefix]) -> tuple[dict[Prefix, Origination | None], list[Known]]:
+    def update(
+        self, now: Pass, claimed: Iterable[Prefix]
+    ) -> Steps[tuple[dict[Prefix, Origination | None], list[Known]]]:
         """The prefixes whose origination changed with what it was, and service addresses that came or went.
 
         `claimed`: prefixes that nodes took up or gave up.
         """
         before, own = now.before, now.own
         touched, known = set[Prefix](), list[Known]()
-        for key in self._services(now, claimed):
+        for key in (yield from self._services(now, claimed)):
             service = one(now.picture.world, key, Service)
             (self._seen.discard if service is None else self._seen.add)(key)
             touched |= self._offer(now, key, service)
             known.append(self._know(now, key, service))
+            yield
         if (before.identity, before.pods_to_external) != (own.identity, own.pods_to_external):
             pods = pod_offer(own.identity, to_external=own.pods_to_external)
             touched |= self._parts.put("pods", pods.parts)
-        changed = {prefix: self.originated.get(prefix) for prefix in touched}
+        changed = dict[Prefix, Origination | None]()
         for prefix in touched:
-            self._merge(prefix)
-        return {prefix: old for prefix, old in changed.items() if old != self.originated.get(prefix)}, known
+            old = self.originated.get(prefix)
+            if old != self._merge(prefix):
+                changed[prefix] = old
+            yield
+        return changed, known
 
-    def _services(self, now: Pass, claimed: Iterable[Prefix]) -> set[Key]:
+    def _services(self, now: Pass, claimed: Iterable[Prefix]) -> Steps[set[Key]]:
         """Those of which an input may have changed."""
         dirty, world = now.dirty, now.picture.world
         services = {key for key in dirty.keys if key.kind is Kind.SERVICE}
@@ -87,13 +94,19 @@ class Announcements:
             slices.update(self._owner_of_slice, world.records(Kind.ENDPOINT_SLICE))
         for key in slices:
             services.update(self._owners(world, key))
+            yield
         for prefix in claimed:
             services.update(self._users.inside(prefix))
+            yield
         if dirty.everything or now.before.announcing != now.own.announcing:
             services.update(self._seen, world.records(Kind.SERVICE))
-        moved = {address for key in services for address in self._cluster_ips.put(key, one(world, key, Service))}
+        moved = set[Address]()
+        for key in services:
+            moved |= self._cluster_ips.put(key, one(world, key, Service))
+            yield
         for address in moved:
             services.update(self._users.inside(host(address)))
+            yield
         return services
 
     def _owners(self, world: World, slice_key: Key) -> Iterator[Key]:
@@ -129,7 +142,7 @@ class Announcements:
             known = known_addresses(now.own.announcing, service)
         return self.known.put(key, known)
 
-    def _merge(self, prefix: Prefix) -> None:
+    def _merge(self, prefix: Prefix) -> Origination | None:
         origination = merge_parts(prefix, self._parts.of(prefix).values())
         if origination is None:
             self.originated.pop(prefix, None)
@@ -139,6 +152,7 @@ class Announcements:
             self.to_mesh.add(prefix)
         else:
             self.to_mesh.discard(prefix)
+        return origination
 
 
 class _Users:
@@ -190,24 +204,37 @@ class Outbound:
         now: Pass,
         held: Mapping[Address, SessionClaim | None],
         changed: Mapping[Prefix, Origination | None],
-    ) -> None:
+    ) -> Steps[None]:
         """`held` and `changed`: what of sessions and originations changed, and what it was."""
         peers, originated, to_mesh = (
             self._sessions.peers.values,
             self._announcements.originated,
             self._announcements.to_mesh,
         )
-        for_mesh = {p for p, old in changed.items() if p in to_mesh or (old is not None and old.to_mesh)}
-        for address in {*peers, *held} if now.before.identity != now.own.identity else held:
+        for_mesh = set[Prefix]()
+        for prefix, before in changed.items():
+            if prefix in to_mesh or (before is not None and before.to_mesh):
+                for_mesh.add(prefix)
+            yield
+        anew = {*peers, *held} if now.before.identity != now.own.identity else held.keys()
+        for address in anew:
             old, new = held.get(address), peers.get(address)
             ever_external = (new is not None and not new.mesh) or (old is not None and not old.peer.mesh)
             prefixes = {*originated, *changed} if ever_external else to_mesh | for_mesh
-            self._tell(now.own.identity, [address], prefixes)
+            yield from self._tell(now.own.identity, [address], prefixes)
         if for_mesh:
-            self._tell(now.own.identity, peers, for_mesh)
-        self._tell(now.own.identity, self._sessions.external, changed)
+            yield from self._tell(now.own.identity, peers.keys() - anew, for_mesh)
+        yield from self._tell(now.own.identity, self._sessions.external - anew, changed)
 
-    def _tell(self, identity: Identity | None, peers: Iterable[Address], prefixes: Collection[Prefix]) -> None:
+    def take(self) -> Steps[dict[Prefix, set[Address]]]:
+        """Who is told something else of which prefix than at the last `take`."""
+        changed = dict[Prefix, set[Address]]()
+        for key in (yield from self.routes.take()):
+            changed.setdefault(key.prefix, set()).add(key.peer)
+            yield
+        return changed
+
+    def _tell(self, identity: Identity | None, peers: Iterable[Address], prefixes: Collection[Prefix]) -> Steps[None]:
         for address in peers:
             peer = self._sessions.peers.values.get(address)
             for prefix in prefixes:
@@ -220,3 +247,4 @@ class Outbound:
                     self.refused[key] = outcome
                 else:
                     self.refused.pop(key, None)
+                yield

@@ -44,7 +44,8 @@ def make_plan(picture: Picture) -> NodePlan:
     ranked = rank(instance for _, instance in every(world, Kind.INSTANCE, Instance))
     claims, members = survey((node for _, node in every(world, Kind.NODE, Node)), ranked)
     me = members.get(picture.node_name)
-    own = introspect(picture.node_name, world, me, reduce_links(picture.interfaces))
+    before = picture.identity if picture.node_name not in picture.over else None
+    own = introspect(picture.node_name, world, me, reduce_links(picture.interfaces), before=before)
     problems = {problem for member in members.values() for problem in member.problems}.union(own.problems)
     problems.update(_twins(me, members.values()))
     exits = reduce_exits(picture.interfaces, picture.gateways)
@@ -64,7 +65,7 @@ def make_plan(picture: Picture) -> NodePlan:
         standpoint=stood,
         peers=sessions.peers,
         mesh=sessions.mesh,
-        parting=names(sessions.left, Left.SESSION),
+        parting=names(sessions.left, Left.SESSION) | own.parting,
         former_clients=names(sessions.left, Left.CLIENT),
         originated=announced.originated,
         routes=routes,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from ipaddress import IPv6Address
+from typing import Final, NamedTuple
 
 from agent.intent import ExternalPeer, PeerAs
 from agent.model import Key, Kind, Problem, Secret
@@ -19,7 +20,10 @@ from agent.plan.links import Exits
 from agent.plan.model import Identity
 from agent.plan.passwords import look_up
 from agent.plan.sessions import SessionClaim
-from bgp.model import Address, Family, Held, Peer
+from bgp.model import Address, Family, Held, Peer, zone_of
+
+_NO_ADDRESS: Final = IPv6Address(0)
+"""Where the address of a link would stand that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,10 @@ def _session(
         extended_next_hop=wanted.extended_next_hop,
         prefix_limits=wanted.prefix_limits,
     )
-    return _claim(wanted, peer), problems
+    return _claim(here, wanted, peer), problems
 
 
-def _claim(wanted: ExternalPeer, peer: Peer) -> SessionClaim:
+def _claim(here: Here, wanted: ExternalPeer, peer: Peer) -> SessionClaim:
     return SessionClaim(
         created=wanted.created,
         source=Key(Kind.PEER, "", wanted.name),
@@ -121,6 +125,7 @@ def _claim(wanted: ExternalPeer, peer: Peer) -> SessionClaim:
         peer=peer,
         import_pod_cidrs=wanted.import_pod_cidrs,
         import_allowed=wanted.import_allowed,
+        link=here.exits.link(zone) if (zone := zone_of(peer.address)) else None,
     )
 
 
@@ -141,6 +146,8 @@ def _source(here: Here, wanted: ExternalPeer, address: Address) -> _Source | Non
     used: packets from the address of a loopback or dummy interface leave by another.
     """
     own, reach = here.peering.identity, wanted.reach
+    if zone_of(address):
+        return _source_on_link(here, wanted, address)
     usual = next((found for found in own.addresses if found.version == address.version), None)
     if reach.source_address is not None:
         chosen = reach.source_address
@@ -159,6 +166,29 @@ def _source(here: Here, wanted: ExternalPeer, address: Address) -> _Source | Non
             return _Source(usual, problem=say.source_interface(wanted, Family.of(address), own))
         return None
     return _Source(usual) if usual is not None else None
+
+
+def _source_on_link(here: Here, wanted: ExternalPeer, address: Address) -> _Source:
+    """The session is bound to the link of the router, and starts from our link-local address there.
+
+    Which address it starts from says nothing about next hops: those are the node's own (RFC 2545 3 wants a global one).
+    """
+    zone, reach = zone_of(address), wanted.reach
+    link = here.exits.link(zone)
+    local = link.address if link is not None else None
+    problem = None
+    if reach.passive:
+        problem = say.link_local_passive(wanted, address)
+    elif reach.source_interface not in ("", zone):
+        problem = say.link_not_of_source(wanted, address)
+    elif reach.source_address is not None and reach.source_address.version == 4:
+        problem = say.source_family(wanted, address)
+    elif reach.source_address is not None:
+        here_too = reach.source_address in here.peering.own_addresses or here.exits.has(reach.source_address)
+        local, problem = reach.source_address, None if here_too else say.source_not_here(wanted, here.peering.identity)
+    elif local is None:
+        problem = say.link_without_address(wanted, address, here.peering.identity)
+    return _Source(local or _NO_ADDRESS, zone, problem)
 
 
 def _families(wanted: ExternalPeer, own: Identity) -> tuple[frozenset[Family], tuple[Family, ...]]:

@@ -9,7 +9,7 @@ from agent.intent import ExternalPeer, NodeValue
 from agent.model import Gateway, Problem
 from agent.plan.model import Identity
 from agent.plan.nodes import place
-from bgp.model import Address, Family
+from bgp.model import Address, Family, zone_of
 
 
 def own_address(wanted: ExternalPeer, address: Address, own: Identity) -> Problem:
@@ -91,13 +91,58 @@ def gateway_missing(wanted: ExternalPeer, family: Family, own: Identity) -> Prob
 
 
 def gateway_link_local(wanted: ExternalPeer, gateway: Gateway, own: Identity) -> Problem:
+    """Of IPv4, or of IPv6 on an interface that there is no more, or not yet."""
+    why = "sessions need an address that is unique beyond one link"
+    if gateway.address.version == 6:
+        why = f"and there is no interface {gateway.interface}"
     return Problem(
         "gatewayLinkLocal",
         _subject(wanted),
-        f"the {gateway.family} default route of Node {own.node} leads to {gateway.address}, which is link-local: "
-        "sessions need an address that is unique beyond one link",
+        f"the {gateway.family} default route of Node {own.node} leads to {gateway.address}, which is link-local: {why}",
         "Name the router's global or unique local address in spec.address, or with spec.addressFrom if it differs from "
         "node to node.",
+    )
+
+
+def link_unknown(wanted: ExternalPeer, address: Address) -> Problem:
+    return Problem(
+        "linkLocalWithoutInterface",
+        _subject(wanted),
+        f"{_where(wanted)} = {address} is link-local, which names a router only together with an interface: there is "
+        "no session",
+        "Set spec.sourceInterface to the interface that the router is reached through, or give the router's global or "
+        "unique local address.",
+    )
+
+
+def link_without_address(wanted: ExternalPeer, address: Address, own: Identity) -> Problem:
+    return Problem(
+        "noLinkLocalAddress",
+        _subject(wanted),
+        f"Node {own.node} has no interface {zone_of(address)} with a link-local IPv6 address, from which to reach "
+        f"{address}: the session stays down",
+        f"See if the interface is there and up (`ip -6 address show dev {zone_of(address)}`; net.ipv6.conf.*.addr_gen_"
+        f"mode and disable_ipv6), correct spec.sourceInterface, or leave Node {own.node} out with spec.nodeSelector.",
+    )
+
+
+def link_not_of_source(wanted: ExternalPeer, address: Address) -> Problem:
+    return Problem(
+        "sourceInterfaceOffLink",
+        _subject(wanted),
+        f"{address} is link-local and can be reached through its own interface only, not from sourceInterface "
+        f"{wanted.reach.source_interface}: the session stays down",
+        "Remove spec.sourceInterface, or name the router's global or unique local address in spec.address.",
+    )
+
+
+def link_local_passive(wanted: ExternalPeer, address: Address) -> Problem:
+    return Problem(
+        "linkLocalPassive",
+        _subject(wanted),
+        f"{address} is link-local, and sessions with such routers are dialed by the node alone: passive keeps this one "
+        "down",
+        "Remove spec.passive and let the router wait, or give the router's global or unique local address.",
     )
 
 

@@ -1,5 +1,8 @@
 """Which routers a BGPPeer means on this node: the address written in it, one on the Node, or the default gateways.
 
+A router with a link-local address gets its interface as zone: that of the default route, or `sourceInterface`, without
+which nobody could tell on which link it is. So two gateways `fe80::1` on two links are two routers.
+
 It refuses to make sessions of them (`agent.plan.external`).
 """
 
@@ -7,13 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.intent import ExternalPeer, GatewayFamily, NodeValue, names_a_router, router_in
-from agent.model import Problem
+from agent.intent import ExternalPeer, GatewayFamily, NodeValue, names_a_router, needs_a_link, router_in
+from agent.model import Gateway, Problem
 from agent.plan import external_problems as say
 from agent.plan.identity import Peering
 from agent.plan.links import Exits
 from agent.plan.model import Identity
-from bgp.model import Address, Family
+from bgp.model import Address, Family, with_zone
 
 _FAMILIES = {
     GatewayFamily.IPV4: (Family.IPV4,),
@@ -25,14 +28,14 @@ _FAMILIES = {
 @dataclass(frozen=True, slots=True)
 class Found:
     addresses: tuple[Address, ...] = ()
-    """Each once."""
+    """Each once, link-local ones with their interface."""
     problems: tuple[Problem, ...] = ()
 
 
 def find_routers(peering: Peering, exits: Exits, wanted: ExternalPeer) -> Found:
     """`wanted` selects the node."""
     if wanted.address is not None:
-        return Found((wanted.address,))
+        return _placed(wanted, wanted.address)
     if wanted.address_from is not None:
         return _written_on(peering, wanted, wanted.address_from)
     if wanted.default_gateway is not None:
@@ -48,7 +51,15 @@ def _written_on(peering: Peering, wanted: ExternalPeer, where: NodeValue) -> Fou
     address = router_in(text)
     if address is None:
         return Found(problems=(say.address_invalid(wanted, where, node, text),))
-    return Found((address,))
+    return _placed(wanted, address)
+
+
+def _placed(wanted: ExternalPeer, address: Address) -> Found:
+    if not needs_a_link(address):
+        return Found((address,))
+    if not wanted.reach.source_interface:
+        return Found(problems=(say.link_unknown(wanted, address),))
+    return Found((with_zone(address, wanted.reach.source_interface),))
 
 
 def _gateways(own: Identity, exits: Exits, wanted: ExternalPeer, which: GatewayFamily) -> Found:
@@ -57,9 +68,20 @@ def _gateways(own: Identity, exits: Exits, wanted: ExternalPeer, which: GatewayF
     addresses, problems = dict[Address, None](), list[Problem]()
     for family in _FAMILIES[which]:
         found = [gateway for gateway in exits.gateways if gateway.family is family]
-        usable = [gateway for gateway in found if names_a_router(gateway.address)]
-        addresses.update(dict.fromkeys(gateway.address for gateway in usable))
-        problems += [say.gateway_link_local(wanted, gateway, own) for gateway in found if gateway not in usable]
+        for gateway in found:
+            address = _router_at(exits, gateway)
+            if address is None:
+                problems.append(say.gateway_link_local(wanted, gateway, own))
+            else:
+                addresses[address] = None
         if not found and (family in spoken or which is not GatewayFamily.DUAL):
             problems.append(say.gateway_missing(wanted, family, own))
     return Found(tuple(addresses), tuple(dict.fromkeys(problems)))
+
+
+def _router_at(exits: Exits, gateway: Gateway) -> Address | None:
+    """None: no session can be had with it. The name of an interface that has just come is not known for a moment."""
+    if not needs_a_link(gateway.address):
+        return gateway.address if names_a_router(gateway.address) else None
+    link = exits.link_to(gateway)
+    return with_zone(gateway.address, link.name) if link is not None else None

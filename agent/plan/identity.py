@@ -8,7 +8,7 @@ changed when it does not. It plans no session and no route.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.intent import (
     Advertisement,
@@ -87,12 +87,24 @@ class Own:
     announcing: Announcing | None = None
     importing: Importing | None = None
     problems: tuple[Problem, ...] = ()
+    parting: frozenset[str] = frozenset()
+    """This node itself, while its AS is only left of the plan before."""
 
 
-def introspect(node_name: str, world: World, member: Member | None, links: Links) -> Own:
+def introspect(
+    node_name: str, world: World, member: Member | None, links: Links, *, before: Identity | None = None
+) -> Own:
+    """`before`: who it was in the plan before; None when there was none, or when its time is over.
+
+    An AS that is to come from the Node and is not there may be on its way: Node and BGPInstance are watched apart, and
+    the order in which two changes of them arrive says nothing. So the node stays what it was for a while.
+    """
     node = one(world, Key(Kind.NODE, "", node_name), Node)
     if node is None or member is None:
         return Own(problems=(_unknown_node(node_name),))
+    left = before if member.asn is None else None
+    if left is not None:
+        member = replace(member, asn=left.asn)
     reach, instance = Reach(links), member.instance
     identity, problems = identify(member, reach)
     password = _mesh_password(world, instance)
@@ -132,6 +144,7 @@ def introspect(node_name: str, world: World, member: Member | None, links: Links
             reach=reach,
         ),
         problems=problems,
+        parting=frozenset((node_name,)) if left is not None else frozenset(),
     )
 
 

@@ -18,14 +18,15 @@ from agent.model import (
     FibRoute,
     NextHop,
     RouteType,
+    in_order,
 )
 from agent.plan.identity import Importing
 from agent.plan.model import Identity
 from agent.plan.prefixes import host, inside_any
 from agent.plan.sessions import SessionClaim
 from bgp.bestpath import PeerInfo, best
-from bgp.check import Reason, martian, path_refusal, reserved
-from bgp.model import Address, Path, Peer, Prefix, SessionUp
+from bgp.check import Reason, martian, next_hop_fits, path_refusal, reserved
+from bgp.model import Address, Path, Peer, Prefix, SessionUp, without_zone, zone_of
 
 
 class Teller(NamedTuple):
@@ -88,8 +89,8 @@ def judge(
         return Verdict(None, refused, passed_on)
     if len(admitted) == 1:
         return Verdict(FibRoute(prefix, view_of(admitted[0]).next_hops), refused, passed_on)
-    gateways = sorted({path.next_hop for path in _best(admitted, view_of)}, key=int)
-    return Verdict(FibRoute(prefix, tuple(map(NextHop, gateways))), refused, passed_on)
+    hops = {hop for path in _best(admitted, view_of) for hop in view_of(path).next_hops}
+    return Verdict(FibRoute(prefix, in_order(hops)), refused, passed_on)
 
 
 def _best_for_others(
@@ -139,8 +140,19 @@ def look_at(importing: Importing, path: Path, teller: Teller | None, *, cluster_
     )
     if why is None and inside_any(host(path.next_hop), identity.pod_cidrs):
         why = "nextHopIsPod"
+    if zone_of(path.next_hop):
+        return _look_on_link(path, teller, why)
     unreachable = not importing.reach.is_neighbour(path.next_hop)
     return View(teller, why, unreachable, path.next_hop.version, (NextHop(path.next_hop),))
+
+
+def _look_on_link(path: Path, teller: Teller | None, why: str | None) -> View:
+    """A link-local next hop is a neighbour on the link of the session that it was told on, and on no other."""
+    link = teller.claim.link if teller is not None else None
+    if why is None and teller is not None and without_zone(path.next_hop) == teller.peer.local_address:
+        why = Reason.NEXT_HOP_IS_US
+    unreachable = link is None or not link.up
+    return View(teller, why, unreachable, path.next_hop.version, (NextHop(path.next_hop, link.index if link else 0),))
 
 
 def discards(identity: Identity | None) -> tuple[FibRoute, ...]:
@@ -174,7 +186,7 @@ def _refusal(prefix: Prefix, view: View, teller: Teller, ground: Ground) -> str 
         return Reason.MARTIAN_PREFIX
     if ground.owner is None and reserved(prefix):
         return Reason.MARTIAN_PREFIX
-    if view.version != prefix.version:
+    if not next_hop_fits(teller.peer, prefix, view.version):
         return Reason.NEXT_HOP_FAMILY
     if not _welcome(prefix, teller, ground):
         if prefix.prefixlen == 0:

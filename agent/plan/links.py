@@ -2,7 +2,7 @@
 sessions with routers can start from and lead to.
 
 What pods do to interfaces all day (a veth with a link-local address comes and goes with each) leaves `Links` equal, so
-that it costs no planning. It decides on no route.
+that no route is planned anew; only the few BGPPeers are looked at again. It decides on no route.
 """
 
 from __future__ import annotations
@@ -50,6 +50,17 @@ def _addresses(interfaces: tuple[Interface, ...]) -> Iterator[tuple[Interface, I
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """What sessions over link-local addresses may be had on."""
+
+    name: str
+    index: int
+    up: bool
+    address: Address | None
+    """Our own link-local IPv6 address there; of several the lowest."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exits:
     """What sessions with routers may start from and lead to.
 
@@ -60,6 +71,15 @@ class Exits:
     """Own addresses by name of the interface, of the same choice as `Links.addresses`; sorted."""
     gateways: tuple[Gateway, ...] = ()
     """Next hops of the default routes."""
+    links: tuple[Link, ...] = ()
+    """All interfaces, by index."""
+
+    def link(self, name: str) -> Link | None:
+        return next((link for link in self.links if link.name == name), None)
+
+    def link_to(self, gateway: Gateway) -> Link | None:
+        """The one that a gateway with a link-local address is on."""
+        return next((link for link in self.links if link.index == gateway.interface), None)
 
     def has(self, address: Address) -> bool:
         return any(source.ip == address for _, source in self.sources)
@@ -71,7 +91,13 @@ class Exits:
 
 def reduce_exits(interfaces: tuple[Interface, ...], gateways: tuple[Gateway, ...]) -> Exits:
     sources = {(interface.name, address) for interface, address in _addresses(interfaces)}
-    return Exits(tuple(sorted(sources, key=lambda found: (found[0], found[1].version, found[1]))), gateways)
+    ordered = tuple(sorted(sources, key=lambda found: (found[0], found[1].version, found[1])))
+    return Exits(ordered, gateways, tuple(sorted(map(_link, interfaces), key=lambda link: link.index)))
+
+
+def _link(interface: Interface) -> Link:
+    own = [found.ip for found in interface.addresses if found.version == 6 and found.ip.is_link_local]
+    return Link(interface.name, interface.index, interface.up, min(own, key=int, default=None))
 
 
 class Reach:

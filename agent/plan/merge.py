@@ -6,7 +6,10 @@ They know nothing of what the keys mean.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
+
+from agent.plan.steps import Steps
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -72,8 +75,12 @@ class Ledger(Generic[K, V]):
         else:
             self.values[key] = value
 
-    def take(self) -> frozenset[K]:
+    def take(self) -> Steps[AbstractSet[K]]:
         """Keys whose value is another than at the last `take`: changed and changed back is not a change."""
-        changed = frozenset(key for key, old in self._before.items() if self.values.get(key) != old)
+        changed = set[K]()
+        for key, old in self._before.items():
+            if self.values.get(key) != old:
+                changed.add(key)
+            yield
         self._before.clear()
         return changed

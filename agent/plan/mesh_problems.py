@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
+from agent.intent import SecretRef
 from agent.model import Problem
 
 
@@ -48,6 +49,27 @@ def shared_cluster_id(instance: str, other: str, cluster_id: IPv4Address) -> Pro
         "for their own that came back, and refuse them",
         f"Give {own} and {theirs} cluster ids of their own, or leave mesh.reflectors.clusterID out.",
     )
+
+
+def passwords_differ(instance: str, ours: SecretRef | None, other: str, theirs: SecretRef | None) -> Problem:
+    """What stands in two Secrets may be the same: a node reads those that it needs only."""
+    own, there = _subject(instance), _subject(other)
+    unless = "" if ours is None or theirs is None else " unless both hold the same"
+    same = f"Name the same Secret and key in mesh.passwordSecretRef of {own} and {there}"
+    if not (instance and other):  # the defaults have no field to set
+        same = "Let BGPInstances with the same mesh.passwordSecretRef select all of these nodes"
+    ways = f"{same}, or give their nodes different AS numbers" if ours and theirs else f"{same}, or leave it out"
+    return Problem(
+        "meshPasswordsDiffer",
+        own,
+        f"sessions between its nodes and those of {there} stay down{unless}: mesh.passwordSecretRef of {own} "
+        f"{_names(ours)}, that of {there} {_names(theirs)}",
+        f"{ways}.",
+    )
+
+
+def _names(ref: SecretRef | None) -> str:
+    return "is not set" if ref is None else f"names Secret {ref.name} key {ref.key}"
 
 
 def _subject(instance: str) -> str:

@@ -1,12 +1,13 @@
 """The plan of one node, as a value: what the drivers are handed and what status explains.
 
-The mappings of a `NodePlan` may be live views of the planner's state: readers read them between two passes and neither
-keep nor change them. Nothing here computes.
+The mappings of a `NodePlan` may be live views of the planner's state: readers read them between two steps of a pass
+and neither keep nor change them; while a plan is made, some of it is that of the plan before. Nothing here computes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -62,7 +63,7 @@ class NodePlan:
     mesh: Mapping[str, SessionClaim] = field(default_factory=dict)
     """Sessions with other nodes, by the node's name: those that are wanted, and those that are parting."""
     parting: frozenset[str] = frozenset()
-    """Of `mesh`, the nodes with which no session is wanted any more."""
+    """Of `mesh`, the nodes with which no session is wanted any more; and this node, while nobody says its AS."""
     former_clients: frozenset[str] = frozenset()
     """Of `mesh`, the nodes for which this one still reflects, and need not any more."""
     originated: Mapping[Prefix, Origination] = field(default_factory=dict)
@@ -84,8 +85,9 @@ class PlanDelta:
     """What differs from the plan before: keys to look up in the new plan (absent there: removed)."""
 
     peers: bool = False
-    routes: frozenset[RouteKey] = frozenset()
-    fib: frozenset[FibKey] = frozenset()
+    routes: AbstractSet[RouteKey] = frozenset()
+    """All of a prefix together. Live, like a plan; a reflector's may have millions, also some that do not differ."""
+    fib: AbstractSet[FibKey] = frozenset()
     unjudged: Collection[Prefix] = ()
     """Prefixes heard that are too many for one update: their routes are as before, and they are dirty still."""
     problems: bool = False

@@ -17,6 +17,7 @@ from agent.model import (
     Kind,
     Record,
 )
+from agent.plan.model import Identity
 from agent.plan.sessions import SessionClaim
 from agent.plan.topology import Area
 from bgp.model import Address, Path, Prefix, SessionUp
@@ -57,7 +58,7 @@ class Rib(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """All a plan depends on. `world` and `rib` are the live tables: they are read during the call only."""
+    """All a plan depends on. `world` and `rib` are the live tables: they are read while a plan is made only."""
 
     node_name: str
     world: World
@@ -68,8 +69,10 @@ class Picture:
     """`NodePlan.standpoint.small` of the plan before: what the hysteresis of mesh mode Auto remembers."""
     mesh: Mapping[str, SessionClaim] = field(default_factory=dict)
     """`NodePlan.mesh` of the plan before: sessions that the topology no longer wants stay …"""
+    identity: Identity | None = None
+    """`NodePlan.identity` of the plan before: an AS that nobody names any more stays …"""
     over: frozenset[str] = frozenset()
-    """… but for those with these nodes."""
+    """… but for those with these nodes, or this node's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

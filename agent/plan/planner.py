@@ -7,8 +7,9 @@ merge the parts of all objects (`Contributions`) or remember what changed (`Ledg
 frozen value of `identity.Own`, are others than before is asked about everything.
 
 Invariants: `plan == make_plan(picture)` after every `update` that leaves nothing `unjudged`, and after one that does as
-soon as these prefixes have been named dirty; a delta names a key exactly if its value differs from the
-plan before. It plans nothing by itself: every decision is in the functions it shares with `make_plan`.
+soon as these prefixes have been named dirty; a delta names a key exactly if its value differs from the plan before, but
+for what is passed on (`reflection.Changed`). It plans nothing by itself: every decision is in the functions it shares
+with `make_plan`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.picture import Dirty, Picture
 from agent.plan.reflection import Kept, Reflection, Told
 from agent.plan.roster import Introspection, Nodes, Sessions
+from agent.plan.steps import Steps, finish
 
 __all__ = ["Dirty", "Picture", "Planner"]
 """What a caller of the planner needs."""
@@ -44,28 +46,38 @@ class Planner:
         self.plan = self._assemble()
 
     def update(self, picture: Picture, dirty: Dirty) -> PlanDelta:
-        """`plan` is that of `picture` from now on; the first time, and for another node, everything is dirty."""
+        """All `steps` in one go."""
+        return finish(self.steps(picture, dirty))
+
+    def steps(self, picture: Picture, dirty: Dirty) -> Steps[PlanDelta]:
+        """`plan` is that of `picture` from now on; the first time, and for another node, everything is dirty.
+
+        Between two steps `plan` is half made, and `picture` may change: what changes then is dirty at the next update.
+        """
         if picture.node_name != self._node_name:
             self._node_name = picture.node_name
             dirty = replace(dirty, everything=True)
-        touched = self._nodes.update(picture, dirty)
+        touched = yield from self._nodes.update(picture, dirty)
         now = self._introspection.update(picture, dirty, touched.nodes)
-        held = self._sessions.update(now, touched.nodes)
+        held = yield from self._sessions.update(now, touched.nodes)
         left = (self._sessions.mesh[name] for name in self._sessions.left)
         now = replace(now, stood=still_reflecting(now.stood, now.own.identity, left))
         self._stood = now.stood
-        changed, known = self._announcements.update(now, touched.prefixes)
-        self._outbound.update(now, held, changed)
-        self._inbound.update(now, touched.prefixes, held, known)
-        self._reflection.update(now, held)
-        return self._delta()
+        changed, known = yield from self._announcements.update(now, touched.prefixes)
+        yield from self._outbound.update(now, held, changed)
+        yield from self._inbound.update(now, touched.prefixes, held, known)
+        yield from self._reflection.update(now, held)
+        return (yield from self._delta())
 
-    def _delta(self) -> PlanDelta:
+    def _delta(self) -> Steps[PlanDelta]:
+        peers = yield from self._sessions.peers.take()
+        own = yield from self._outbound.take()
+        fib = yield from self._inbound.fib.take()
         old, self.plan = self.plan, self._assemble()
         return PlanDelta(
-            peers=bool(self._sessions.peers.take()),
-            routes=self._outbound.routes.take() | self._reflection.take(),
-            fib=self._inbound.fib.take(),
+            peers=bool(peers),
+            routes=self._reflection.take(own),
+            fib=fib,
             unjudged=self._inbound.unjudged,
             problems=old.problems != self.plan.problems,
             secrets=old.secrets != self.plan.secrets,
@@ -78,7 +90,7 @@ class Planner:
             standpoint=self._stood,
             peers=self._sessions.peers.values,
             mesh=self._sessions.mesh,
-            parting=names(self._sessions.left, Left.SESSION),
+            parting=names(self._sessions.left, Left.SESSION) | self._introspection.own.parting,
             former_clients=names(self._sessions.left, Left.CLIENT),
             originated=self._announcements.originated,
             routes=Told(self._outbound.routes.values, self._reflection),

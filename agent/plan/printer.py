@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from agent.model import FibRoute
 from agent.plan.model import Identity, NodePlan, Origination
 from agent.plan.prefixes import by_family
-from bgp.model import BGP_PORT, Address, Peer, Route, RouteKey
+from bgp.model import BGP_PORT, Peer, Route, RouteKey, by_number
 
 
 def describe(plan: NodePlan) -> str:
@@ -53,7 +53,7 @@ def _identity(identity: Identity | None) -> Iterator[str]:
 
 
 def _peers(plan: NodePlan) -> Iterator[str]:
-    for address in sorted(plan.peers, key=_by_address):
+    for address in sorted(plan.peers, key=by_number):
         peer = plan.peers[address]
         yield _peer(peer) + (", PARTING" if peer.mesh and peer.name.partition("/")[2] in plan.parting else "")
 
@@ -151,9 +151,5 @@ def _problems(plan: NodePlan) -> Iterator[str]:
         yield f"{problem.reason} ({problem.subject}): {problem.message}. {problem.fix}"
 
 
-def _by_address(address: Address) -> tuple[int, int]:
-    return address.version, int(address)
-
-
-def _by_route(key: RouteKey) -> tuple[int, ...]:
-    return *_by_address(key.peer), *by_family(key.prefix)
+def _by_route(key: RouteKey) -> tuple[object, ...]:
+    return *by_number(key.peer), *by_family(key.prefix)

@@ -2,8 +2,8 @@
 
 One reflector of a thousand clients has a million places in its Adj-RIBs-Out, so none of them is kept: peers that hear
 the same (`bgp.reflect.kind_of`) are one kind, a kind remembers only which prefixes are kept from all of it, and what
-one peer is told is looked up when somebody asks. The route is one object for all of them. A changed path costs one
-prefix and a key for each peer that hears of it; a new client costs the table.
+one peer is told is looked up when somebody asks. The route is one object for all of them. What changed is a prefix for
+all, or a peer for the whole table, and spelled out by whoever tells them (`Changed`).
 
 It decides nothing itself. Which path is passed on is `agent.plan.imports`', by which rules `bgp.reflect`'s. What is
 reflected leads to other nodes and not through this one, so it never waits for this node's kernel: the loop holds back
@@ -13,12 +13,14 @@ prefixes with a discard route only, and those are this node's own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from agent.plan.admission import Inbound
 from agent.plan.imports import Teller
 from agent.plan.roster import Pass, Sessions
+from agent.plan.steps import Steps
 from bgp.check import Reason
 from bgp.model import Address, Path, Peer, Prefix, Route, RouteKey
 from bgp.reflect import Reflected, Role, kept_from_address, kept_from_kind, kind_of, reflected
@@ -46,40 +48,38 @@ class _Kind:
 class Reflection:
     """Stage 7. Its parts of the plan are `Told` and `Kept`, over what is here."""
 
-    __slots__ = ("_changed", "_cluster_id", "_inbound", "_kinds", "_of_peer", "_sessions", "_what")
+    __slots__ = ("_cluster_id", "_inbound", "_kinds", "_moved", "_of_peer", "_prefixes", "_sessions", "_what")
 
     def __init__(self, sessions: Sessions, inbound: Inbound) -> None:
         self._what: dict[Prefix, Reflected] = {}
         self._kinds: dict[Peer, _Kind] = {}
         """Those with members only; none while this node is no reflector."""
         self._of_peer: dict[Address, _Kind] = {}
-        self._changed: set[RouteKey] = set()
+        self._prefixes: set[Prefix] = set()
+        """Of which what is passed on, or that it is, has changed since the last `take`; and of `_moved`, all."""
+        self._moved: set[Address] = set()
         self._cluster_id: IPv4Address | None = None
         self._sessions = sessions
         self._inbound = inbound
 
-    def update(self, now: Pass, held: Iterable[Address]) -> None:
+    def update(self, now: Pass, held: Iterable[Address]) -> Steps[None]:
         """`held`: the peers whose session changed."""
         before, cluster_id, peers = self._cluster_id, now.stood.cluster_id, self._sessions.peers.values
         if cluster_id is None and before is None:
             return
         self._cluster_id = cluster_id
-        moved = _Moved(frozenset(held) if cluster_id is not None and before is not None else frozenset())
-        if before is None:
-            for address, peer in peers.items():
-                self._place(address, peer)
+        for address in [*peers, *self._of_peer] if cluster_id is None or before is None else held:
+            yield from self._place(address, peers.get(address) if cluster_id is not None else None)
+            yield
         for prefix in self._inbound.judged:
-            self._pass_on(prefix, self._look(now, prefix), moved)
-        for address in moved.addresses:
-            self._move(address, peers.get(address), moved)
-        if cluster_id is None:
-            self._kinds.clear()
-            self._of_peer.clear()
+            self._pass_on(prefix, self._look(now, prefix))
+            yield
 
-    def take(self) -> frozenset[RouteKey]:
-        """The places where a peer is told something else than at the last `take`."""
-        changed, self._changed = self._changed, set()
-        return frozenset(changed)
+    def take(self, own: Mapping[Prefix, AbstractSet[Address]]) -> Changed:
+        """Where peers may be told something else than at the last `take`; `own`: of what is announced from here."""
+        prefixes, self._prefixes = self._prefixes, set()
+        moved, self._moved = self._moved, set()
+        return Changed(own, prefixes, moved, self._of_peer.keys(), self._what.keys())
 
     def outcome(self, key: RouteKey) -> Route | Reason | None:
         """What the peer is told or why it is not; None: there is nothing to pass on, or the peer is not meant."""
@@ -92,8 +92,8 @@ class Reflection:
 
     def places(self) -> Iterator[RouteKey]:
         """All that have an outcome."""
-        for address in self._of_peer:
-            for prefix in self._what:
+        for prefix in self._what:
+            for address in self._of_peer:
                 yield RouteKey(address, prefix)
 
     def count(self) -> tuple[int, int]:
@@ -112,65 +112,43 @@ class Reflection:
         teller = self._sessions.teller(now.picture, path.peer)
         return pass_on(prefix, path, teller, self._cluster_id) if teller is not None else None
 
-    def _pass_on(self, prefix: Prefix, what: Reflected | None, moved: _Moved) -> None:
-        before = self._what.get(prefix)
-        if before == what:
+    def _pass_on(self, prefix: Prefix, what: Reflected | None) -> None:
+        if self._what.get(prefix) == what:
             return
+        self._prefixes.add(prefix)
         if what is None:
             del self._what[prefix]
         else:
             self._what[prefix] = what
         for kind in self._kinds.values():
-            kept = kind.kept.pop(prefix, None)
+            kind.kept.pop(prefix, None)
             why = kept_from_kind(what, kind.peer) if what is not None else None
             if why is not None:
                 kind.kept[prefix] = why
-            self._tell(kind, prefix, before if kept is None else None, what if why is None else None, moved)
 
-    def _tell(
-        self, kind: _Kind, prefix: Prefix, before: Reflected | None, what: Reflected | None, moved: _Moved
-    ) -> None:
-        """What its members heard and hear now, but for those whom the rules keep it from one by one."""
-        singled_out = kind.members & {address for it in (before, what) if it is not None for address in _kept_from(it)}
-        hearing = set[Address]()
-        if (before and before.route) != (what and what.route):
-            hearing = kind.members - singled_out
-        told = {address: _told(before, address) for address in singled_out}
-        hearing.update(address for address in singled_out if told[address] != _told(what, address))
-        for address in hearing & moved.addresses:
-            moved.told.setdefault(address, {})[prefix] = _told(before, address)
-        self._changed.update([RouteKey(address, prefix) for address in hearing - moved.addresses])
-
-    def _move(self, address: Address, peer: Peer | None, moved: _Moved) -> None:
-        told = {prefix: self.route(RouteKey(address, prefix)) for prefix in self._what}
-        told.update(moved.told.get(address, {}))
-        self._place(address, peer)
-        keys = ((RouteKey(address, prefix), route) for prefix, route in told.items())
-        self._changed.update(key for key, route in keys if route != self.route(key))
-
-    def _place(self, address: Address, peer: Peer | None) -> None:
+    def _place(self, address: Address, peer: Peer | None) -> Steps[None]:
         """In the kind that `peer` is of from now on."""
-        before = self._of_peer.pop(address, None)
+        before, alike = self._of_peer.get(address), kind_of(peer) if peer is not None and hears(peer) else None
+        if (before.peer if before is not None else None) == alike:
+            return
+        self._moved.add(address)
         if before is not None:
+            del self._of_peer[address]
             before.members.remove(address)
             if not before.members:
                 del self._kinds[before.peer]
-        if peer is None or not hears(peer):
+        if alike is None:
             return
-        kind = self._kinds.get(alike := kind_of(peer))
+        kind = self._kinds.get(alike)
         if kind is None:
-            reasons = ((prefix, kept_from_kind(what, alike)) for prefix, what in self._what.items())
-            kind = self._kinds[alike] = _Kind(alike, kept={prefix: why for prefix, why in reasons if why is not None})
+            kind = _Kind(alike)
+            for prefix, what in list(self._what.items()):
+                if (why := kept_from_kind(what, alike)) is not None:
+                    kind.kept[prefix] = why
+                yield
+            self._kinds[alike] = kind
         kind.members.add(address)
         self._of_peer[address] = kind
-
-
-@dataclass(slots=True)
-class _Moved:
-    """The peers that come, go or change in one update, and what they were told of the prefixes that change with it."""
-
-    addresses: frozenset[Address]
-    told: dict[Address, dict[Prefix, Route | None]] = field(default_factory=dict)
 
 
 def _kept_from(what: Reflected) -> tuple[Address, ...]:
@@ -178,12 +156,57 @@ def _kept_from(what: Reflected) -> tuple[Address, ...]:
     return what.teller, what.route.next_hop
 
 
-def _told(what: Reflected | None, address: Address) -> Route | None:
-    return None if what is None or kept_from_address(what, address) else what.route
-
-
 def _outcome(what: Reflected, kind: _Kind, address: Address) -> Route | Reason:
     return kept_from_address(what, address) or kind.kept.get(what.route.prefix) or what.route
+
+
+class Changed(AbstractSet[RouteKey]):
+    """Places where a peer may be told something else than before, spelled out by going through them: prefix by prefix.
+
+    Of what is announced from here, those and no others. Of what is passed on, more: a prefix is named for all peers, or
+    a peer for all prefixes; who finds nothing changed there has nothing to do.
+    """
+
+    __slots__ = ("_hearing", "_moved", "_own", "_passed_on", "_reflected")
+
+    def __init__(
+        self,
+        own: Mapping[Prefix, AbstractSet[Address]],
+        passed_on: AbstractSet[Prefix],
+        moved: AbstractSet[Address],
+        hearing: AbstractSet[Address],
+        reflected: AbstractSet[Prefix],
+    ) -> None:
+        """`passed_on` has changed for all who hear or `moved`; `hearing` and `reflected`: all there are, live."""
+        self._own = own
+        self._passed_on = passed_on
+        self._moved = moved
+        self._hearing = hearing
+        self._reflected = reflected
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, RouteKey) and key.peer in self._peers(key.prefix)
+
+    def __iter__(self) -> Iterator[RouteKey]:
+        for prefix in self._prefixes():
+            for peer in self._peers(prefix):
+                yield RouteKey(peer, prefix)
+
+    def __len__(self) -> int:
+        return sum(len(self._peers(prefix)) for prefix in self._prefixes())
+
+    def _prefixes(self) -> Iterator[Prefix]:
+        yield from self._own
+        yield from (prefix for prefix in self._passed_on if prefix not in self._own)
+        if self._moved:
+            named = (self._own, self._passed_on)
+            yield from (prefix for prefix in self._reflected if not any(prefix in some for some in named))
+
+    def _peers(self, prefix: Prefix) -> AbstractSet[Address]:
+        found = self._own.get(prefix, frozenset())
+        if prefix in self._passed_on:
+            return {*found, *self._hearing, *self._moved}
+        return {*found, *self._moved} if prefix in self._reflected else found
 
 
 class Told(Mapping[RouteKey, Route]):

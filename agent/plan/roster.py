@@ -29,6 +29,7 @@ from agent.plan.mesh import Left, mesh_secrets, node_claim
 from agent.plan.nodes import Member, Ranked, instance_of, member_of, rank, session_addresses, twins_problem
 from agent.plan.picture import Dirty, Picture, every, one
 from agent.plan.sessions import SessionClaim, settle
+from agent.plan.steps import Steps
 from agent.plan.topology import Area, Standpoint, Topology, retied
 from bgp.model import Address, Peer
 
@@ -53,7 +54,7 @@ class Nodes:
         self._ranked: Ranked = ()
         self._problems = problems
 
-    def update(self, picture: Picture, dirty: Dirty) -> Touched:
+    def update(self, picture: Picture, dirty: Dirty) -> Steps[Touched]:
         """The nodes that are now something else, and every prefix that nodes took up or gave up."""
         world = picture.world
         names = {key.name for key in dirty.keys if key.kind is Kind.NODE}
@@ -61,12 +62,17 @@ class Nodes:
             before, self._ranked = self._ranked, rank(found for _, found in every(world, Kind.INSTANCE, Instance))
             if dirty.everything or before != self._ranked:
                 names.update(self.claims.names(), (key.name for key in world.records(Kind.NODE)))
-        touched = [self._claim(name, one(world, Key(Kind.NODE, "", name), Node)) for name in names]
-        affected = names.union(*(part.nodes for part in touched))
-        changed = frozenset(name for name in affected if self._judge(name, one(world, Key(Kind.NODE, "", name), Node)))
+        touched, changed = list[Touched](), set[str]()
+        for name in names:
+            touched.append(self._claim(name, one(world, Key(Kind.NODE, "", name), Node)))
+            yield
+        for name in names.union(*(part.nodes for part in touched)):
+            if self._judge(name, one(world, Key(Kind.NODE, "", name), Node)):
+                changed.add(name)
+            yield
         if changed or dirty.everything:
             self._compare_router_ids(picture.node_name)
-        return Touched(changed, frozenset(prefix for part in touched for prefix in part.prefixes))
+        return Touched(frozenset(changed), frozenset(prefix for part in touched for prefix in part.prefixes))
 
     def _claim(self, name: str, node: Node | None) -> Touched:
         if node is None:
@@ -131,9 +137,11 @@ class Introspection:
         links = reduce_links(picture.interfaces) if dirty.interfaces or dirty.everything else self._links
         me = Key(Kind.NODE, "", picture.node_name)
         rare = dirty.everything or me in dirty.keys or any(key.kind in _RARE for key in dirty.keys)
-        if rare or links != self._links or me.name in changed:
+        ended = me.name in picture.over
+        if rare or links != self._links or ended or me.name in changed:
             self._links = links
-            self.own = introspect(me.name, picture.world, self._nodes.members.get(me.name), links)
+            member, was = self._nodes.members.get(me.name), before.identity if not ended else None
+            self.own = introspect(me.name, picture.world, member, links, before=was)
             self._problems.put("own", dict.fromkeys(self.own.problems))
         turned = self._stand(picture, dirty, changed)
         return Pass(picture, dirty, before, self.own, self.stood, turned)
@@ -181,7 +189,7 @@ class Sessions:
         self._nodes = nodes
         self._problems = problems
 
-    def update(self, now: Pass, changed: Iterable[str]) -> dict[Address, SessionClaim | None]:
+    def update(self, now: Pass, changed: Iterable[str]) -> Steps[dict[Address, SessionClaim | None]]:
         """The addresses whose session changed, or what it admits, with who held it before.
 
         `changed`: the nodes that are now something else.
@@ -190,13 +198,18 @@ class Sessions:
         touched, over = set[Address](), now.picture.over
         for name in {*members, *changed} if anew or now.retied is None else {*now.retied, *changed, *over}:
             touched |= self._mesh(now, name, members.get(name))
+            yield
         exits_changed = self._look_for_exits(now)
         if anew or exits_changed or now.dirty.everything or any(key.kind in _WISHES for key in now.dirty.keys):
-            touched |= self._wish(now.picture, own)
-        held = {address: self.holders.get(address) for address in touched}
+            touched |= yield from self._wish(now.picture, own)
+        held = dict[Address, SessionClaim | None]()
         for address in touched:
+            before = self.holders.get(address)
             self._settle(address)
-        return {address: holder for address, holder in held.items() if holder != self.holders.get(address)}
+            if before != self.holders.get(address):
+                held[address] = before
+            yield
+        return held
 
     def teller(self, picture: Picture, address: Address) -> Teller | None:
         peer = self.peers.values.get(address)
@@ -225,19 +238,21 @@ class Sessions:
             self._exits = reduce_exits(now.picture.interfaces, now.picture.gateways)
         return self._exits != before
 
-    def _wish(self, picture: Picture, own: Own) -> set[Address]:
+    def _wish(self, picture: Picture, own: Own) -> Steps[set[Address]]:
         """All BGPPeers at once: a node has few, and Secrets and peers seldom change."""
         secrets = {record.name: record for _, record in every(picture.world, Kind.SECRET, Secret)}
         wished = {}
         if own.peering is not None:
             here = Here(own.peering, self._exits)
-            for key, wanted in every(picture.world, Kind.PEER, ExternalPeer):
+            for key, wanted in list(every(picture.world, Kind.PEER, ExternalPeer)):
                 wished[key] = external_wish(here, wanted, secrets)
+                yield
         touched = set[Address]()
         for key in self._wished.keys() | wished.keys():
             wish = wished.get(key, Wish())
             touched |= self._put(key, *wish.claims)
             self._problems.put(("wish", key), dict.fromkeys(wish.problems))
+            yield
         self._wished = wished
         self.secrets = mesh_secrets(own.peering).union(
             wish.secret for wish in wished.values() if wish.secret is not None

@@ -16,6 +16,7 @@ from agent.model import (
     Kind,
     Problem,
 )
+from agent.plan.links import Link
 from bgp.model import Address, Peer
 
 
@@ -30,6 +31,8 @@ class SessionClaim:
     """When it is held, the claim has the address all the same."""
     import_pod_cidrs: bool = False
     import_allowed: tuple[AllowedPrefix, ...] = ()
+    link: Link | None = None
+    """The one that the peer's link-local address is on, and with it the link-local next hops that it tells."""
 
 
 def settle(claims: Iterable[SessionClaim]) -> tuple[SessionClaim | None, tuple[Problem, ...]]:

@@ -34,7 +34,7 @@ from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from agent.intent import ControlPlane, Mesh, MeshMode
 from agent.model import Problem
-from agent.plan.mesh_problems import nobody_selected, shared_cluster_id, too_few, too_large
+from agent.plan.mesh_problems import nobody_selected, passwords_differ, shared_cluster_id, too_few, too_large
 from agent.plan.nodes import Member
 
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
@@ -66,6 +66,11 @@ class Shape(NamedTuple):
     """Mode Auto has it fully meshed: the memory of the hysteresis."""
     cluster_id: IPv4Address | None = None
     """As set; None: each reflector's own router id."""
+
+    @property
+    def has_core(self) -> bool:
+        """Somebody of the area has sessions with other areas."""
+        return self.meshed or bool(self.reflectors)
 
     def in_core(self, name: str) -> bool:
         return self.meshed or name in self.reflectors
@@ -167,8 +172,16 @@ class Topology:
             area=area,
             shapes=shapes,
             cluster_id=(shapes[area].cluster_id or member.router_id) if reflects else None,
-            problems=tuple(_problems(area, self._areas[area], shapes)),
+            problems=(*_problems(area, self._areas[area], shapes), *self._passwords(area, shapes)),
         )
+
+    def _passwords(self, own: Area, shapes: Mapping[Area, Shape]) -> Iterator[Problem]:
+        """Areas that have sessions with ours, and another password."""
+        ours = self._areas[own].mesh.password_ref
+        for area in sorted(shapes.keys() - {own}):
+            theirs = self._areas[area].mesh.password_ref
+            if theirs != ours and shapes[own].has_core and shapes[area].has_core:
+                yield passwords_differ(own.instance, ours, area.instance, theirs)
 
     def _forget(self, area: Area) -> None:
         del self._areas[area]

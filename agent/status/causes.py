@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from agent.model import object_of
-from bgp.endings import NO_HOST, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, notification_name
+from bgp.endings import NO_HOST, NO_OPEN, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, notification_name
 from bgp.model import Direction, Peer, PeerState, SessionError, SessionState
 
 
@@ -237,6 +237,12 @@ def _ended_here(_peer: Peer, error: SessionError) -> Cause:
     )
 
 
+def _out_of_step(peer: Peer, error: SessionError) -> Cause:
+    if error.text == NO_OPEN:
+        return _silent_after_connecting(peer)
+    return Cause(said(error), f"See if what answers on {peer.address} TCP port {peer.port} speaks BGP.")
+
+
 def _silent(peer: Peer, _error: SessionError) -> Cause:
     return Cause(
         f"{peer.address} has been silent for the hold time",
@@ -254,6 +260,7 @@ def _unheard(peer: Peer, _error: SessionError) -> Cause:
 
 _IN, _OUT = Direction.RECEIVED, Direction.SENT
 _NOTIFICATIONS: Final[Mapping[tuple[Direction, int, int], _Maker]] = {
+    (_OUT, 1, 1): _out_of_step,
     (_OUT, 2, 2): _not_the_as_wanted,
     (_IN, 2, 2): _our_as_not_wanted,
     (_OUT, 2, 3): _router_id,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from ipaddress import ip_network
+from itertools import chain
 from typing import Final
 
 from agent.model import (
@@ -16,8 +17,9 @@ from agent.model import (
     Kind,
     Service,
 )
+from agent.status.explain_absent import absent_hops, no_bgp_hops
 from agent.status.explain_peer import peer_hops, problem_hops
-from agent.status.hops import Hop, place_of
+from agent.status.hops import Hop, place_of, via
 from agent.status.peers import View
 from agent.status.remedies import remedy
 from agent.status.status import (
@@ -31,7 +33,7 @@ from agent.status.status import (
     prefix_order,
     told_state,
 )
-from agent.status.views import answer, find_peer
+from agent.status.views import answer, peers_named
 from bgp.check import Reason
 from bgp.model import Path, Peer, Prefix, RouteKey
 
@@ -41,11 +43,10 @@ HOPS_MAX: Final = 500
 
 def explain(status: Status, subject: str) -> View | None:
     """The answer for a peer (address or name), a prefix or address, or NAMESPACE/SERVICE; None: it is none of these."""
-    address = find_peer(status, subject)
-    if address is not None:
-        return _answer(status, subject, "peer", peer_hops(status, status.plan.peers[address]))
-    if wrong := problem_hops(status, subject):
-        return _answer(status, subject, "peer", iter(wrong))
+    if named := peers_named(status, subject):
+        return _answer(status, subject, "peer", chain.from_iterable(peer_hops(status, peer) for peer in named))
+    if absent := absent_hops(status, subject) or problem_hops(status, subject):
+        return _answer(status, subject, "peer", iter(absent))
     prefix = parse_prefix(subject)
     if prefix is not None:
         return _answer(status, subject, "route", _of_prefix(status, _closest(status, prefix)))
@@ -114,6 +115,8 @@ def _of_prefix(status: Status, prefix: Prefix) -> Iterator[Hop]:
         yield _heard(status, RouteKey(address, prefix), heard[address], in_use=in_use)
     if FibKey(prefix, LEARNED_METRIC) in status.plan.fib or FibKey(prefix, LEARNED_METRIC) in status.fib.actual:
         yield _in_kernel(status, FibKey(prefix, LEARNED_METRIC))
+    elif not heard and not silent and (none := list(no_bgp_hops(status))):
+        yield from none
     elif not heard and not silent and prefix not in status.plan.originated:
         yield Hop(f"node {status.node}", f"does not announce {prefix} of its own", ok=False, reason="notOriginated")
         yield Hop("peers", f"no peer has announced {prefix} or a prefix around it", ok=False, reason="notHeard")
@@ -173,7 +176,7 @@ def _told(status: Status, peer: Peer, key: RouteKey) -> Hop:
 def _heard(status: Status, key: RouteKey, path: Path, *, in_use: bool) -> Hop:
     peer = status.plan.peers.get(key.peer)
     place = place_of(peer) if peer is not None else f"peer {key.peer}"
-    what = f"{key.prefix} via {path.next_hop}"
+    what = f"{key.prefix} via {via(key.prefix, path.next_hop)}"
     kept = "; kept: session down" if is_kept(status, key.peer) else ""
     reason = status.plan.refused_in.get(key)
     if reason is not None:
@@ -195,8 +198,8 @@ def _is_ours(status: Status, path: Path) -> bool:
 
 def _in_kernel(status: Status, key: FibKey) -> Hop:
     route = status.plan.fib.get(key) or status.fib.actual[key]
-    via = ", ".join(str(next_hop.gateway) for next_hop in route.next_hops)
-    what = f"{key.prefix} via {via}" if via else f"{route.type} {key.prefix} metric {key.metric}"
+    hops = ", ".join(via(key.prefix, next_hop.gateway) for next_hop in route.next_hops)
+    what = f"{key.prefix} via {hops}" if hops else f"{route.type} {key.prefix} metric {key.metric}"
     match fib_state(status, status.fib.failing, key):
         case "installed", _:
             return Hop("kernel", f"{what} installed")
@@ -226,7 +229,9 @@ def _of_service(status: Status, namespace: str, name: str) -> Iterator[Hop]:
         yield from _of_prefix(status, prefix)
     if announced or silent:
         return
-    if key in status.services:
+    if key in status.services and (none := list(no_bgp_hops(status))):
+        yield from none
+    elif key in status.services:
         yield Hop(str(key), "no BGPAdvertisement for this node selects it", ok=False, reason="notSelected")
     elif not wrong:
         yield Hop(str(key), "does not exist", ok=False, reason="objectNotFound")

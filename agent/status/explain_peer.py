@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from agent.model import Kind, object_of
-from agent.status.causes import cause, said
+from agent.status.causes import said
 from agent.status.hops import Hop, place_of
-from agent.status.peers import PARTING, held_problem, held_words, is_parting, options, peer_as
+from agent.status.peers import PARTING, held_problem, held_words, is_parting, options, peer_as, why_not
 from agent.status.status import Status
 from bgp.model import Address, Family, Held, Peer, PrefixLimit, SessionState
 
@@ -39,7 +39,7 @@ def peer_hops(status: Status, peer: Peer) -> Iterator[Hop]:
 def _not_established(status: Status, peer: Peer) -> Hop:
     """What happened last, what it means, and what to do about it."""
     state, place = status.peer_state(peer.address), place_of(peer)
-    why, error = cause(peer, state), state.last_error
+    why, error = why_not(status, peer), state.last_error
     words = f"{state.state}: {said(error)} (× {error.count})" if error is not None else str(state.state)
     if why is None or is_parting(status, peer):
         return Hop(place, words, reason="notEstablished", neutral=True)
@@ -104,6 +104,4 @@ def _counted(
     received = status.rib.count(peer.address, family)
     accepted = received - refused.get((peer.address, family), 0)
     of = "" if limit is None else f" (limit {limit.prefixes})"
-    return (
-        f"{family}: {received} received{of}, {accepted} accepted, {status.outbox.told_count(peer.address, family)} sent"
-    )
+    return f"{family}: {received} received{of}, {accepted} accepted, {status.sent_count(peer, family)} sent"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bgp.model import Peer
+from bgp.model import Address, Peer, Prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +28,8 @@ class Hop:
 
 def place_of(peer: Peer) -> str:
     return f"peer {peer.address} ({peer.name})"
+
+
+def via(prefix: Prefix, next_hop: Address) -> str:
+    """The next hop as `ip route` prints it: with its family, where that is not the prefix's (RFC 8950)."""
+    return str(next_hop) if next_hop.version == prefix.version else f"inet6 {next_hop}"

@@ -16,8 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from agent.status.health import ailments
 from agent.status.peers import EXTERNAL
-from agent.status.status import Status, degraded
+from agent.status.status import Status
 from bgp.model import Family, Peer, SessionState
 
 _SAFI = "unicast"
@@ -67,8 +68,8 @@ def _agent(status: Status, now: float) -> Iterator[Metric]:
     yield phase
     yield GaugeMetricFamily("bgpilot_uptime_seconds", "Since the agent started.", value=now - status.started_at)
     reasons = _gauge("degraded", "1 for each reason why the agent is not healthy.", "reason")
-    for word in degraded(status):
-        reasons.add_metric([word], 1)
+    for ailment in ailments(status):
+        reasons.add_metric([ailment.reason], 1)
     yield reasons
     problems = _gauge("problems", "What the user should mend, by reason word.", "reason")
     counts = Counter(problem.reason for problem in status.problems)
@@ -138,8 +139,7 @@ def _prefixes(status: Status) -> Iterator[Metric]:
             count = status.rib.count(peer.address, family)
             received.add_metric(labels, count)
             accepted.add_metric(labels, max(0, count - refused.get((peer.address, family), 0)))
-            told = status.outbox.told_count(peer.address, family) if status.is_up(peer.address) else 0
-            advertised.add_metric(labels, told)
+            advertised.add_metric(labels, status.sent_count(peer, family))
     yield from (received, accepted, advertised)
 
 

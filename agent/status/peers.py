@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from agent.model import Problem
-from agent.status.causes import cause
+from agent.status.causes import Cause, cause
 from agent.status.status import Status
 from bgp.endings import notification_name
-from bgp.model import BGP_PORT, Address, Family, Held, Peer, PeerState, PrefixLimit
+from bgp.model import BGP_PORT, Address, Family, Held, Peer, PeerState, PrefixLimit, SessionState
 
 View: TypeAlias = dict[str, Any]
 Counts: TypeAlias = Mapping[tuple[Address, Family], int]
@@ -23,6 +23,9 @@ EXTERNAL: Final = "external"
 SHUTDOWN: Final = "shutdown"
 """Reason word: an administrator has shut the session down."""
 
+
+UNTOLD: Final = frozenset({"configurationRefused", "speakerDown"})
+"""Reason words: ExaBGP has not been told of peers that are new."""
 
 PARTING: Final = "parting"
 """Reason word: the topology no longer wants the session, which stays until it is replaced."""
@@ -47,7 +50,7 @@ def _session(status: Status, peer: Peer, refused: Counts, now: float) -> View:
         "remote_id": None if up is None or up.router_id is None else str(up.router_id),
         "local_as": peer.local_asn,
         "local_address": str(peer.local_address),
-        "address_family": {family: _family(status, peer.address, family, refused) for family in status.families(peer)},
+        "address_family": {family: _family(status, peer, family, refused) for family in status.families(peer)},
         "name": peer.name,
         "state": str(state.state),
         "state_seconds": int(now - state.since) if state.since else None,
@@ -61,7 +64,7 @@ def _session(status: Status, peer: Peer, refused: Counts, now: float) -> View:
         "stale_seconds": None if stale_until is None else max(0, int(stale_until - now)),
         "flaps": state.flaps,
         "last_error": _error(state, now),
-        "cause": None if held is not None or is_parting(status, peer) else _cause(peer, state),
+        "cause": None if held is not None or is_parting(status, peer) else _cause(status, peer),
     }
 
 
@@ -160,18 +163,28 @@ def _limit(limit: PrefixLimit) -> View:
     }
 
 
-def _family(status: Status, peer: Address, family: Family, refused: Counts) -> View:
-    received = status.rib.count(peer, family)
+def _family(status: Status, peer: Peer, family: Family, refused: Counts) -> View:
+    received = status.rib.count(peer.address, family)
     return {
         "received_prefixes": received,
-        "accepted_prefixes": max(0, received - refused.get((peer, family), 0)),
-        "sent_prefixes": status.outbox.told_count(peer, family) if status.is_up(peer) else 0,
-        "end_of_rib_received": family in status.rib.synced(peer),
+        "accepted_prefixes": max(0, received - refused.get((peer.address, family), 0)),
+        "sent_prefixes": status.sent_count(peer, family),
+        "end_of_rib_received": family in status.rib.synced(peer.address),
     }
 
 
-def _cause(peer: Peer, state: PeerState) -> View | None:
-    why = cause(peer, state)
+def why_not(status: Status, peer: Peer) -> Cause | None:
+    """Why there is no session; None when there is one. One that ExaBGP knows nothing of is not about to be dialed."""
+    state = status.peer_state(peer.address)
+    untried = state.last_error is None and state.state is SessionState.IDLE
+    if untried and (untold := {it.reason: it for it in status.problems if it.reason in UNTOLD}):
+        problem = untold[min(untold)]
+        return Cause(f"it is not tried: {problem.message.rstrip('.')}", problem.fix)
+    return cause(peer, state)
+
+
+def _cause(status: Status, peer: Peer) -> View | None:
+    why = why_not(status, peer)
     return None if why is None else {"text": why.text, "fix": why.fix}
 
 

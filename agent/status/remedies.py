@@ -13,7 +13,8 @@ from bgp.check import Reason
 REMEDIES: Final[Mapping[str, str]] = {
     # A route of ours that does not go to a peer.
     Reason.FAMILY_NOT_SPOKEN: "Activate this address family for the neighbor on the router.",
-    Reason.NEXT_HOP_FAMILY: "Peer over the prefix's own address family: next hops of the other one are not supported.",
+    Reason.NEXT_HOP_FAMILY: "IPv4 over IPv6 needs `extendedNextHop` in the BGPPeer; IPv6 over IPv4 is not possible.",
+    Reason.NEXT_HOP_NOT_NEGOTIATED: "Switch it on at the router (FRR: `capability extended-nexthop`), or off here.",
     Reason.NEXT_HOP_IS_PEER: "Look for a node and a router with the same address.",
     Reason.NEXT_HOP_IS_US: "Nothing to do: the route leads to this node.",
     Reason.NEXT_HOP_UNUSABLE: "Make the router send its own address as next hop (next-hop-self).",
@@ -62,8 +63,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "secretKeyMissing": "Add the key that `passwordSecretRef` names to the Secret.",
     "passwordTooLong": "Set a password of at most 80 bytes, in the Secret and on the other side.",
     "secretPending": "Wait a moment: the Secret has not been read yet.",
+    "noCommonFamily": "Activate an address family for the neighbor on the router that its BGPPeer has in `families`.",
+    "familyNotNegotiated": "Activate the family for the neighbor on the router, or take it out of `families` here.",
     "maxPrefixesNear": "Find out why the peer tells so much, or raise `maxPrefixes` of its BGPPeer before it is over.",
-    "nextHopNotNegotiated": "Switch IPv6 next hops on at the router (FRR: `capability extended-nexthop`), or off here.",
     "maxPrefixesExceeded": "Find out why the peer tells so much, or raise `maxPrefixes` of its BGPPeer.",
     "peerRefused": "Correct the field that is named; the other peers are not affected.",
     # The way there.

@@ -4,13 +4,15 @@
     /metrics                                                                     metrics address, unix socket
     /livez  /readyz                                                              health address, unix socket
 
-Reads `Status` and changes nothing. The socket is mode 0600 from the moment it exists. At most
+Reads `Status` and changes nothing. The socket is mode 0600 from the moment it exists. A question over which our own
+code falls is a mistake of ours: 500, and logged with its traceback, once for each path and error in a row. At most
 `REQUESTS_MAX` requests are answered at a time, the next ones get 503; no request has a body, and an answer has at most
 `tables.ROWS_MAX` rows. A table of that size holds the event loop for about 50 ms.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -19,21 +21,28 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
 
+from agent.log import log
 from agent.settings import OFF, Listen
 from agent.status.explain import explain, parse_prefix
 from agent.status.peers import View
 from agent.status.status import Readiness, Status, not_alive
 from agent.status.tables import SIDES, fib_view, routes_view
-from agent.status.views import find_peer, peer_view, peers_view, status_view
+from agent.status.views import find_peer, peer_view, peers_steps, status_view
 from bgp.model import Address, Prefix
 
 REQUESTS_MAX: Final = 16
+FAILING_MAX: Final = 64
+"""Paths remembered as failing; then they are logged anew."""
 IDLE_SECONDS: Final = 15.0
 """A connection without a request is closed after this."""
+STEPS_PER_TURN: Final = 100
+"""Peers looked at before the event loop gets its turn: about 5 ms."""
 BACKLOG: Final = 16
 SHUTDOWN_SECONDS: Final = 0.2
 """What requests in progress get when the agent ends; there are three servers, and 2 s in all for everything."""
@@ -60,11 +69,13 @@ class Answers:
         self._registry = registry
         self._readiness = Readiness()
         self._requests = 0
+        self._failing: dict[str, str] = {}
+        """Path → what it failed with last, as logged."""
 
     def api(self) -> web.Application:
         app = self._application()
         app.router.add_get("/v1/status", self._view(lambda status, _: status_view(status, self._clock())))
-        app.router.add_get("/v1/peers", self._view(lambda status, _: peers_view(status, self._clock())))
+        app.router.add_get("/v1/peers", self._peers)
         app.router.add_get("/v1/peers/{name:.+}", self._view(self._peer))
         app.router.add_get("/v1/routes", self._view(_routes))
         app.router.add_get("/v1/fib", self._view(lambda status, request: fib_view(status, prefix=_prefix(request))))
@@ -98,29 +109,76 @@ class Answers:
             return web.json_response({"error": "too many requests at a time"}, status=503)
         self._requests += 1
         try:
-            return await handler(request)
+            answered = await handler(request)
         except web.HTTPException as error:
             return web.json_response({"error": error.text or error.reason}, status=error.status)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other questions are still answered
+            return self._failed(request, error)
+        else:
+            if self._failing:
+                self._failing.pop(request.path, None)
+            return answered
         finally:
             self._requests -= 1
 
+    def _failed(self, request: web.Request, error: Exception) -> web.Response:
+        words = f"{type(error).__name__}: {error}"
+        if self._failing.get(request.path) != words:
+            if len(self._failing) >= FAILING_MAX:
+                self._failing.clear()
+            self._failing[request.path] = words
+            log.error("answer_failed", path=request.path, error=words, exc_info=error)
+        return web.json_response(
+            {"error": f"a mistake in bgpilot, its log has the details (answer_failed): {words}"}, status=500
+        )
+
     def _view(self, make: Callable[[Status, web.Request], View]) -> Handler:
         async def answer(request: web.Request) -> web.Response:
-            return web.json_response(make(self._current(), request))
+            return _json(make(self._current(), request))
 
         return answer
+
+    async def _peers(self, _request: web.Request) -> web.Response:
+        steps = peers_steps(self._current(), self._clock())
+        while True:
+            try:
+                for _ in range(STEPS_PER_TURN):
+                    next(steps)
+            except StopIteration as end:
+                return _json(end.value)
+            await asyncio.sleep(0)
 
     def _peer(self, status: Status, request: web.Request) -> View:
         return peer_view(status, _find_peer(status, request.match_info["name"]), self._clock())
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        found = []
+        for metric in self._registry.collect():
+            found.append(metric)
+            await asyncio.sleep(0)
+        text = await asyncio.to_thread(generate_latest, _Collected(found))
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _livez(self, _request: web.Request) -> web.Response:
         return _verdict(not_alive(self._current(), self._clock()))
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         return _verdict(self._readiness.reasons(self._current(), self._clock()))
+
+
+class _Collected(CollectorRegistry):
+    """Figures that have been read, to be put into words by a thread: that is most of the work."""
+
+    def __init__(self, found: list[Metric]) -> None:
+        super().__init__()
+        self._found = found
+
+    def collect(self) -> list[Metric]:
+        return self._found
+
+
+def _json(view: View) -> web.Response:
+    return web.Response(body=msgspec.json.encode(view), content_type="application/json", charset="utf-8")
 
 
 def _verdict(reasons: tuple[str, ...]) -> web.Response:

@@ -21,7 +21,21 @@ from agent.model import (
     object_of,
 )
 from agent.plan.model import NodePlan
-from bgp.model import Address, Family, Held, Path, Peer, PeerState, Prefix, RouteKey, SessionState
+from bgp.check import carries, carries_extended_next_hops, session_refusal
+from bgp.model import (
+    Address,
+    Family,
+    Held,
+    Path,
+    Peer,
+    PeerState,
+    Prefix,
+    Route,
+    RouteKey,
+    SessionState,
+    by_number,
+    without_zone,
+)
 from bgp.retry import Failing
 from bgp.rib import Rib
 
@@ -70,6 +84,7 @@ class ToldFacts(Protocol):
     def failing(self) -> Mapping[RouteKey, Failing]: ...
     def is_told(self, key: RouteKey) -> bool: ...
     def told_count(self, peer: Address, family: Family) -> int: ...
+    def told_to(self, peer: Address, family: Family) -> Iterable[Route]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +128,12 @@ class Status:
     watches: Iterable[WatchState] = ()
     services: Mapping[Key, Record] = field(default_factory=dict)
     """The Services that exist, to tell "not announced" from "does not exist" and "has no address"."""
+    routers: Mapping[Key, Record] = field(default_factory=dict)
+    """The BGPPeers that exist, to tell "not for this node" from "does not exist"."""
+    own_labels: Mapping[str, str] | None = None
+    """Of the own Node; None: there is no such object."""
+    changed_at: float | None = None
+    """When an object of the picture was last another one than before."""
     speaking_at: float | None = None
     """When the speaker was first handed a plan."""
     pass_began_at: float | None = None
@@ -153,10 +174,26 @@ class Status:
             counts[place] = counts.get(place, 0) + 1
         return counts
 
+    def sent_count(self, peer: Peer, family: Family) -> int:
+        """How many prefixes ExaBGP holds for the peer, as far as there is a session and it carries them."""
+        if not self.is_up(peer.address):
+            return 0
+        up = self.peer_state(peer.address).up
+        if up is None or (carries(up, family) and (not peer.extended_next_hop or carries_extended_next_hops(up))):
+            return self.outbox.told_count(peer.address, family)
+        if not carries(up, family):
+            return 0
+        return sum(session_refusal(up, route) is None for route in self.outbox.told_to(peer.address, family))
+
     def picture_age(self, now: float) -> float | None:
         """Seconds since the watch that is worst off gave a sign of life; None before any did."""
         ages = [now - watch.fresh_at for watch in self.watches]
         return max(ages, default=None)
+
+    def heard_age(self, now: float) -> float | None:
+        """Seconds since any watch gave a sign of life, be it only a bookmark; None before any did."""
+        ages = [now - watch.fresh_at for watch in self.watches]
+        return min(ages, default=None)
 
     def missing_in_kernel(self) -> list[FibKey]:
         """Wanted and not there, for whatever reason."""
@@ -171,20 +208,6 @@ class Status:
 
 
 _NOT_TRIED: Final = PeerState()
-
-
-def degraded(status: Status) -> tuple[str, ...]:
-    """Why the agent is not healthy, a reason word each; a peer that is down or silent is no reason by itself."""
-    reasons = {
-        "pictureIncomplete": not status.picture_complete,
-        "nodeNotPlanned": status.picture_complete and status.plan.identity is None,
-        "kernelUnreadable": status.fib.read_error is not None,
-        "kernelRefused": bool(status.fib.failing),
-        "kernelConflict": bool(status.fib.conflicts),
-        "speakerRefused": bool(status.outbox.failing),
-        SPEAKER_SILENT: any(problem.reason == SPEAKER_SILENT for problem in status.problems),
-    }
-    return tuple(word for word, holds in reasons.items() if holds)
 
 
 def not_alive(status: Status, now: float) -> tuple[str, ...]:
@@ -253,15 +276,18 @@ def told_state(status: Status, key: RouteKey) -> tuple[str, str]:
     peer = status.plan.peers.get(key.peer)
     if peer is not None and (held := status.held(peer)) is not None:
         return "held", held.reason
+    up, route = status.peer_state(key.peer).up, status.plan.routes.get(key)
+    if up is not None and route is not None and (why := session_refusal(up, route)) is not None:
+        return "refused", why
     if not status.outbox.is_told(key):
         return "pending", ""
     return ("sent", "") if status.is_up(key.peer) else ("held", "")
 
 
 def installed_gateways(status: Status, prefix: Prefix) -> frozenset[Address]:
-    """Next hops of the kernel's route for what was heard of the prefix."""
+    """Next hops of the kernel's route for what was heard of the prefix, without their zones."""
     route = status.fib.actual.get(FibKey(prefix, LEARNED_METRIC))
-    return frozenset() if route is None else frozenset(next_hop.gateway for next_hop in route.next_hops)
+    return frozenset() if route is None else frozenset(without_zone(hop.gateway) for hop in route.next_hops)
 
 
 def is_installed(status: Status, prefix: Prefix) -> bool:
@@ -286,7 +312,7 @@ def not_installed_reason(status: Status, failing: Mapping[FibKey, FibFailure], p
             return "kernelConflict"
         case "failing", _:
             return "kernelRefused"
-    return "" if path.next_hop in installed_gateways(status, prefix) else "notInstalled"
+    return "" if without_zone(path.next_hop) in installed_gateways(status, prefix) else "notInstalled"
 
 
 def is_kept(status: Status, peer: Address) -> bool:
@@ -294,9 +320,9 @@ def is_kept(status: Status, peer: Address) -> bool:
     return status.rib.is_away(peer) or status.rib.session(peer) is None
 
 
-def address_order(address: Address) -> tuple[int, int]:
+def address_order(address: Address) -> tuple[int, int, str]:
     """IPv4 before IPv6, then by number."""
-    return address.version, int(address)
+    return by_number(address)
 
 
 def prefix_order(prefix: Prefix) -> tuple[int, int, int]:

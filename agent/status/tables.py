@@ -188,7 +188,7 @@ def _table(
     return answer(status, name, {**more, "rows": rows, "left_out": left_out})
 
 
-def _route_order(key: RouteKey) -> tuple[tuple[int, int, int], tuple[int, int]]:
+def _route_order(key: RouteKey) -> tuple[tuple[int, int, int], tuple[int, int, str]]:
     return prefix_order(key.prefix), address_order(key.peer)
 
 

@@ -11,25 +11,37 @@ from collections.abc import Iterable
 from typing import Final
 
 from agent.model import Problem
+from agent.plan.steps import Steps, finish
+from agent.status.health import ailments, health_of
 from agent.status.peers import View, peer_entry
 from agent.status.remedies import remedy
-from agent.status.status import Status, degraded, prefix_order
-from bgp.model import Address, Family
+from agent.status.status import Status, prefix_order
+from bgp.model import Address, Family, Peer
 
 CONFLICTS_MAX: Final = 20
 """Conflicts in the kernel that the short answer names; `fib` shows all."""
 
 
 def peers_view(status: Status, now: float) -> View:
+    return finish(peers_steps(status, now))
+
+
+def peers_steps(status: Status, now: float) -> Steps[View]:
+    """Peer by peer: a reflector has a thousand."""
     identity = status.plan.identity
     refused = status.refused_counts()
+    yield
+    peers: View = {}
+    for peer in status.sessions():
+        peers[str(peer.address)] = peer_entry(status, peer, refused, now)
+        yield
     return answer(
         status,
         "peers",
         {
             "router_id": None if identity is None else str(identity.router_id),
             "local_as": None if identity is None else identity.asn,
-            "peers": {str(peer.address): peer_entry(status, peer, refused, now) for peer in status.sessions()},
+            "peers": peers,
             "problems": problems_list(status.problems),
         },
     )
@@ -50,16 +62,21 @@ def peer_view(status: Status, address: Address, now: float) -> View:
 
 def find_peer(status: Status, name: str) -> Address | None:
     """By address, by full name (`BGPPeer/tor-a`) or, where it is the only one, by the name alone (`tor-a`)."""
-    found = [
-        peer.address
-        for peer in status.plan.peers.values()
+    found = peers_named(status, name)
+    return found[0].address if len(found) == 1 else None
+
+
+def peers_named(status: Status, name: str) -> list[Peer]:
+    """All with this address, full name or name: a BGPPeer may stand for two default gateways."""
+    return [
+        peer
+        for peer in status.sessions()
         if name in (str(peer.address), peer.name) or peer.name.rpartition("/")[2] == name
     ]
-    return found[0] if len(found) == 1 else None
 
 
 def status_view(status: Status, now: float) -> View:
-    plan, age = status.plan, status.picture_age(now)
+    plan, found = status.plan, ailments(status)
     identity = plan.identity
     established = [peer for peer in plan.peers.values() if status.is_up(peer.address)]
     return answer(
@@ -69,8 +86,10 @@ def status_view(status: Status, now: float) -> View:
             "phase": status.phase,
             "dry_run": status.dry_run,
             "uptime_seconds": int(now - status.started_at),
-            "healthy": not degraded(status),
-            "degraded": list(degraded(status)),
+            "health": str(health_of(found)),
+            "healthy": not found,
+            "degraded": [ailment.reason for ailment in found],
+            "ailments": [{"reason": it.reason, "text": it.text, "fatal": it.fatal} for it in found],
             "identity": None
             if identity is None
             else {
@@ -83,11 +102,7 @@ def status_view(status: Status, now: float) -> View:
                 "pod_cidrs": [str(cidr) for cidr in identity.pod_cidrs],
                 "pod_routes": str(identity.pod_routes),
             },
-            "picture": {
-                "complete": status.picture_complete,
-                "age_seconds": None if age is None else round(age, 1),
-                "unhealthy": sorted({str(watch.only or watch.kind) for watch in status.watches if not watch.healthy}),
-            },
+            "picture": _picture(status, now),
             "peers": {
                 "configured": len(plan.peers),
                 "established": len(established),
@@ -99,7 +114,7 @@ def status_view(status: Status, now: float) -> View:
             "routes": {
                 "originated": len(plan.originated),
                 "wanted": len(plan.routes),
-                "told": sum(status.outbox.told_count(it.address, family) for it in established for family in Family),
+                "told": sum(status.sent_count(it, family) for it in established for family in Family),
                 "refused": len(plan.refused_out),
                 "failing": len(status.outbox.failing),
                 "heard": len(status.rib.prefixes()),
@@ -121,6 +136,32 @@ def status_view(status: Status, now: float) -> View:
             "problems": problems_list([*status.problems, *_kernel_problems(status, CONFLICTS_MAX)]),
         },
     )
+
+
+def _picture(status: Status, now: float) -> View:
+    """How old what we know of the cluster is: a quiet watch is alive (bookmarks), a broken one is not."""
+    broken = [(str(watch.only or watch.kind), watch) for watch in status.watches if not watch.healthy]
+    broken.sort(key=lambda found: found[0])
+    return {
+        "complete": status.picture_complete,
+        "age_seconds": _seconds(status.picture_age(now)),
+        "heard_seconds": _seconds(status.heard_age(now)),
+        "unchanged_seconds": None if status.changed_at is None else _seconds(now - status.changed_at),
+        "unhealthy": [name for name, _ in broken],
+        "broken": [
+            {
+                "watch": name,
+                "seconds": None if watch.broken_at is None else _seconds(now - watch.broken_at),
+                "reason": None if watch.problem is None else watch.problem.reason,
+                "text": None if watch.problem is None else watch.problem.message,
+            }
+            for name, watch in broken
+        ],
+    }
+
+
+def _seconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def _kernel_problems(status: Status, limit: int) -> list[Problem]:

@@ -27,7 +27,7 @@ from bgp.driver.peersfile import PeersFile
 from bgp.driver.telling import Telling
 from bgp.driver.timers import Timers
 from bgp.exaevents import WentDown
-from bgp.model import Address, Family, Peer, PeerRemoved, PeerState, Route, RouteKey
+from bgp.model import Address, Family, Peer, PeerRemoved, PeerState, Route, RouteKey, by_number
 from bgp.sessions import Sessions
 
 RETRY_SECONDS: Final = 10.0
@@ -188,11 +188,13 @@ class Chores:
         self._owner.reloading()
         self._due.discard(Chore.RELOAD)
         try:
-            await self._telling.reload({address: exaconfig.identity(peer) for address, peer in peers.items()})
+            await self._telling.reload(
+                {address: exaconfig.identity(peer) for address, peer in peers.items()},
+                in_force=lambda: self._sessions.configure(peers),
+            )
         except CommandRefusedError:
             self._timers.later("reload", RETRY_SECONDS, lambda: self.do(Chore.RELOAD))
             return
-        self._sessions.configure(peers)
         self._owner.reloaded()
 
     async def _look(self) -> None:
@@ -219,7 +221,8 @@ class Chores:
 
     async def _ask_refresh(self) -> None:
         wanted, self._refresh = self._refresh, set()
-        takers = [(peer, family) for peer, family in sorted(wanted) if self._sessions.can_refresh(peer)]
+        in_turn = sorted(wanted, key=lambda one: (by_number(one[0]), one[1]))
+        takers = [(peer, family) for peer, family in in_turn if self._sessions.can_refresh(peer)]
         await self._telling.refresh(takers)
         for peer in {peer for peer, _ in wanted} - {peer for peer, _ in takers}:
             await self._telling.restart_session(peer)  # it cannot repeat itself but in a new session

@@ -28,6 +28,8 @@ LINE_MAX: Final = 4 * 1024 * 1024
 """An UPDATE of 64 KiB with 32,000 prefixes of IPv4 is a line of about 700 kB."""
 READ_BYTES: Final = 16 * 1024
 """Read and handled at once: about 5 ms of work (750 prefixes); then others have their turn."""
+TURN_SECONDS: Final = 0.005
+"""How long lines are handled before others have their turn."""
 ASK_SECONDS: Final = 30.0
 """ExaBGP talks, but has not answered for so long: answers were lost; the bridge is cut off, which starts everything
 anew. When it says nothing at all, whoever watches `heard` decides (`bgp.silence`)."""
@@ -70,6 +72,7 @@ class Hello(msgspec.Struct, frozen=True):
 @dataclass(slots=True)
 class _Ask:
     answer: asyncio.Future[bool]
+    at_done: Callable[[], None] | None = None
     lines: list[str] = field(default_factory=list)
 
 
@@ -138,11 +141,14 @@ class Link:
         self._write(lines)
         self._expected.extend([None] * len(lines))
 
-    async def ask(self, line: str) -> list[str]:
-        """What ExaBGP prints before it answers. Raises LinkLostError, and CommandRefusedError for `error`."""
+    async def ask(self, line: str, *, at_done: Callable[[], None] | None = None) -> list[str]:
+        """What ExaBGP prints before it answers. Raises LinkLostError, and CommandRefusedError for `error`.
+
+        `at_done` is called before any line behind the answer is handed over; who waits for `ask` comes later than that.
+        """
         if self._expected:
             raise RuntimeError(f"asked {line!r} while {len(self._expected)} commands are unanswered")
-        ask = _Ask(asyncio.get_running_loop().create_future())
+        ask = _Ask(asyncio.get_running_loop().create_future(), at_done)
         self._write([line])
         self._expected.append(ask)
         try:
@@ -191,14 +197,18 @@ class Link:
             self._on_lost()
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        unfinished = b""
+        loop, unfinished = asyncio.get_running_loop(), b""
         while self._writer is writer and (data := await reader.read(READ_BYTES)):
             self.heard += 1
             *lines, unfinished = (unfinished + data).split(b"\n") if b"\n" in data else [unfinished + data]
+            rest_at = loop.time() + TURN_SECONDS
             for line in lines:
                 self._line(line)
                 if self._writer is not writer:
                     return
+                if loop.time() >= rest_at:  # an answer may be about a thousand peers
+                    await asyncio.sleep(0)
+                    rest_at = loop.time() + TURN_SECONDS
             self._on_pause()
             if len(unfinished) > LINE_MAX:
                 self._count(f"a line of more than {LINE_MAX} bytes")
@@ -242,6 +252,8 @@ class Link:
             if ask is None:
                 self._on_answer(text == DONE)
             elif not ask.answer.done():
+                if text == DONE and ask.at_done is not None:
+                    ask.at_done()
                 ask.answer.set_result(text == DONE)
         elif self._expected and (ask := self._expected[0]) is not None and len(ask.lines) < ASK_LINES_MAX:
             ask.lines.append(text)

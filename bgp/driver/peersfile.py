@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bgp import exaconfig
 from bgp.driver import process
-from bgp.driver.validator import Validator
+from bgp.driver.validator import NoVerdictError, Validator
 from bgp.model import Address, Peer
 
 
@@ -36,7 +36,7 @@ class PeersFile:
     async def put(self, peers: Mapping[Address, Peer]) -> tuple[Address, ...] | None:
         """Answers with the peers that are in it no more, or have become others; None: it is as it was.
 
-        Raises OSError when it cannot be written.
+        Raises OSError when it cannot be checked or written: worth another try, which a refusal is not.
         """
         text = exaconfig.configuration(peers.values(), bridge=process.bridge_command(self._run_dir))
         if text == self._text:
@@ -44,6 +44,9 @@ class PeersFile:
             return None
         try:
             self.refused = await self._put(text)
+        except NoVerdictError as error:
+            self.refused = f"cannot check the configuration: {error}"
+            raise
         except OSError as error:
             self.refused = f"cannot write the configuration: {error}"
             raise
@@ -57,10 +60,11 @@ class PeersFile:
         """Put the text in place if ExaBGP would take it; otherwise why not, and the file stays as it was."""
         candidate = self._run_dir / f"{process.CONFIGURATION}.new"
         process.write_private(candidate, text)
-        why = await self._validator.complaint(candidate)
-        if why is None:
-            candidate.replace(self._run_dir / process.CONFIGURATION)
-        else:
+        try:
+            why = await self._validator.complaint(candidate)
+            if why is None:
+                candidate.replace(self._run_dir / process.CONFIGURATION)
+        finally:
             candidate.unlink(missing_ok=True)
         return why
 

@@ -26,6 +26,7 @@ from typing import Final
 import msgspec
 
 import bgp
+from bgp.background import in_background
 from bgp.exaconfig import configuration
 from bgp.inside.launcher import EXIT_UNUSABLE
 
@@ -95,7 +96,7 @@ class ExaProcess:
         on_end: Callable[[str], None],
         on_trouble: Callable[[Trouble | None], None],
     ) -> None:
-        self._command = launcher([*(["--die-with-parent"] if die_with_parent else []), str(run_dir / CONFIGURATION)])
+        self._command = launcher([*(_with_us() if die_with_parent else []), str(run_dir / CONFIGURATION)])
         self._on_end = on_end
         self._on_trouble = on_trouble
         self._process: asyncio.subprocess.Process | None = None
@@ -113,7 +114,7 @@ class ExaProcess:
         return self._process is not None and self._process.returncode is None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._keep(), name="exabgp")
+        self._task = in_background(self._keep(), name="exabgp")
 
     async def stop(self) -> None:
         """SIGTERM: sessions end without NOTIFICATION."""
@@ -167,7 +168,7 @@ class ExaProcess:
         self._process = process
         self.starts += 1
         steady = asyncio.get_running_loop().call_later(SETTLED_SECONDS, self._settled)
-        watch = asyncio.create_task(self._watch(process.stderr)) if process.stderr is not None else None
+        watch = in_background(self._watch(process.stderr), name="exabgp log") if process.stderr is not None else None
         try:
             code = await process.wait()
             if watch is not None:  # the last words; a bridge that hangs must not keep us waiting for them
@@ -277,6 +278,10 @@ def read_trouble(run_dir: Path) -> Trouble | None:
 def launcher(arguments: Sequence[str]) -> list[str]:
     """The command line of `bgp.inside.launcher`."""
     return [sys.executable, "-m", "bgp.inside.launcher", *arguments]
+
+
+def _with_us() -> list[str]:
+    return ["--die-with-parent", str(os.getpid())]
 
 
 def environment() -> dict[str, str]:

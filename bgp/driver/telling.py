@@ -19,9 +19,9 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from bgp import exatext
-from bgp.driver.link import CommandRefusedError, Link
+from bgp.driver.link import CommandRefusedError, Link, LinkLostError
 from bgp.exatext import NotUnderstoodError, SessionLine, TableEntry
-from bgp.model import Address, Family, Prefix, Route, RouteKey
+from bgp.model import Address, Family, Prefix, Route, RouteKey, by_number
 from bgp.outbox import Outbox
 from bgp.retry import Failing
 
@@ -29,6 +29,10 @@ FORGET_SECONDS: Final = 5.0
 """How long peers that are to go may take to be told so."""
 AUDIT_ROUTES: Final = 20_000
 """More are not compared in one audit: ExaBGP writes and we read a line for each, and no route is told meanwhile."""
+KEYS_PER_TURN: Final = 250
+"""Told before the event loop gets its turn: about 4 ms. One command may be more: 15 ms for a thousand peers."""
+LINES_PER_TURN: Final = 200
+"""Of a table read before the event loop gets its turn: about 5 ms."""
 MANY: Final = 8
 """Fewer peers are always named one by one."""
 
@@ -48,6 +52,8 @@ class Telling:
         self._retry: asyncio.TimerHandle | None = None
         self._audited: Address | None = None
         """The last one whose table was compared by itself."""
+        self._losses = 0
+        """How often the bridge has gone."""
         self.open = False
         self.corrected = 0
         """Entries of the table that were not what ExaBGP had been told, since start."""
@@ -79,8 +85,12 @@ class Telling:
         if not self.open or self._quiet or not self._link.connected:
             return
         lines: list[str] = []
-        while (command := self.outbox.next_command(self._clock())) is not None:
+        keys = 0
+        while keys < KEYS_PER_TURN and (command := self.outbox.next_command(self._clock())) is not None:
             lines.append(exatext.command_line(command, self._named(command.peers)))
+            keys += len(command.peers)
+        if keys >= KEYS_PER_TURN:
+            asyncio.get_running_loop().call_soon(self.pump)
         if lines:
             self._link.send(lines)
         self._look()
@@ -122,14 +132,13 @@ class Telling:
 
     def link_lost(self) -> None:
         self.open = False
+        self._losses += 1
         self.outbox.disconnected()
         self._look()
 
     def restarted(self) -> None:
         """ExaBGP is another than before: it has no table, and which peers it has will be seen after a reload."""
         self.outbox.restarted()
-        for peer in self._words:
-            self.outbox.peer_removed(peer)
         self._words.clear()
         self._look()
 
@@ -142,14 +151,12 @@ class Telling:
     async def read_back(self, meanwhile: Callable[[Mapping[RouteKey, Route]], None]) -> None:
         """Compare the table with what it should be; `meanwhile` may change what is wanted before differences count."""
         async with self._alone():
-            lines = await self._link.ask(exatext.SHOW_TABLE)
             told: dict[RouteKey, Route] = {}
-            for line in lines:
-                if (entry := self._entry(line)) is not None:
-                    told[entry.key] = entry.route
-                    self._words.setdefault(entry.key.peer, entry.session)
+            for entry in await self._table(exatext.SHOW_TABLE):
+                told[entry.key] = entry.route
+                self._words.setdefault(entry.key.peer, entry.session)
             meanwhile(told)
-            self.corrected += self.outbox.read_back(told, list(self._words))
+            await self._compare(told, list(self._words))
             self.open = True
 
     async def audit(self) -> None:
@@ -161,20 +168,46 @@ class Telling:
         while left > 0 and self._words:
             async with self._alone():
                 alike = exatext.whose_table(self._next_audited(), self._words)
-                entries = [self._entry(line) for line in await self._link.ask(alike.command)]
-                told = {entry.key: entry.route for entry in entries if entry is not None}
-                self.corrected += self.outbox.read_back(told, alike.peers)
+                entries = await self._table(alike.command)
+                await self._compare({entry.key: entry.route for entry in entries}, alike.peers)
                 left -= max(1, len(entries))
 
     def _next_audited(self) -> Address:
         """In turn, by address."""
-        order = sorted(self._words, key=lambda peer: (peer.version, int(peer)))
+        order = sorted(self._words, key=by_number)
         last, self._audited = self._audited, order[0]
         for peer in order:
-            if last is not None and (peer.version, int(peer)) > (last.version, int(last)):
+            if last is not None and by_number(peer) > by_number(last):
                 self._audited = peer
                 break
         return self._audited
+
+    async def _table(self, command: str) -> list[TableEntry]:
+        found: list[TableEntry] = []
+        for count, line in enumerate(await self._link.ask(command), 1):
+            if (entry := self._entry(line)) is not None:
+                found.append(entry)
+            if count % LINES_PER_TURN == 0:
+                await self._rest()
+        return found
+
+    async def _compare(self, told: Mapping[RouteKey, Route], peers: Iterable[Address]) -> None:
+        of_peer: dict[Address, dict[RouteKey, Route]] = {peer: {} for peer in peers}
+        for count, (key, route) in enumerate(told.items(), 1):
+            if key.peer in of_peer:
+                of_peer[key.peer][key] = route
+            if count % KEYS_PER_TURN == 0:
+                await self._rest()
+        for peer, entries in of_peer.items():
+            self.corrected += self.outbox.read_back(entries, (peer,))
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Others have their turn; what was read is void if the bridge goes away then."""
+        losses = self._losses
+        await asyncio.sleep(0)
+        if losses != self._losses:
+            raise LinkLostError("the bridge went away while its table was compared")
 
     def _entry(self, line: str) -> TableEntry | None:
         try:
@@ -196,19 +229,28 @@ class Telling:
             for _ in range(TURNS):
                 await self._link.ask(exatext.NOTHING)
 
-    async def reload(self, words: Mapping[Address, str]) -> None:
-        """ExaBGP reads its file; `words` are the peers in it. Raises CommandRefusedError."""
+    async def reload(self, words: Mapping[Address, str], in_force: Callable[[], None]) -> None:
+        """ExaBGP reads its file; `words` are the peers in it. Raises CommandRefusedError.
+
+        `in_force` is called when all that is read from then on is said with the new configuration in force: last words
+        of peers that have gone, first ones of those that are new, which may stand right behind the answer.
+        """
+
+        def reloaded() -> None:
+            self._reloaded(words)
+            in_force()
+
         async with self._alone():
-            await self._link.ask(exatext.RELOAD)
-            # What is read from here on is read with the new configuration in force.
-            before = dict(self._words)
-            self._words = dict(words)
-            for peer, session in before.items():
-                if words.get(peer) != session:
-                    self.outbox.peer_removed(peer)
-            for peer, session in words.items():
-                if before.get(peer) != session:
-                    self.outbox.peer_added(peer)
+            await self._link.ask(exatext.RELOAD, at_done=reloaded)
+
+    def _reloaded(self, words: Mapping[Address, str]) -> None:
+        before, self._words = self._words, dict(words)
+        for peer, session in before.items():
+            if words.get(peer) != session:
+                self.outbox.peer_removed(peer)
+        for peer, session in words.items():
+            if before.get(peer) != session:
+                self.outbox.peer_added(peer)
 
     async def refresh(self, wanted: Iterable[tuple[Address, Family]]) -> None:
         """Ask peers to send all they have again. A refusal means that the session has gone: nothing to ask."""

@@ -21,7 +21,8 @@ WARM_SECONDS: Final = 60.0
 """So long a run waits for its file; it holds 40 MB."""
 
 
-KILLED: Final = "`validate` was killed before it had an answer"
+class NoVerdictError(OSError):
+    """Nothing is known of the file: `validate` was killed or took too long, on a machine that is short of something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,11 @@ class Validator:
                 await _end(process)
 
     async def complaint(self, path: Path) -> str | None:
-        """Why ExaBGP would not take this file; None: it would. Raises OSError when it cannot be run."""
-        verdict = await _ask(await self._take() or await _begin(), path)
-        return (verdict or await _ask(await _begin(), path) or _Verdict(KILLED)).complaint
+        """Why ExaBGP would not take this file; None: it would. Raises OSError when it cannot be run, NoVerdictError."""
+        verdict = await _ask(await self._take() or await _begin(), path) or await _ask(await _begin(), path)
+        if verdict is None:
+            raise NoVerdictError("`validate` was killed before it had an answer")
+        return verdict.complaint
 
     async def _take(self) -> asyncio.subprocess.Process | None:
         if self._cooling is not None:
@@ -76,11 +79,11 @@ async def _begin() -> asyncio.subprocess.Process:
 
 
 async def _ask(process: asyncio.subprocess.Process, path: Path) -> _Verdict | None:
-    """None: somebody has killed it, before or meanwhile; that says nothing about the file."""
+    """None: somebody has killed it, before or meanwhile; that says nothing about the file. Raises NoVerdictError."""
     try:
         _, said = await asyncio.wait_for(process.communicate(f"{path}\n".encode()), VALIDATE_SECONDS)
     except TimeoutError:
-        return _Verdict(f"error: no answer of `validate` within {VALIDATE_SECONDS:g} s")
+        raise NoVerdictError(f"no answer of `validate` within {VALIDATE_SECONDS:g} s") from None
     finally:
         await _end(process)
     if process.returncode is None or process.returncode < 0:

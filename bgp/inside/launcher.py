@@ -1,6 +1,6 @@
 """Starts ExaBGP in this process, with our settings and a few of its functions replaced. The only importer of `exabgp`.
 
-    python -m bgp.inside.launcher [--die-with-parent] CONFIGURATION
+    python -m bgp.inside.launcher [--die-with-parent PID] CONFIGURATION
     python -m bgp.inside.launcher --validate CONFIGURATION     `-`: its name comes on standard input, once it is known
 
 It refuses to run any version but those below, because it reaches into ExaBGP. What is put in place of ExaBGP's own is
@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import Final
 
-from bgp.inside import addressees, patches, reactor, sharing, sockets
+from bgp.inside import addressees, patches, reactor, sharing, sockets, zones
 from bgp.inside.extras import COMMUNICATION_MAX_BYTES
 from bgp.inside.patience import Patience
 
@@ -54,7 +54,7 @@ class UnusableError(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bgp.inside.launcher", description=__doc__)
     parser.add_argument("--validate", action="store_true", help="only say whether ExaBGP would take the configuration")
-    parser.add_argument("--die-with-parent", action="store_true", help="end (as by SIGTERM) when the parent does")
+    parser.add_argument("--die-with-parent", type=int, metavar="PID", help="end (as by SIGTERM) when this parent does")
     parser.add_argument("configuration")
     wanted = parser.parse_args()
     try:
@@ -62,8 +62,8 @@ def main() -> int:
     except UnusableError as error:
         print(f"bgpilot: {error}", file=sys.stderr)  # noqa: T201 - the supervisor reads it there
         return EXIT_UNUSABLE
-    if wanted.die_with_parent:
-        die_with_parent()
+    if wanted.die_with_parent is not None:
+        die_with_parent(wanted.die_with_parent)
     os.environ.update(SETTINGS)
     return run("validate" if wanted.validate else "server", wanted.configuration)
 
@@ -79,11 +79,12 @@ def require_version() -> None:
         raise UnusableError(f"ExaBGP {version} is installed, {wanted} is needed: pip install '{wanted}'")
 
 
-def die_with_parent() -> None:
-    """Linux sends SIGTERM when the thread that started us ends (prctl(2), PR_SET_PDEATHSIG)."""
-    parent = os.getppid()
+def die_with_parent(parent: int) -> None:
+    """Linux sends SIGTERM when the thread that started us ends (prctl(2), PR_SET_PDEATHSIG), and none when it has ended
+    before this call: then we are another process's child already. So the parent says who it is.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended just before
+    if os.getppid() != parent:
         sys.exit(0)
 
 
@@ -125,10 +126,10 @@ def replace() -> None:
     session._main = patches.begin_with_newest(session._main)  # noqa: SLF001
     session.remove = patches.say_farewell(session.remove, up, notification.Notify, broken)
     session.reestablish = patches.start_over(session.reestablish, between)
-    session.cli_data = patches.show_learned_as(session.cli_data)
+    session.cli_data = zones.show_zone(patches.show_learned_as(session.cli_data))
     session.reconfigure = reactor.carry_over(session.reconfigure)
     negotiated.Negotiated.validate = patches.refuse_own_as(negotiated.Negotiated.validate)
-    json.JSON._neighbor = patches.write_unknown_as(json.JSON._neighbor)  # noqa: SLF001
+    json.JSON._neighbor = zones.write_zone(patches.write_unknown_as(json.JSON._neighbor))  # noqa: SLF001
     # RFC 9003; ExaBGP reads no more than the 128 bytes of RFC 8203.
     notification.Notification.SHUTDOWN_COMM_MAX_LEGACY = COMMUNICATION_MAX_BYTES
 
@@ -139,6 +140,7 @@ def replace() -> None:
     turns.handle_connection = sockets.take_as_configured(
         turns.handle_connection, tcp.bind_to_device, tcp.set_minimum_ttl, NetworkError
     )
+    neighbor.Neighbor.name = zones.name_with_zone(neighbor.Neighbor.name)
     neighbor.Neighbor.__eq__ = reactor.same_in_all(neighbor.Neighbor.__eq__)
     parsing = parser.ParseNeighbor
     parsing._post_capa_nexthop = reactor.offer_next_hops(parsing._post_capa_nexthop)  # noqa: SLF001

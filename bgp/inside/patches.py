@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bgp.inside.extras import Farewell, read_description, read_farewells
+from bgp.inside.zones import zoned
 
 FAREWELL_TRIES: Final = 10
 """How often the last message is tried: a peer that does not read is not waited for."""
@@ -127,8 +128,8 @@ def say_farewell(remove: Method, established: object, notify: Method, broken: Er
     @functools.wraps(remove)
     def _remove(self: Any) -> None:
         if self.fsm == established and self.proto is not None:
-            address = self.neighbor["peer-address"].top()
-            stay = {other["peer-address"].top() for other in self.reactor.configuration.neighbors.values()}
+            address = zoned(self.neighbor)
+            stay = set(map(zoned, self.reactor.configuration.neighbors.values()))
             if address not in stay:
                 farewell = getattr(self.reactor, "farewells", {}).get(address, Farewell())
                 with contextlib.suppress(*broken):

@@ -86,9 +86,7 @@ HOLD = "a hold time of 1 or 2 seconds is not allowed by BGP (RFC 4271 4.2): use 
 HOST_BITS = "is not in canonical form: zero the bits after its length and shorten IPv6"
 NO_PREFIX = "must be an IPv4 or IPv6 prefix with its length, such as"
 NO_ADDRESS = "must be an IPv4 or IPv6 address without a prefix length or zone"
-NO_UNICAST = (
-    "must be a unicast address that is not link-local: give the router's global, private or unique local address"
-)
+NO_UNICAST = "must be a unicast address: give the router's global, private or unique local address"
 NO_VALUES = "operators In and NotIn need at least one entry in `values`: add one, or use Exists or DoesNotExist"
 VALUES = "operators Exists and DoesNotExist take no `values`: remove them, or use In or NotIn"
 
@@ -97,7 +95,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (peer(address="192.0.2.1/24"), "spec.address", NO_ADDRESS),
     (peer(address="fe80::1%eth0"), "spec.address", NO_ADDRESS),
     (peer(address="192.0.02.1"), "spec.address", NO_ADDRESS),
-    (peer(address="fe80::1"), "spec.address", NO_UNICAST),
+    (peer(address="169.254.1.1"), "spec.address", NO_UNICAST),
+    (peer(address="fe80::1"), "spec", "`address` is link-local, which names a router only together with an interface"),
+    (peer(address="fe80::1", sourceInterface="e0", passive=True), "spec", "`passive` does not go with a link-local"),
     (peer(address="0.0.0.0"), "spec.address", NO_UNICAST),
     (peer(address="224.0.0.5"), "spec.address", NO_UNICAST),
     (peer(address="0.0.0.9"), "spec.address", NO_UNICAST),

@@ -1,8 +1,9 @@
 """An embedded Kubernetes API server for tests, demo and bench: HTTPS, list, watch and write, in a thread of its own.
 
 It listens on any number of addresses, each in any network namespace. `apply`, `merge` and `delete` change objects
-without a request; `cut` and `restore` are an API server that goes away and comes back with what it had. It passes the
-contract cases of `tests.lab.api_contract`, as the real one does. `python -m tests.lab.api --port 6443` runs one.
+without a request; `cut` and `restore` are an API server that goes away and comes back with what it had; `hold_back` is
+one that lags for some of its clients. It passes the contract cases of `tests.lab.api_contract`, as the real one does.
+`python -m tests.lab.api --port 6443` runs one.
 
 It refuses what it does not do as the real one does: label selectors, strategic merge, server-side apply, tables,
 discovery, admission, authorization. Such a request gets an error, never a wrong answer.
@@ -159,6 +160,13 @@ class EmbeddedApi:
     def compact(self) -> None:
         """Forget the history, so that a watch that starts from before is told 410."""
         self._call(self._store.compact)
+
+    def hold_back(self, *clients: str, seconds: float) -> None:
+        """Watches from these addresses are told of each change so long after it; 0 ends that, and all is told at once.
+
+        What is listed, and what a watch begins with, is the present.
+        """
+        self._call(lambda: [self._front.hold_back(client, seconds) for client in clients])
 
     def cut(self) -> None:
         """Go away: every connection is closed, new ones are refused."""

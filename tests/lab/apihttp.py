@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from tests.lab.apikinds import Object, Refused, Resource
+from tests.lab.apilag import Lag
 from tests.lab.apioptions import Options, Place, parse_options
 from tests.lab.apistore import Event, Store, event_line
 
@@ -35,6 +37,7 @@ class Front:
         self._future_seconds = future_seconds
         self._pages: OrderedDict[str, tuple[int, Sequence[Object]]] = OrderedDict()
         self._watches: set[asyncio.Task[Any]] = set()
+        self._lag = Lag()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -46,6 +49,10 @@ class Front:
     def end_watches(self) -> None:
         for task in tuple(self._watches):
             task.cancel()
+
+    def hold_back(self, client: str, seconds: float) -> None:
+        self._lag.set(client, seconds)
+        self._store.wake()
 
     def _check_token(self, request: web.Request) -> None:
         if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
@@ -141,7 +148,7 @@ class Front:
             await stream.prepare(request)
             listeners.add(changed.set)
             async with asyncio.timeout(options.timeout):
-                await self._stream(stream, resource, options, changed)
+                await self._stream(stream, resource, options, changed, client=request.remote or "")
         except TimeoutError:  # the end of timeoutSeconds: a watch ends in order
             pass
         finally:
@@ -150,7 +157,13 @@ class Front:
         return stream
 
     async def _stream(
-        self, stream: web.StreamResponse, resource: Resource, options: Options, changed: asyncio.Event
+        self,
+        stream: web.StreamResponse,
+        resource: Resource,
+        options: Options,
+        changed: asyncio.Event,
+        *,
+        client: str,
     ) -> None:
         """Ends when the client has fallen behind the history, with an ERROR event as its last word."""
         try:
@@ -159,12 +172,15 @@ class Front:
                 told = await self._send_initial(stream, resource, options)
             while True:
                 changed.clear()
-                for batch in _batches(self._store.events(resource, told), options):
+                due = self._lag.due(client, self._store.events(resource, told), time.monotonic())
+                for batch in _batches(due.events, options):
                     await stream.write(batch.lines)
                     told = batch.revision
                 try:
-                    await asyncio.wait_for(changed.wait(), self._bookmark_seconds)
+                    await asyncio.wait_for(changed.wait(), due.more_in or self._bookmark_seconds)
                 except TimeoutError:
+                    if due.more_in is not None:
+                        continue
                     told = self._store.revision
                     if options.bookmarks:
                         await stream.write(_bookmark(resource, told))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -73,6 +74,7 @@ BUILT_IN: Final = (
 )
 
 
+@cache
 def custom_resources(folder: Path = CRDS) -> tuple[Resource, ...]:
     """The kinds that the files in deploy/crds define."""
     found = []

@@ -10,6 +10,7 @@ import bisect
 import copy
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class Event:
     name: str
     line: bytes
     """As a watch sends it, with its newline."""
+    happened_at: float
+    """Monotonic second."""
 
 
 @dataclass(slots=True)
@@ -160,6 +163,12 @@ class Store:
             raise expired(after, shelf.dropped)
         return shelf.events[bisect.bisect_right(shelf.events, after, key=lambda event: event.revision) :]
 
+    def wake(self) -> None:
+        """Whoever watches looks again."""
+        for shelf in self._shelves.values():
+            for listener in tuple(shelf.listeners):
+                listener()
+
     def listeners(self, resource: Resource) -> set[Callable[[], None]]:
         """Called after each change of the resource; add and discard as you like."""
         return self._shelves[resource].listeners
@@ -206,7 +215,7 @@ class Store:
 
     def _tell(self, resource: Resource, what: str, namespace: str, name: str, thing: Object) -> None:
         shelf = self._shelves[resource]
-        shelf.events.append(Event(self.revision, namespace, name, event_line(what, thing)))
+        shelf.events.append(Event(self.revision, namespace, name, event_line(what, thing), time.monotonic()))
         if len(shelf.events) > 2 * self._history:
             _forget(shelf, keep=self._history)
         for listener in tuple(shelf.listeners):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from bgp.driver.process import CONFIGURATION, SOCKET
@@ -41,6 +42,10 @@ class FakeExaBgp:
         self.asked = 0
         self.markers: list[str] = []
         self.refreshed: list[str] = []
+        self.eager = ""
+        """A peer whose session is up as soon as it is configured: the news stands right behind the reload's answer."""
+        self.last_words = ""
+        """A peer whose session is told to be over right behind the reload's answer."""
         self.up: dict[str, list[str]] = {}
         self.past: dict[str, dict[str, object]] = {}
         """What the bridge has kept of peers besides the session that is up, as it stands in its hello."""
@@ -86,27 +91,30 @@ class FakeExaBgp:
     def say(self, *lines: str) -> None:
         self._writer.write("".join(f"{line}\n" for line in lines).encode())
 
-    def comes_up(self, peer: str) -> None:
+    def comes_up(self, peer: str, families: Sequence[str] = ("ipv4/unicast", "ipv6/unicast")) -> None:
+        """`families` are those that the peer offers; ExaBGP offers both."""
         said = {"address": {"local": "192.0.2.9", "peer": peer}}
-        families = {"name": "multiprotocol", "families": ["ipv4/unicast", "ipv6/unicast"]}
-        refresh = {"name": "route-refresh", "variant": "RFC"}
-        opened = {
-            "asn": 65001,
-            "hold_time": 90,
-            "router_id": "192.0.2.1",
-            "capabilities": {"1": families, "2": refresh},
-        }
+        sent, received = _open(("ipv4/unicast", "ipv6/unicast")), _open(families)
         lines = [
-            {"type": "open", "time": 1, "neighbor": {**said, "direction": "send", "open": opened}},
-            {"type": "open", "time": 1, "neighbor": {**said, "direction": "receive", "open": opened}},
+            {"type": "open", "time": 1, "neighbor": {**said, "direction": "send", "open": sent}},
+            {"type": "open", "time": 1, "neighbor": {**said, "direction": "receive", "open": received}},
             {"type": "state", "time": f"{self._generation}.{len(self.heard)}", "neighbor": {**said, "state": "up"}},
         ]
         self.up[peer] = [json.dumps(line) for line in lines]
         self.say(*self.up[peer])
 
+    def goes_down(self, peer: str) -> None:
+        said = {"address": {"local": "192.0.2.9", "peer": peer}, "state": "down", "reason": "stop, message [removed]"}
+        self.up.pop(peer, None)
+        self.say(json.dumps({"type": "state", "time": 1, "neighbor": said}))
+
     def routes(self, peer: str) -> dict[str, str]:
         """Prefix → the words it was told with."""
-        return next((table for words, table in self.table.items() if words.startswith(f"neighbor {peer} ")), {})
+        return self.routes_of(peer) or {}
+
+    def routes_of(self, peer: str) -> dict[str, str] | None:
+        """The same; None when it is not configured."""
+        return next((table for words, table in self.table.items() if words.startswith(f"neighbor {peer} ")), None)
 
     async def _serve(self) -> None:
         while line := (await self._reader.readline()).decode().rstrip("\n"):
@@ -115,6 +123,10 @@ class FakeExaBgp:
             else:
                 self.heard.append(line)
             self._answer(self._carry_out(line))
+            if line == "reload" and self.routes_of(self.eager) is not None:
+                self.comes_up(self.eager)
+            if line == "reload" and self.last_words:
+                self.goes_down(self.last_words)
 
     def _answer(self, ok: bool) -> None:
         if self.mute_after == 0:
@@ -183,3 +195,11 @@ class FakeExaBgp:
             for found in NEIGHBOR.finditer(text)
         ]
         self.table = {words: self.table.get(words, {}) for words in wanted}
+
+
+def _open(families: Sequence[str]) -> dict[str, object]:
+    capabilities = {
+        "1": {"name": "multiprotocol", "families": list(families)},
+        "2": {"name": "route-refresh", "variant": "RFC"},
+    }
+    return {"asn": 65001, "hold_time": 90, "router_id": "192.0.2.1", "capabilities": capabilities}

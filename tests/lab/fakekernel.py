@@ -139,8 +139,8 @@ class FakeKernel:
         self._entries.clear()
 
     def route(self, what: str, *, version: int = 4) -> None:
-        """The few forms of `ip route` that the tests use: VERB [TYPE] PREFIX [via GATEWAY]... [WORD VALUE]..."""
-        verb, *words = what.split()
+        """The few forms of `ip route` that the tests use: VERB [TYPE] PREFIX [via [inet6] GATEWAY] [WORD VALUE]..."""
+        verb, *words = (word for word in what.split() if word != "inet6")
         kind = words.pop(0) if words[0] in ("unreachable", "blackhole", "prohibit") else "unicast"
         prefix = ip_network(words.pop(0))
         assert prefix.version == version

@@ -102,7 +102,16 @@ def ours(prefix: str, *gateways: str, kind: str = "unicast", metric: int = 0) ->
 V4, V6 = "10.0.1.0/24", "fd01::/64"
 
 
-@pytest.mark.parametrize(("prefix", "first", "second"), [(V4, G1, G2), (V6, H1, H2)])
+def via(prefix: str, gateway: str) -> str:
+    """As `ip route` wants a next hop: RFC 8950 ones with their family."""
+    return f"via inet6 {gateway}" if ":" in gateway and ":" not in prefix else f"via {gateway}"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "first", "second"),
+    [(V4, G1, G2), (V6, H1, H2), (V4, H1, H2), (V4, G1, H1)],
+    ids=["IPv4", "IPv6", "IPv4 over IPv6", "IPv4 over both"],
+)
 class OneRouteOfEachFamily:
     async def test_is_added_replaced_and_deleted(self, bench, prefix, first, second):
         await bench.run(route(prefix, first))
@@ -169,7 +178,7 @@ class OneRouteOfEachFamily:
 
     async def test_of_another_protocol_is_a_conflict_until_it_goes(self, bench, prefix, first, second):
         version = ip_network(prefix).version
-        bench.world.route(f"add {prefix} via {second} proto static", version=version)
+        bench.world.route(f"add {prefix} {via(prefix, second)} proto static", version=version)
         theirs = bench.world.seen(protocol="static")
 
         await bench.run(route(prefix, first))
@@ -204,7 +213,7 @@ class OneRouteOfEachFamily:
     async def test_replaced_by_another_protocol_is_lost_to_it(self, bench, prefix, first, second):
         await bench.run(route(prefix, first))
         version = ip_network(prefix).version
-        bench.world.route(f"replace {prefix} via {second} proto static", version=version)
+        bench.world.route(f"replace {prefix} {via(prefix, second)} proto static", version=version)
 
         await bench.drifted()
         await bench.run(route(prefix, first))
@@ -256,7 +265,7 @@ class WholeTable:
         assert bench.fib.drift["missing"] == len(wanted)
 
     async def test_routes_lost_silently_with_a_link_are_back_after_it(self, bench):
-        wanted = [route(V4, G1), route("10.0.2.0/24", G1, OTHER), route(V6, H1)]
+        wanted = [route(V4, G1), route("10.0.2.0/24", G1, OTHER), route(V6, H1), route("10.0.3.0/24", G1, H1)]
         await bench.run(*wanted)
         before = bench.world.seen()
         bench.world.link(up=False)
@@ -293,6 +302,23 @@ class WholeTable:
         await bench.run(*wanted, dirty=())
 
         assert bench.world.seen() == kept
+
+    async def test_ipv4_over_ipv6_goes_silently_with_the_last_ipv4_address_and_needs_none_to_be_back(self, bench):
+        await bench.run(route(V4, H1))
+        for subnet in ("198.51.100.1/24", "192.0.2.1/24"):
+            bench.world.address(subnet, present=False)
+        lost = bench.world.seen()
+
+        await bench.drifted()
+        await bench.run(route(V4, H1), dirty=())
+
+        assert (lost, bench.world.seen()) == (set(), {ours(V4, H1)})
+
+    async def test_ipv4_over_ipv6_is_refused_where_nobody_is_and_the_others_are_not(self, bench):
+        await bench.run(route(V4, "fd09::1"), route("10.0.2.0/24", H1))
+
+        assert bench.world.seen() == {ours("10.0.2.0/24", H1)}
+        assert bench.fib.failing.keys() == {route(V4).key}
 
     async def test_odd_routes_with_our_number_are_reported_and_never_swept(self, bench):
         bench.world.route(f"add 10.7.0.0/24 via {G1} proto 179 table 100")

@@ -110,7 +110,7 @@ def _both_ends_work() -> bool:
 
 
 def _seen(route: dict[str, object]) -> Seen:
-    hops = route.get("nexthops") or ([route] if "gateway" in route else [])
+    hops = route.get("nexthops") or ([route] if "gateway" in route or "via" in route else [])
     assert isinstance(hops, list)
     metric = route.get("metric", 0)
     assert isinstance(metric, int)
@@ -120,7 +120,7 @@ def _seen(route: dict[str, object]) -> Seen:
     return Seen(
         prefix=prefix,
         protocol=str(route["protocol"]),
-        gateways=tuple(sorted(str(hop["gateway"]) for hop in hops)),
+        gateways=tuple(sorted(str(hop["via"]["host"] if "via" in hop else hop["gateway"]) for hop in hops)),
         type=str(route.get("type", "unicast")),
         metric=0 if ":" in prefix and metric == 1024 else metric,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import stat
 from collections.abc import Iterator
@@ -337,3 +338,21 @@ def test_for_a_console_lines_are_for_people(scene: Scene) -> None:
 
     assert '{"' not in process.output()
     assert process.stop() == 0
+
+
+def test_an_agent_answers_as_what_it_is_when_its_package_is_replaced_on_disk(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "bgpilot-0.0.7.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: bgpilot\nVersion: 0.0.7\n")
+    agent = scene.agent(CHILD)
+    agent.stop()
+    with monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+        agent.restart()
+    scene.wait_whole()
+
+    shutil.rmtree(installed)
+
+    assert agent.view("status")["version"] == "0.0.7"

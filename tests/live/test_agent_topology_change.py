@@ -6,22 +6,19 @@ every route that goes; the agents' own word counts for sessions only.
 
 from __future__ import annotations
 
-import base64
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import combinations
 from typing import Any
 
 import pytest
 
 from tests.lab.frr import Frr
-from tests.lab.minicluster import CLUSTER_ASN, LAB_HOLD_SECONDS, ROUTER_ASN, MiniCluster, custom, node_object, tor_peer
+from tests.lab.lossless import Site
+from tests.lab.minicluster import CLUSTER_ASN, ROUTER_ASN, MiniCluster, tor_peer
 from tests.lab.neighbor import Neighbor
-from tests.lab.pods import serve_echo
-from tests.lab.probe import Probe
-from tests.lab.topology import Lab, Node
+from tests.lab.topology import Lab
 from tests.lab.wait import wait_until
 
 pytestmark = pytest.mark.live
@@ -31,133 +28,7 @@ ALL_PAIRS = ("1-2", "1-3", "1-4", "2-3", "2-4", "3-4")
 RACK_ASN = 65001
 LISTEN_PORT = 1790
 WITH_PASSWORD = {"passwordSecretRef": {"name": "mesh", "key": "md5"}}
-ENDED_SECONDS = 120.0
-"""Within this an old session has gone: 45 s after its replacement, on a slow machine."""
 OUTAGE_SECONDS = 0.3
-
-
-class Site:
-    """A cluster whose nodes have a pod each, and its one BGPInstance."""
-
-    def __init__(self, cluster: MiniCluster) -> None:
-        self.cluster = cluster
-        self.lab = cluster.lab
-        self.nodes = list(cluster.lab.nodes.values())
-        self.pods = {node.name: node.add_pod() for node in self.nodes}
-        for pod in self.pods.values():
-            serve_echo(pod)
-
-    def instance(self, *, mesh: Mapping[str, Any] | None = None, **spec: Any) -> None:
-        mesh = {"mode": "FullMesh", "holdSeconds": LAB_HOLD_SECONDS, **(mesh or {})}
-        self.cluster.api.apply(custom("BGPInstance", "default", {"mesh": mesh, **spec}))
-
-    def node(self, node: Node, labels: Mapping[str, str], *, cordoned: bool = False) -> None:
-        wanted = node_object(node, labels=labels)
-        wanted["spec"]["unschedulable"] = cordoned
-        self.cluster.api.apply(wanted)
-
-    def secret(self, password: str) -> None:
-        value = base64.b64encode(password.encode()).decode()
-        metadata = {"namespace": "bgpilot-system", "name": "mesh"}
-        self.cluster.api.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"md5": value}})
-
-    def up(self) -> dict[str, dict[str, Any]]:
-        """Of every node, what it says of its peers that are up."""
-        return {
-            name: {peer["description"]: peer for peer in agent.view("peers")["peers"].values() if peer["is_up"]}
-            for name, agent in self.cluster.agents.items()
-        }
-
-    def flaps(self) -> dict[str, int]:
-        """Node and peer → how often a session that is up has ended."""
-        return {f"{name} {other}": peer["flaps"] for name, peers in self.up().items() for other, peer in peers.items()}
-
-    def flaps_without(self, node: Node) -> dict[str, int]:
-        return {name: flaps for name, flaps in self.flaps().items() if node.name not in name}
-
-    def pairs(self) -> set[str]:
-        """The pairs of nodes with a session that both say is up, as `1-2`."""
-        found = {
-            (int(name.removeprefix("node-")), int(other.removeprefix("node/node-")))
-            for name, peers in self.up().items()
-            for other in peers
-            if other.startswith("node/")
-        }
-        return {f"{here}-{there}" for here, there in found if here < there and (there, here) in found}
-
-    def wait_pairs(self, *wanted: str) -> None:
-        """These pairs have a session, and no other."""
-
-        def there() -> bool:
-            assert self.pairs() == set(wanted)
-            return self.cluster.meshed()
-
-        wait_until(there, within=ENDED_SECONDS, every=0.25)
-
-    @contextmanager
-    def all_restarted(self) -> Iterator[None]:
-        """After the block every session of the mesh has ended, and is up again."""
-        before = self.flaps()
-        yield
-
-        def restarted() -> bool:
-            now = self.flaps()
-            assert {name: flaps for name, flaps in now.items() if flaps > before[name]}.keys() == before.keys()
-            return True
-
-        wait_until(restarted, within=ENDED_SECONDS, every=0.25)
-        self.wait_pairs(*ALL_PAIRS)
-
-    def reflectors(self) -> set[str]:
-        return {name for name, agent in self.cluster.agents.items() if agent.view("status")["identity"]["cluster_id"]}
-
-    @contextmanager
-    def probed(self) -> Iterator[Losses]:
-        """What is lost until the end of the block is known after it. An echo goes both ways, so a pair needs one."""
-        losses = Losses(self)
-        try:
-            yield losses
-        finally:
-            losses.stop()
-
-    @contextmanager
-    def unharmed(self) -> Iterator[None]:
-        with self.probed() as losses:
-            yield
-        assert losses.deleted == {}
-        assert losses.packets == {}
-
-
-class Losses:
-    """Counts from the moment it is made to `stop`."""
-
-    def __init__(self, site: Site) -> None:
-        self.packets: dict[str, tuple[int, float]] = {}
-        """Pair and family → how many packets were lost, and for how many ms."""
-        self.deleted: dict[str, list[str]] = {}
-        """Node → routes of pods that the kernel told were deleted."""
-        self._cidrs = [str(cidr) for node in site.nodes for cidr in node.pod_cidrs.values()]
-        self._monitors = {
-            node.name: node.start(["ip", "monitor", "route"], log=f"monitor-{time.monotonic_ns()}")
-            for node in site.nodes
-        }
-        self._probes = {
-            f"{here.name} {there.name} {family}": Probe(site.pods[here.name], site.pods[there.name].address(family))
-            for here, there in combinations(site.nodes, 2)
-            for family in site.lab.families
-        }
-
-    def stop(self) -> None:
-        for name, probe in self._probes.items():
-            result = probe.stop()
-            assert result.sent > 0, name
-            if result.lost:
-                self.packets[name] = (result.lost, result.longest_gap_ms)
-        for name, monitor in self._monitors.items():
-            monitor.stop()
-            gone = [line for line in monitor.output().splitlines() if line.startswith("Deleted")]
-            if ours := [line for line in gone if any(f" {cidr} " in line for cidr in self._cidrs)]:
-                self.deleted[name] = ours
 
 
 @contextmanager
@@ -268,6 +139,24 @@ def test_a_node_whose_as_changes_leaves_the_mesh_for_the_router_and_comes_back(r
         routed.wait_pairs(*ALL_PAIRS)
 
     assert routed.flaps_without(leaving) == others
+
+
+def test_an_as_that_nodes_name_later_than_it_is_asked_for_ends_no_session(routed: Site) -> None:
+    for node in routed.nodes:
+        routed.node(node, {})
+    routed.instance()
+    routed.wait_pairs(*ALL_PAIRS)
+    before = routed.flaps()
+
+    with routed.unharmed():
+        routed.instance(asnFrom={"label": "asn"})
+        wait_until(lambda: all("asnMissing" in found for found in routed.problems().values()))
+        for node in routed.nodes:
+            routed.node(node, {"asn": str(CLUSTER_ASN)})
+        wait_until(lambda: not any("asnMissing" in found for found in routed.problems().values()))
+        routed.wait_pairs(*ALL_PAIRS)
+
+    assert routed.flaps() == before
 
 
 def test_the_probe_and_the_kernels_see_a_route_that_is_away_for_a_moment(routed: Site) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bgp.exaconfig import configuration, refusal
-from bgp.model import Family, Held, Password, Peer
+from bgp.model import Family, Held, Password, Peer, without_zone, zone_of
 from tests.lab.speaking import ROOT
 
 pytestmark = pytest.mark.live
@@ -27,12 +27,17 @@ HOPS = st.none() | st.none() | st.integers(0, 256)
 ADDRESSES = st.one_of(
     st.integers(0x0A000001, 0x0AFFFFFF).map(IPv4Address),
     st.integers(1, 2**64).map(lambda number: IPv6Address((0xFD00 << 112) + number)),
-    st.integers(1, 2**64).map(lambda number: IPv6Address((0xFD00 << 112) + number)) | st.just(IPv6Address("fe80::1")),
+    st.integers(1, 2**64).map(lambda number: IPv6Address((0xFD00 << 112) + number))
+    | st.just(IPv6Address("fe80::1%eth0")),
 )
 
 
 def of_the_same_family(peer: Peer) -> Peer:
-    """Mostly: one whose address is of another family than ours is refused, and tests nothing."""
+    """Mostly: one whose address is of another family than ours, or link, is refused, and tests nothing."""
+    if zone_of(peer.local_address):
+        peer = replace(peer, local_address=without_zone(peer.local_address))
+    if zone_of(peer.address):
+        peer = replace(peer, source_interface=zone_of(peer.address), passive=False)
     if peer.address.version == peer.local_address.version:
         return peer
     local = ip_address("192.0.2.1") if peer.address.version == 4 else ip_address("fd00::1")

@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import itertools
 import os
+import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from bgp.driver.process import CONFIGURATION, environment, launcher, prepare
 from bgp.exaevents import CameUp
 from bgp.exatext import RELOAD, SHOW_TABLE, command_line, session
 from bgp.inside.launcher import EXIT_UNUSABLE
@@ -248,6 +251,18 @@ def launch(*arguments: str, path: Path) -> "subprocess.CompletedProcess[str]":
     environment = {"PYTHONPATH": f"{path}{os.pathsep}{ROOT}", "PATH": os.environ["PATH"]}
     command = [sys.executable, *arguments, "-m", "bgp.inside.launcher", "nowhere.conf"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_parent_that_is_gone_before_we_can_follow_it_leaves_no_orphan(tmp_path: Path) -> None:
+    prepare(tmp_path, keep=False)
+    start = f"{shlex.join(launcher([]))} --die-with-parent $$ {tmp_path / CONFIGURATION} &"
+    with subprocess.Popen(["sh", "-c", start], stdout=subprocess.PIPE, env=environment(), start_new_session=True) as sh:
+        assert sh.wait(10) == 0  # Python has not even started by then
+        try:
+            sh.communicate(timeout=60)  # the pipe is held as long as anything that was started
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(sh.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("version", ["5.0.14", "6.0.0", "4.2.21"])

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bgp.driver.peersfile import PeersFile
 from bgp.driver.process import empty_configuration, environment, launcher
-from bgp.driver.validator import Validator
+from bgp.driver.validator import NoVerdictError, Validator
 from tests.lab.wait import eventually
 
 pytestmark = pytest.mark.live
@@ -90,6 +91,23 @@ async def test_a_run_that_is_killed_while_it_answers_is_no_answer(validator: Val
     os.kill(answering, signal.SIGKILL)
 
     assert await asked is None
+
+
+async def test_peers_of_which_nothing_could_be_said_are_not_refused_for_good(tmp_path: Path) -> None:
+    file = PeersFile(tmp_path)
+    asked = asyncio.create_task(file.put({}))
+    while not asked.done():
+        for answering in runs():
+            with contextlib.suppress(ProcessLookupError):  # it has been killed already
+                os.kill(answering, signal.SIGKILL)
+        await asyncio.sleep(0)
+
+    with pytest.raises(NoVerdictError):
+        await asked
+    assert file.refused == "cannot check the configuration: `validate` was killed before it had an answer"
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+    assert await file.put({}) == ()
+    assert file.refused is None
 
 
 async def test_a_run_that_nobody_asked_ends_with_the_validator(validator: Validator) -> None:

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ from tests.lab.kubeapi import ApiError, KubeApi
 from tests.lab.quiet import leaving_no_connection
 from tests.lab.wait import eventually
 
+LAG_SECONDS = 0.3
 NODE = {
     "kind": "Node",
     "metadata": {"name": "worker-1"},
@@ -160,6 +162,49 @@ def assert_ended(events: Iterator[dict[str, Any]]) -> None:
         assert list(events) == []
     except OSError:
         return
+
+
+def test_a_client_that_is_held_back_is_told_everything_later_and_in_order(api: EmbeddedApi) -> None:
+    held = watching(api.client())
+    api.hold_back("127.0.0.1", seconds=LAG_SECONDS)
+
+    began_at = time.monotonic()
+    api.apply(NODE)
+    api.merge("Node", "worker-1", {"status": {"addresses": []}})
+    first = next(held)
+    first_at = time.monotonic()
+    api.delete("Node", "worker-1")
+
+    assert [first["type"], next(held)["type"], next(held)["type"]] == ["ADDED", "MODIFIED", "DELETED"]
+    assert first_at - began_at >= LAG_SECONDS
+    assert time.monotonic() - first_at >= LAG_SECONDS
+
+
+def test_other_clients_are_told_at_once_while_one_is_held_back(api: EmbeddedApi) -> None:
+    other = watching(KubeApi(api.listen("::1"), api.ca_pem))
+    api.hold_back("127.0.0.1", seconds=3600.0)
+
+    api.apply(NODE)
+
+    assert next(other)["type"] == "ADDED"
+
+
+def test_a_client_that_is_held_back_no_longer_is_told_at_once_what_it_missed(api: EmbeddedApi) -> None:
+    held = watching(api.client())
+    api.hold_back("127.0.0.1", seconds=3600.0)
+    api.apply(NODE)
+    api.delete("Node", "worker-1")
+
+    api.hold_back("127.0.0.1", seconds=0.0)
+
+    assert [next(held)["type"] for _ in range(2)] == ["ADDED", "DELETED"]
+
+
+def watching(visitor: KubeApi) -> Iterator[dict[str, Any]]:
+    """The changes of Nodes, from now on."""
+    events = visitor.watch(f"{NODES}?{WATCH_LIST}&timeoutSeconds=20")
+    until_bookmark(events)
+    return events
 
 
 def test_a_wrong_token_is_401(shared: EmbeddedApi) -> None:

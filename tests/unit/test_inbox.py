@@ -8,7 +8,7 @@ import pytest
 
 from agent.cluster.world import World
 from agent.inbox import KEYS_PER_PASS, PREFIXES_PER_PASS, Dirt, Inbox
-from agent.model import Key, Kind, Listed, Service
+from agent.model import Key, Kind, Listed, Service, WatchState
 from bgp.model import Attributes, Family, Path, PathsHeard, SessionDown, SessionUp
 from bgp.rib import GO_AT_ONCE, Rib
 
@@ -77,6 +77,18 @@ async def test_the_end_of_a_full_table_leaves_the_picture_in_parts_and_no_prefix
     assert not inbox.rib.prefixes()
     assert frozenset().union(*(part.prefixes for part in parts)) == set(PREFIXES)
     assert max(len(part.prefixes) for part in parts) == PREFIXES_PER_PASS
+
+
+def test_the_picture_is_as_old_as_its_last_change_and_not_as_the_last_sign_of_life() -> None:
+    now = [10.0]
+    inbox = Inbox(world=World(), rib=Rib(), clock=lambda: now[0])
+    assert inbox.changed_at is None
+    inbox.put(listed(2))
+    now[0] = 20.0
+    inbox.put(listed(2))
+    inbox.put(WatchState(Kind.SERVICE, healthy=True, fresh_at=20.0))
+
+    assert inbox.changed_at == 10.0
 
 
 async def test_what_is_forgotten_is_not_handed_out(inbox: Inbox) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
+from itertools import pairwise
 
 import pytest
 
-from agent.inbox import PREFIXES_PER_PASS
-from agent.intent import AllowedPrefix, ExternalPeer
+from agent.inbox import KEYS_PER_PASS, PREFIXES_PER_PASS
+from agent.intent import Advertisement, AdvertisementType, AllowedPrefix, ExternalPeer, ServiceAddress
 from agent.kernel.table import RouteChange
+from agent.loop import STEP_SECONDS
 from agent.model import (
     ALWAYS_WATCHED,
     Applied,
@@ -23,6 +25,7 @@ from agent.model import (
     Kind,
     Listed,
     NextHop,
+    Service,
 )
 from bgp.model import Attributes, EndOfRib, Family, Path, PathsHeard, SessionDown, SessionUp
 from tests.lab.wait import eventually
@@ -30,6 +33,7 @@ from tests.unit.test_loop import ADDRESS, OTHER, OWN, Scene, key_of
 
 ROUTER = ip_address("192.0.2.254")
 PASSES = 12
+SERVICES = 2_000
 PREFIXES = tuple(IPv4Network((0x14000000 + (n << 8), 24)) for n in range(PASSES * PREFIXES_PER_PASS))
 PATH = Path(ROUTER, ROUTER, Attributes(as_path=(65001,)))
 FULL_TABLE = PathsHeard(ROUTER, (), ((PATH, PREFIXES),))
@@ -142,3 +146,37 @@ async def test_routes_of_an_earlier_life_stay_until_all_that_peers_have_told_is_
         await eventually(lambda: fresh.loop.swept, within=30)
 
     assert set(removed) == {0}
+
+
+class SlowScene(Scene):
+    """Each look at the clock finds it a millisecond later."""
+
+    @property
+    def now(self) -> float:
+        self._now += 0.001
+        return self._now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._now = now
+
+
+async def test_a_rule_that_many_services_depend_on_is_planned_in_one_pass_that_leaves_the_others_their_turns():
+    services = {
+        Key(Kind.SERVICE, "default", f"s{n}"): Service(
+            namespace="default", name=f"s{n}", cluster_ips=(ip_address("10.96.0.1") + n,)
+        )
+        for n in range(SERVICES)
+    }
+    rule = Advertisement(name="all", type=AdvertisementType.SERVICE, addresses=frozenset({ServiceAddress.CLUSTER_IP}))
+    async with running(SlowScene()) as scene:
+        await scene.put(router(), Listed(Kind.SERVICE, services))
+        await eventually(lambda: scene.loop.figures.passes > SERVICES // KEYS_PER_PASS, within=30)
+        planned, passes, turns = scene.loop.plan.originated, scene.passes, [0]
+        scene.inbox.put(Applied(Key(Kind.ADVERTISEMENT, "", "all"), rule))
+        while len(planned) < SERVICES:
+            await asyncio.sleep(0)
+            turns.append(len(planned))
+
+        assert max(after - before for before, after in pairwise(turns)) <= STEP_SECONDS * 1000
+        assert scene.passes <= passes + 1

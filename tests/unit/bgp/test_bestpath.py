@@ -86,6 +86,13 @@ def test_originator_id_stands_for_the_router_id_and_the_shorter_cluster_list_win
     assert chosen(late, long, short) == (short, long, late)
 
 
+def test_one_router_on_two_links_tells_equal_paths_whose_order_is_the_links():
+    paths = [path(ip_address(f"fe80::1%{link}")) for link in ("e0", "e1")]
+    info = dict.fromkeys((one.peer for one in paths), INFO[EXT_A])
+
+    assert best(paths[::-1], peer_of=info.__getitem__) == tuple(paths)
+
+
 def test_a_peer_of_unknown_router_id_comes_last():
     assert chosen(path(INT_B), path(INT_A)) == (path(INT_A), path(INT_B))
 

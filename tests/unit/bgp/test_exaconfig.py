@@ -29,6 +29,11 @@ NODE = replace(
     password=None,
     families=frozenset({Family.IPV6}),
 )
+ON_LINK: dict[str, object] = {
+    "address": ip_address("fe80::1%e0"),
+    "local_address": ip_address("fe80::2"),
+    "source_interface": "e0",
+}
 BRIDGE = ["/usr/bin/python3", "-I", "/opt/with space/bridge.py"]
 
 TEXT = """\
@@ -87,6 +92,32 @@ neighbor fd00::2 {
 
 def test_the_text_of_two_peers() -> None:
     assert configuration([TOR, NODE], bridge=BRIDGE) == TEXT
+
+
+def test_a_peer_on_a_link_is_written_without_its_zone_and_nothing_listens_for_it() -> None:
+    text = configuration([replace(TOR, **ON_LINK)], bridge=BRIDGE)  # type: ignore[arg-type]
+
+    assert "neighbor fe80::1 {\n" in text
+    assert "  local-address fe80::2;\n" in text
+    assert "  source-interface e0;\n" in text
+    assert "listen" not in text
+    assert "%" not in text
+
+
+def test_peers_with_one_address_on_two_links_are_two_neighbors_in_any_order() -> None:
+    other = {"address": ip_address("fe80::1%e0.1"), "source_interface": "e0.1"}
+    peers = [replace(TOR, **{**ON_LINK, **change}) for change in ({}, other)]  # type: ignore[arg-type]
+    text = configuration(peers, bridge=BRIDGE)
+
+    assert configuration(peers[::-1], bridge=BRIDGE) == text
+    assert len({line for line in text.splitlines() if line.strip().startswith("api ")}) == 2
+    assert identity(peers[0]) != identity(peers[1])
+
+
+def test_a_peer_on_a_link_that_is_held_is_told_goodbye_by_its_full_name() -> None:
+    held = replace(TOR, **ON_LINK, held=Held("shutdown"))  # type: ignore[arg-type]
+
+    assert "# farewell fe80::1%e0 2\n" in configuration([held], bridge=BRIDGE)
 
 
 def lines_of(**change: object) -> set[str]:
@@ -203,7 +234,13 @@ def test_peers_as_they_should_be_are_not_refused() -> None:
         ({"ttl_security_hops": 1, "multihop": 2}, "exclude each other"),
         ({"source_interface": "eth 0"}, "'eth 0' is no interface"),
         ({"source_interface": "x" * 16}, "is no interface"),
-        ({"address": ip_address("fe80::1"), "local_address": ip_address("fe80::2")}, "needs a source interface"),
+        ({"address": ip_address("fe80::1"), "local_address": ip_address("fe80::2")}, "needs its interface"),
+        ({"address": ip_address("fe80::1%e0"), "local_address": ip_address("fe80::2")}, "as source interface"),
+        ({**ON_LINK, "source_interface": "e1"}, "as source interface"),
+        ({**ON_LINK, "passive": True}, "must be dialed"),
+        ({**ON_LINK, "local_address": ip_address("fe80::2%e0")}, "local address fe80::2%e0 names an interface"),
+        ({**ON_LINK, "address": ip_address("fd00::1%e0")}, "is not link-local"),
+        ({**ON_LINK, "address": ip_address("fe80::1%xhelp"), "source_interface": "xhelp"}, "ends like a command"),
         ({"password": Password("")}, "password of 0 bytes"),
         ({"password": Password("ü" * 41)}, "password of 82 bytes"),
     ],

@@ -111,6 +111,31 @@ def test_an_update_is_read_with_all_its_attributes() -> None:
     )
 
 
+LINK, GLOBAL = "fe80::1", "2001:db8::1"
+
+
+@pytest.mark.parametrize(
+    ("peer", "hops", "taken"),
+    [
+        ("10.99.0.2", [GLOBAL, LINK], GLOBAL),
+        ("10.99.0.2", [LINK], LINK),
+        ("fe80::2%eth0", [GLOBAL, LINK], "fe80::1%eth0"),
+        ("fe80::2%eth0", ["::", LINK], "fe80::1%eth0"),
+        ("fe80::2%eth0", [LINK], "fe80::1%eth0"),
+        ("fe80::2%eth0", [GLOBAL], GLOBAL),
+    ],
+)
+def test_of_two_next_hops_the_one_counts_that_is_known_to_be_reached(peer: str, hops: list[str], taken: str) -> None:
+    by_hop = ", ".join(f'"{hop}": [ "2001:db8:1::/48" ]' for hop in hops)
+    update = f'"message": {{ "update": {{ "announce": {{ "ipv6 unicast": {{ {by_hop} }} }} }} }}'
+    line = (HEAD % ("update", update)).replace("10.99.0.2", peer)
+    heard = EventReader().read(line.encode())
+
+    assert isinstance(heard, PathsHeard)
+    assert heard.peer == ip_address(peer)
+    assert [path.next_hop for path, _ in heard.announced] == [ip_address(taken)]
+
+
 @pytest.mark.parametrize(
     ("kind", "rest", "expected"),
     [
@@ -213,9 +238,10 @@ def _finite(value: object) -> bool:
 
 def test_caches_are_bounded() -> None:
     reader = EventReader()
-    for start in range(0, CACHE_MAX + 1000, 1000):
-        prefixes = [f"{number >> 16}.{number >> 8 & 255}.{number & 255}.0/24" for number in range(start, start + 1000)]
-        announce = json.dumps({"ipv4 unicast": {"10.99.0.2": prefixes}})
-        reader.read((HEAD % ("update", f'"message": {{ "update": {{ "announce": {announce} }} }}')).encode())
+    so_far = (f"{number >> 16}.{number >> 8 & 255}.{number & 255}.0/24" for number in range(CACHE_MAX - 500))
+    reader._prefixes.update(dict.fromkeys(so_far, ip_network("0.0.0.0/24")))  # reading them takes seconds
+    prefixes = [f"{10 + (number >> 8)}.{number & 255}.0.0/16" for number in range(1000)]
+    announce = json.dumps({"ipv4 unicast": {"10.99.0.2": prefixes}})
+    reader.read((HEAD % ("update", f'"message": {{ "update": {{ "announce": {announce} }} }}')).encode())
 
     assert 0 < len(reader._prefixes) <= CACHE_MAX

@@ -139,8 +139,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def restart(self):
         self.exabgp.pipe.clear()
-        for peer in self.exabgp.tables:
-            self.exabgp.tables[peer] = {}
+        self.exabgp.tables.clear()
         self.up.clear()
         self.outbox.restarted()
 
@@ -230,12 +229,13 @@ class Histories(RuleBasedStateMachine):
                 assert self.outbox.is_told(RouteKey(peer, prefix)) == (prefix in told)
             for family in Family:
                 assert self.outbox.told_count(peer, family) == sum(Family.of(prefix) is family for prefix in told)
+                assert len(list(self.outbox.told_to(peer, family))) == self.outbox.told_count(peer, family)
 
     def teardown(self):
         self.it_converges()
 
 
-Histories.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Histories.TestCase.settings = settings(stateful_step_count=40, deadline=None)
 TestHistories = Histories.TestCase
 
 

@@ -171,7 +171,7 @@ def drained(rib, now):
     return changed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=settings().max_examples * 3, deadline=None)
 @given(histories, st.sampled_from([1, 2, 100]))
 def test_the_rib_equals_a_flat_table_and_names_every_prefix_that_changed(history, at_once):
     rib, model, now = Rib(at_once=at_once), Model(), 0.0
@@ -223,7 +223,7 @@ def _names_what_changes(rib, happen):
     assert {prefix for prefix in PREFIXES if before.get(prefix) != after.get(prefix)} <= named
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=settings().max_examples * 3, deadline=None)
 @given(histories, st.data())
 def test_paths_that_go_one_by_one_are_named_when_they_go_and_end_as_if_gone_at_once(history, data):
     rib, model, now = Rib(at_once=1), Model(), 0.0

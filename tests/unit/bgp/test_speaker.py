@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from bgp.driver.chores import ENDED_UNHEARD
+from bgp.driver.chores import ENDED_UNHEARD, RETRY_SECONDS
 from bgp.driver.link import LINE_MAX, CommandRefusedError, Link, LinkLostError
 from bgp.model import (
     Attributes,
@@ -26,7 +27,7 @@ from bgp.model import (
     SpeakerLost,
     SpeakerPlan,
 )
-from bgp.speaker import Speaker, SpeakerMode
+from bgp.speaker import KEYS_PER_TURN, Speaker, SpeakerMode
 from tests.lab.fakeexabgp import FakeExaBgp
 from tests.lab.wait import eventually
 
@@ -158,6 +159,22 @@ async def test_after_lines_were_lost_the_session_is_told_again_and_its_peer_aske
     assert rig.speaker.dropped == 3
 
 
+async def test_peers_of_both_versions_of_ip_are_asked_to_repeat_themselves(rig: Rig) -> None:
+    other = replace(TOR, address=ip_address("fd00::1"), local_address=ip_address("fd00::9"))
+    rig.peers[other.address] = other
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    for peer in rig.peers:
+        rig.exabgp.comes_up(str(peer))
+    await eventually(lambda: len(rig.exabgp.markers) == 4)
+    await rig.exabgp.disconnect()
+    await rig.exabgp.connect(dropped=1)
+
+    wanted = ["192.0.2.1 ipv4", "192.0.2.1 ipv6", "fd00::1 ipv4", "fd00::1 ipv6"]
+    await eventually(lambda: sorted(rig.exabgp.refreshed) == wanted)
+
+
 async def test_a_bridge_that_comes_back_with_nothing_lost_changes_nothing(rig: Rig) -> None:
     await rig.exabgp.connect()
     await rig.tell(a_route(1))
@@ -171,6 +188,62 @@ async def test_a_bridge_that_comes_back_with_nothing_lost_changes_nothing(rig: R
 
     assert [type(event) for event in rig.events] == [SessionUp]
     assert rig.exabgp.heard == ["show adj-rib out extensive", "reload"]
+
+
+async def test_a_session_that_is_up_as_soon_as_its_peer_is_configured_is_heard_of(rig: Rig) -> None:
+    rig.peers = {}
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.eager = str(TOR.address)
+    rig.peers = {TOR.address: TOR}
+    await rig.tell(a_route(1))
+    await rig.in_sync()
+
+    assert [type(event) for event in rig.events] == [SessionUp]
+    assert rig.speaker.states[TOR.address].up is not None
+    await eventually(lambda: sorted(rig.exabgp.markers) == ["192.0.2.1 ipv4", "192.0.2.1 ipv6"])
+
+
+@pytest.mark.parametrize(
+    ("agreed", "reason", "names"),
+    [
+        (["ipv4/unicast", "ipv6/unicast"], None, ""),
+        (["ipv4/unicast"], "familyNotNegotiated", "ipv6"),
+        (["l2vpn/evpn"], "noCommonFamily", "ipv4, ipv6"),
+    ],
+)
+@pytest.mark.parametrize("mesh", [False, True])
+async def test_a_session_that_lacks_a_family_is_a_problem_until_it_ends(
+    rig: Rig, agreed: list[str], reason: str | None, names: str, *, mesh: bool
+) -> None:
+    rig.peers = {TOR.address: replace(TOR, mesh=mesh, name="node/b" if mesh else TOR.name)}
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.comes_up(str(TOR.address), agreed)
+    await eventually(lambda: rig.events)
+
+    found = {(problem.reason, problem.subject): problem.message for problem in rig.speaker.problems}
+    assert set(found) == ({(reason, rig.peers[TOR.address].name)} if reason else set())
+    assert all(names in message for message in found.values())
+    rig.exabgp.goes_down(str(TOR.address))
+    await eventually(lambda: not rig.speaker.problems)
+
+
+async def test_the_last_words_of_a_peer_that_is_removed_are_no_news(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.comes_up(str(TOR.address))
+    await eventually(lambda: rig.events)
+    rig.exabgp.last_words = str(TOR.address)
+    rig.peers = {}
+    await rig.tell()
+    await rig.in_sync()
+
+    assert [type(event) for event in rig.events] == [SessionUp, PeerRemoved]
+    assert TOR.address not in rig.speaker.states
 
 
 async def test_nothing_is_told_before_there_is_a_plan(rig: Rig) -> None:
@@ -287,12 +360,16 @@ async def test_the_socket_is_ours_alone(ear: Ear) -> None:
     assert ear.link._path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_table_that_is_refused_stops_nothing_and_is_asked_for_again(rig: Rig) -> None:
+async def test_a_table_that_is_refused_stops_nothing_and_is_asked_for_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig.exabgp.hides_table = True
     await rig.exabgp.connect()
     await rig.tell(a_route(1))
-    await eventually(lambda: any(line.startswith("show") for line in rig.exabgp.heard))
+    await eventually(lambda: "again" in rig.speaker._upkeep._timers._timers)
     rig.exabgp.hides_table = False
+    assert not rig.speaker.in_sync
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + RETRY_SECONDS)
 
     await eventually(lambda: rig.speaker.in_sync, within=60)
     assert rig.told() == rig.wanted()
@@ -408,3 +485,33 @@ async def test_a_session_that_ended_while_the_agent_was_cut_off_is_told_with_its
     assert [type(event) for event in rig.events] == [SessionUp, SessionDown, SessionUp][: 3 if again else 2]
     assert rig.events[1] == down
     assert (state.flaps, state.since) == (1, ended_at + again)
+
+
+async def test_routes_are_taken_over_in_turns_however_many_there_are(rig: Rig) -> None:
+    """A reflector spells out a million keys: no more of them at a time than are taken."""
+    others = {peer.address: peer for peer in (replace(TOR, address=ip_address("10.9.0.1") + n) for n in range(3))}
+    rig.peers |= others
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    routes = [a_route(n) for n in range(250)]
+    plan = {RouteKey(peer, route.prefix): route for route in routes for peer in rig.peers}
+    spelled_out, turns = 0, [0]
+
+    def keys() -> Iterator[RouteKey]:
+        nonlocal spelled_out
+        for key in plan:
+            spelled_out += 1
+            yield key
+
+    task = asyncio.create_task(
+        rig.speaker.apply(SpeakerPlan(rig.peers, plan), peers_changed=False, dirty=keys(), hold_back=lambda _key: False)
+    )
+    while not task.done():
+        turns.append(spelled_out)
+        await asyncio.sleep(0)
+    await rig.in_sync()
+
+    assert spelled_out == len(plan)
+    assert 0 < max(after - before for before, after in pairwise(turns)) <= KEYS_PER_TURN
+    assert rig.told() == {str(route.prefix) for route in routes}

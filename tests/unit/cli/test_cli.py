@@ -155,6 +155,12 @@ def test_fib_tells_by_its_exit_code_that_kernel_and_plan_differ(agent):
     assert "failing    Network is unreachable" in agent("fib", code=3)
 
 
+def test_fib_says_an_ipv6_next_hop_of_an_ipv4_route_as_ip_route_does(agent):
+    agent.scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR), NextHop(TOR6))))
+
+    assert f"  {TOR}, inet6 {TOR6}  " in agent("fib")
+
+
 def test_explain_names_the_hop_that_says_no_and_the_fix(agent):
     what = "203.0.113.0/24 via 192.0.2.254 not admitted: importNotAllowed"
     assert agent("explain", "203.0.113.9", code=3).split("\n") == [

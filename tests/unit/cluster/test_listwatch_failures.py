@@ -302,3 +302,22 @@ def test_no_stream_and_no_body_raises_and_the_next_request_is_always_known(lines
             run.refuse(500, line)
 
         assert run.ask().query
+
+
+def test_a_watch_is_broken_since_its_first_failure_in_a_row_and_well_again_with_the_first_word() -> None:
+    run = Run().sync(node("a", 5))
+    assert run.state.broken_at is None
+    run.took(run.machine.broke("apiUnreachable", "connection refused", run.now))
+    since = run.now
+    for _ in range(3):
+        run.ask()
+        run.took(run.machine.broke("streamBroken", "cut off", run.now))
+    assert (run.state.healthy, run.state.broken_at) == (False, since)
+    assert run.now > since
+
+    run.probe(11)
+    run.ask()
+    run.open()
+    run.hear(bookmark(12))
+
+    assert (run.state.healthy, run.state.broken_at) == (True, None)

@@ -109,6 +109,11 @@ def test_a_text_alone_shuts_nothing_down(spec: dict[str, Any], shutdown: str | N
         ({**PEER, "asn": "internal", "ebgpMultihop": 2}, "spec.ebgpMultihop = 2 does not go with asn", "remove it"),
         ({**PEER, "sourceAddress": "fd00::1"}, "spec.sourceAddress = 'fd00::1' is not of the family", "family of addr"),
         ({**PEER, "sourceAddress": "fe80::1"}, "is no unicast address", "global, private or unique local"),
+        (
+            {"address": "fe80::1", "asn": 1, "sourceInterface": "e", "passive": True},
+            "spec.passive = True does not go with a link-local address",
+            "let the router wait",
+        ),
         ({**PEER, "sourceAddress": "192.0.2.9", "sourceInterface": "e"}, "does not go with sourceAddress", "one of"),
         (
             {**PEER, "sourceInterface": "a/b"},

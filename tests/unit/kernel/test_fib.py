@@ -304,7 +304,7 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=25), st.booleans())
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=settings().max_examples * 3 // 5, suppress_health_check=[HealthCheck.too_slow])
 async def test_whatever_happened_the_kernel_ends_up_as_wanted_and_foreign_routes_as_they_were(history, whole):
     async with running(FakeKernel()) as bench:
         wanted: dict[FibKey, FibRoute] = {}

@@ -31,9 +31,11 @@ from agent.kernel.netlink import (
     dump_request,
     messages,
 )
-from agent.model import FibRoute, NextHop, RouteType
+from agent.model import FibRoute, NextHop, RouteType, in_order
 
-unhurried = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(
+    deadline=None, max_examples=settings().max_examples * 3 // 5, suppress_health_check=[HealthCheck.too_slow]
+)
 METRICS = st.integers(0, 2**32 - 1)
 INTERFACES = st.integers(0, 2**31 - 1)
 TABLES = st.integers(1, 2**32 - 1)
@@ -51,10 +53,13 @@ def routes(draw):
     )
     prefix = draw(prefixes)
     kind = draw(st.sampled_from(RouteType))
-    hops = st.builds(NextHop, st.integers(0, 2**prefix.max_prefixlen - 1).map(address), INTERFACES)
+    gateways = st.integers(0, 2**prefix.max_prefixlen - 1).map(address)
+    if prefix.version == 4:  # RFC 8950
+        gateways |= st.integers(0, 2**128 - 1).map(IPv6Address)
+    hops = st.builds(NextHop, gateways, INTERFACES)
     count = {"min_size": 1, "max_size": 20} if kind is RouteType.UNICAST else {"max_size": 0}
     metric = draw(METRICS.filter(lambda metric: prefix.version == 4 or metric != 1024))
-    return FibRoute(prefix, tuple(sorted(draw(st.lists(hops, **count)))), kind, metric)
+    return FibRoute(prefix, in_order(draw(st.lists(hops, **count))), kind, metric)
 
 
 def encoded(*steps, table=254, first_seq=1):
@@ -143,13 +148,36 @@ def test_more_sets_of_next_hops_than_are_remembered_are_written_right():
     [
         FibRoute(IPv4Network("10.0.0.0/24")),
         FibRoute(IPv4Network("10.0.0.0/24"), (G1,), RouteType.BLACKHOLE),
-        FibRoute(IPv4Network("10.0.0.0/24"), (NextHop(IPv6Address("fd00::1")),)),
+        FibRoute(IPv6Network("fd00::/64"), (NextHop(IPv6Address("fd00::1")), G1)),
     ],
-    ids=["unicast without next hop", "blackhole with next hop", "gateway of the other family"],
+    ids=["unicast without next hop", "blackhole with next hop", "IPv4 gateway of an IPv6 route"],
 )
 def test_a_route_that_cannot_be_is_refused(route):
-    with pytest.raises(ValueError, match=r"10\.0\.0\.0/24"):
+    with pytest.raises(ValueError, match=str(route.prefix)):
         encoded(Step(Operation.CREATE, route))
+
+
+@pytest.mark.parametrize(
+    ("via", "oddity"),
+    [
+        (struct.pack("=H", 2) + bytes(4), "a gateway of address family 2"),
+        (struct.pack("=H", 28) + bytes(4), "a gateway of address family 28"),
+    ],
+)
+def test_a_gateway_of_a_family_that_is_never_written_is_said_and_not_guessed(via, oddity):
+    body = struct.pack("=8BI", 2, 0, 0, 0, 254, 179, 0, 1, 0) + struct.pack("=HH", 4 + len(via), 18) + via
+
+    heard = decode_route(body + bytes(-len(via) % 4))
+
+    assert (heard.route, heard.oddity) == (None, oddity)
+
+
+@pytest.mark.parametrize("via", [b"", b"\0", struct.pack("=H", 10) + bytes(15)])
+def test_a_gateway_that_ends_too_early_is_malformed(via):
+    body = struct.pack("=8BI", 2, 0, 0, 0, 254, 179, 0, 1, 0) + struct.pack("=HH", 4 + len(via), 18) + via
+
+    with pytest.raises(MalformedError):
+        decode_route(body + bytes(-len(via) % 4))
 
 
 def test_ipv6_without_metric_is_written_with_the_kernels_default():

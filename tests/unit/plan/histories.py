@@ -44,7 +44,7 @@ from agent.model import (
     ServiceCidr,
     TrafficPolicy,
 )
-from agent.plan.model import NodePlan
+from agent.plan.model import Identity, NodePlan
 from agent.plan.picture import Dirty, Picture
 from agent.plan.sessions import SessionClaim
 from agent.plan.topology import Area
@@ -73,6 +73,8 @@ _NODE_ADDRESSES = tuple(
 )
 _TOR = ip_address("10.0.0.254")
 _PEER_ADDRESSES = (*_NODE_ADDRESSES, _TOR, ip_address("fd00::fe"))
+_ON_LINKS = (ip_address("fe80::1%eth0"), ip_address("fe80::1%veth1"))
+_TELLERS = (*_PEER_ADDRESSES, *_ON_LINKS)
 _CIDRS = tuple(
     map(ip_network, ("10.244.0.0/24", "10.244.1.0/24", "10.244.0.0/23", "10.0.0.0/26", "fd01::/64", "fd01:0:0:1::/64"))
 )
@@ -98,7 +100,7 @@ _HEARD = tuple(
         ),
     )
 )
-_NEXT_HOPS = (*_PEER_ADDRESSES, ip_address("172.31.0.1"))
+_NEXT_HOPS = (*_TELLERS, ip_address("172.31.0.1"))
 _LABELS = ((), (("rack", "a"),), (("rack", "b"),))
 _SELF_VALUES = ((), (("asn", "0.64512"),), (("asn", "65000"), ("id", "9.9.9.9")), (("asn", "none"), ("id", "none")))
 """What instances may ask nodes for."""
@@ -109,16 +111,19 @@ _ROUTERS: tuple[dict[str, object], ...] = (
     {"address_from": NodeValue(annotation=False, key="tor")},
     {"address_from": NodeValue(annotation=True, key="tor")},
     *({"default_gateway": family} for family in GatewayFamily),
+    {"address": ip_address("fe80::1")},
 )
 _GATEWAYS = tuple(
-    Gateway(family, ip_address(address), 2)
-    for family, address in (
-        (Family.IPV4, "10.0.0.254"),
-        (Family.IPV4, "10.0.0.253"),
-        (Family.IPV4, "10.0.0.3"),
-        (Family.IPV4, "fe80::1"),
-        (Family.IPV6, "fd00::fe"),
-        (Family.IPV6, "fe80::1"),
+    Gateway(family, ip_address(address), interface)
+    for family, address, interface in (
+        (Family.IPV4, "10.0.0.254", 2),
+        (Family.IPV4, "10.0.0.253", 2),
+        (Family.IPV4, "10.0.0.3", 2),
+        (Family.IPV4, "169.254.0.1", 2),
+        (Family.IPV4, "fe80::1", 2),
+        (Family.IPV6, "fd00::fe", 2),
+        (Family.IPV6, "fe80::1", 2),
+        (Family.IPV6, "fe80::1", 7),
     )
 )
 _TOR_VALUES = ((), (("tor", "10.0.0.253"),), (("tor", "10.0.0.3"),), (("tor", "nonsense"),))
@@ -217,7 +222,8 @@ _peers = st.builds(
         PeerReach,
         multihop=st.sampled_from((None, 2)),
         source_address=st.sampled_from((None, None, None, *_NODE_ADDRESSES[:2], ip_address("172.31.0.1"))),
-        source_interface=st.sampled_from(("", "", "", "eth0", "lo", "absent")),
+        source_interface=st.sampled_from(("", "", "", "eth0", "eth0", "veth1", "lo", "absent")),
+        passive=st.sampled_from((False, False, False, True)),
     ),
     families=st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from(Family))),
     extended_next_hop=st.booleans(),
@@ -273,7 +279,7 @@ def key_of(record: Record) -> Key:
     return Key(_KINDS[type(record)], getattr(record, "namespace", ""), record.name)
 
 
-_paths = st.sampled_from((*_PEER_ADDRESSES, *_home("n2"), *_home("n2"), _TOR, _TOR)).flatmap(
+_paths = st.sampled_from((*_TELLERS, *_home("n2"), *_home("n2"), _TOR, _TOR)).flatmap(
     lambda peer: st.builds(
         Path,
         peer=st.just(peer),
@@ -292,7 +298,7 @@ _events = st.one_of(
     st.builds(_heard, _paths, _some((*_CIDRS, *_HEARD), 6), st.just(())),
     st.builds(
         SessionUp,
-        peer=st.sampled_from(_PEER_ADDRESSES),
+        peer=st.sampled_from(_TELLERS),
         router_id=st.sampled_from((None, ip_address("1.1.1.1"), ip_address("2.2.2.2"))),
         peer_asn=st.just(64512),
         hold_seconds=st.just(90),
@@ -301,16 +307,19 @@ _events = st.one_of(
         restart_families=st.just(frozenset(Family)),
         forwarding_kept=st.sampled_from((frozenset(), frozenset(Family))),
     ),
-    st.builds(
-        SessionDown, peer=st.sampled_from(_PEER_ADDRESSES), reason=st.just("gone"), without_notification=st.booleans()
-    ),
-    st.builds(EndOfRib, st.sampled_from(_PEER_ADDRESSES), st.sampled_from(tuple(Family))),
-    st.builds(PeerRemoved, st.sampled_from(_PEER_ADDRESSES)),
+    st.builds(SessionDown, peer=st.sampled_from(_TELLERS), reason=st.just("gone"), without_notification=st.booleans()),
+    st.builds(EndOfRib, st.sampled_from(_TELLERS), st.sampled_from(tuple(Family))),
+    st.builds(PeerRemoved, st.sampled_from(_TELLERS)),
     st.just(SpeakerLost("gone")),
 )
 _ETH0 = Interface(2, "eth0", up=True, addresses=(ip_interface("10.0.0.2/24"), ip_interface("fd00::2/64")))
+_LINKED = replace(_ETH0, addresses=(*_ETH0.addresses, ip_interface("fe80::2/64")))
 _INTERFACES = (
     (_ETH0,),
+    (_LINKED,),
+    (replace(_LINKED, up=False),),
+    (replace(_LINKED, index=7),),
+    (_LINKED, Interface(7, "veth1", up=True, addresses=(ip_interface("fe80::3/64"),))),
     (_ETH0, Interface(7, "veth1", up=True, addresses=(ip_interface("fe80::1/64"),))),
     (_ETH0, Interface(8, "br0", up=True, addresses=(ip_interface("10.244.1.1/24"),))),
     (_ETH0, Interface(9, "lo", up=True, addresses=(ip_interface("127.0.0.1/8"), ip_interface("172.31.0.1/32")))),
@@ -329,13 +338,22 @@ class Cluster:
     gateways: tuple[Gateway, ...] = ()
     small: frozenset[Area] = frozenset()
     mesh: Mapping[str, SessionClaim] = field(default_factory=dict)
+    identity: Identity | None = None
     over: frozenset[str] = frozenset()
     dirty: Dirty = field(default_factory=Dirty)
 
     @property
     def picture(self) -> Picture:
         return Picture(
-            OWN, self.world, self.rib, self.interfaces, self.gateways, small=self.small, mesh=self.mesh, over=self.over
+            OWN,
+            self.world,
+            self.rib,
+            self.interfaces,
+            self.gateways,
+            small=self.small,
+            mesh=self.mesh,
+            identity=self.identity,
+            over=self.over,
         )
 
     def set(self, record: Record) -> None:
@@ -367,7 +385,7 @@ class Cluster:
 
     def planned(self, plan: NodePlan) -> None:
         """What the next plan starts from."""
-        self.mesh = dict(plan.mesh)
+        self.mesh, self.identity = dict(plan.mesh), plan.identity
 
     def suspect_everything(self) -> None:
         """Then nothing else needs to be named."""

@@ -150,7 +150,7 @@ _NODES = st.lists(
     min_size=2,
     max_size=7,
 ).map(lambda rows: tuple(_node(n, labels=labels, ready=ready) for n, (labels, ready) in enumerate(rows)))
-_SOME = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_SOME = settings(max_examples=settings().max_examples // 3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @_SOME

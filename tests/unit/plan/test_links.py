@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from agent.model import Interface
-from agent.plan.links import Reach, reduce_links
+from agent.plan.links import Link, Reach, reduce_exits, reduce_links
 
 
 def _interface(index: int, *addresses: str, up: bool = True) -> Interface:
@@ -65,3 +65,9 @@ def test_the_subnet_of_an_own_address_is_the_one_it_stands_in():
 
     assert reach.subnet_of(ip_address("10.0.0.1")) == ip_network("10.0.0.0/24")
     assert reach.subnet_of(ip_address("10.0.0.2")) is None
+
+
+def test_of_several_link_local_addresses_the_lowest_is_the_one_of_the_link():
+    several = _interface(2, "fe80::9/64", "fe80::a/64", "fd00::1/64", "169.254.0.1/16", up=False)
+
+    assert reduce_exits((several,), ()).link("if2") == Link("if2", 2, up=False, address=ip_address("fe80::9"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
-from agent.intent import Instance, Mesh, MeshMode, SecretRef, Selector
+from agent.intent import Instance, Mesh, MeshMode, NodeValue, SecretRef, Selector
 from agent.model import Node, Secret
 from agent.plan.definition import make_plan
 from agent.plan.planner import Planner
@@ -27,6 +27,7 @@ _MESHED = Instance(name="all", created=1.0, mesh=Mesh(mode=MeshMode.FULL_MESH))
 _REFLECTED = replace(
     _MESHED, mesh=Mesh(mode=MeshMode.ROUTE_REFLECTOR, reflector_selector=Selector(labels=(("reflector", "yes"),)))
 )
+_AS_FROM_LABEL = replace(_MESHED, asn=None, asn_from=NodeValue(annotation=False, key="asn"))
 _WITH_PASSWORD = replace(_MESHED, mesh=replace(_MESHED.mesh, password_ref=SecretRef("mesh", "md5")))
 
 
@@ -106,3 +107,25 @@ def test_a_session_that_never_was_waits_for_its_password() -> None:
     running = _Running(_WITH_PASSWORD)
 
     assert {peer.held for peer in running.planner.plan.peers.values()} == {Held("secretPending")}
+
+
+def test_a_node_whose_as_nobody_names_any_more_stays_what_it_was_until_its_time_is_over() -> None:
+    running = _Running(_MESHED)
+    before = dict(running.planner.plan.peers)
+
+    running.then(_AS_FROM_LABEL)
+    assert running.planner.plan.peers == before
+    assert running.planner.plan.parting == {"n1", "n2", "n3"}
+    assert "asnMissing" in {problem.reason for problem in running.planner.plan.problems}
+
+    running.cluster.let_go(running.planner.plan.parting)
+    running.then()
+    assert running.planner.plan.identity is None
+    assert not running.planner.plan.peers
+    assert running.planner.plan.parting == frozenset()
+
+
+def test_a_node_that_never_had_an_as_is_given_none() -> None:
+    running = _Running(_AS_FROM_LABEL)
+
+    assert running.planner.plan.identity is None

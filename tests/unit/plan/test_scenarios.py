@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from agent.plan.definition import make_plan
 from agent.plan.picture import Dirty
 from agent.plan.planner import Planner
-from tests.lab.scenario import REWRITE_VARIABLE, Event, Scenario, Stage, load, rewrite, undo
+from tests.lab.scenario import REWRITE_VARIABLE, Event, Stage, load, rewrite, undo
 
 FILES = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 Portions = Iterator[tuple[Event, ...]]
@@ -87,7 +88,7 @@ def test_however_a_scenario_arrives_the_planner_comes_to_the_same_plan(
         planner.update(stage.picture, stage.play(portion))
     planner.update(stage.settled, stage.play(()))
 
-    assert _text(scenario) == stage.tell(planner.plan)
+    assert _text(file) == stage.tell(planner.plan)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -103,7 +104,9 @@ def test_when_every_object_of_a_scenario_is_gone_nothing_is_wanted(file: Path):
     assert planner.update(stage.picture, Dirty(everything=True)).fib == frozenset()
 
 
-def _text(scenario: Scenario) -> str:
+@cache
+def _text(file: Path) -> str:
+    scenario = load(file)
     stage = Stage(scenario)
     stage.play(scenario.events)
     return stage.tell(make_plan(stage.picture))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.intent import ControlPlane, Instance, Mesh, MeshMode, Selector
+from agent.intent import ControlPlane, Instance, Mesh, MeshMode, SecretRef, Selector
 from agent.plan.nodes import Member
 from agent.plan.topology import CONTROL_PLANE_LABEL, ZONE_LABEL, Area, Standpoint, Tie, Topology, retied, tie
 
@@ -133,7 +133,7 @@ _SMALL = st.frozensets(st.sampled_from([Area(64512, one.name) for one in INSTANC
 _ANY = st.one_of(
     _members((AUTO,), least=9), _members((SELECTED,)), _members((SELECTED, SELECTED_TOO)), _members(INSTANCES)
 )
-_MANY = settings(max_examples=50, deadline=None)
+_MANY = settings(max_examples=settings().max_examples // 2, deadline=None)
 
 
 @_MANY
@@ -364,6 +364,32 @@ def test_one_cluster_id_for_two_clusters_is_a_problem():
 
     assert problems(both) == {"clusterIDShared": "BGPInstance selected"}
     assert problems(_selected(2, instance=first)) == {}
+
+
+def _with_password(instance: Instance, key: str | None) -> Instance:
+    ref = None if key is None else SecretRef("mesh", key)
+    return replace(instance, mesh=replace(instance.mesh, password_ref=ref))
+
+
+@pytest.mark.parametrize(("key", "other"), [("old", "new"), ("old", None), (None, "new")])
+def test_two_passwords_within_an_as_are_a_problem_on_both_sides_that_names_both_instances(key, other):
+    first, second = _with_password(MESHED, key), _with_password(AUTO, other)
+    topology = arranged([member(1, first), member(2, second), member(3, second, asn=64513)])
+
+    for name, own, there in (("n1", "meshed", "auto"), ("n2", "auto", "meshed")):
+        (problem,) = topology.look(name, frozenset()).problems
+        assert (problem.reason, problem.subject) == ("meshPasswordsDiffer", f"BGPInstance {own}")
+        assert f"BGPInstance {there}" in problem.message
+        assert ("unless both hold the same" in problem.message) == (None not in (key, other))
+        assert "mesh.passwordSecretRef" in problem.fix
+    assert topology.look("n3", frozenset()).problems == ()
+
+
+@pytest.mark.parametrize("other", [_with_password(MESHED, "old"), ALONE])
+def test_the_same_password_or_no_session_between_the_two_is_no_problem(other):
+    both = [member(1, _with_password(AUTO, "old")), member(2, other)]
+
+    assert problems(both, "n1") == problems(both, "n2") == {}
 
 
 def test_the_cluster_id_is_that_of_the_instance_or_the_reflectors_own_router_id():

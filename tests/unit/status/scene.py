@@ -126,7 +126,7 @@ class Scene:
         error = SessionError(Direction.RECEIVED, 6, 2, 'Shutdown Communication: "tea"', NOW - 90, count=3)
         return PeerState(state=SessionState.ACTIVE, last_error=error)
 
-    def session_up(self, address):
+    def session_up(self, address, *, extended_next_hop=False):
         up = SessionUp(
             peer=address,
             router_id=ip_address("9.9.9.9"),
@@ -134,6 +134,7 @@ class Scene:
             hold_seconds=9,
             families=frozenset({Family.IPV4}),
             restart_seconds=120,
+            extended_next_hop=extended_next_hop,
         )
         self.states[address] = PeerState(
             state=SessionState.ESTABLISHED, since=NOW - 3661, up=up, flaps=2, synced=frozenset({Family.IPV4})
@@ -142,8 +143,8 @@ class Scene:
         self.rib.apply(up, 0.0)
         self.rib.apply(EndOfRib(address, Family.IPV4), 0.0)
 
-    def announce(self, to, prefix, *, answer=True, **attributes):
-        key, route = RouteKey(to, prefix), Route(prefix, US, Attributes(**attributes))
+    def announce(self, to, prefix, *, answer=True, next_hop=US, **attributes):
+        key, route = RouteKey(to, prefix), Route(prefix, next_hop, Attributes(**attributes))
         self.routes[key] = route
         self.outbox.want(key, route)
         if answer is not None:
@@ -155,8 +156,8 @@ class Scene:
         if there:
             self.kernel.actual[route.key] = route
 
-    def hear(self, address, *prefixes, reason=None, **attributes):
-        path = Path(address, address, Attributes(**attributes))
+    def hear(self, address, *prefixes, reason=None, next_hop=None, **attributes):
+        path = Path(address, next_hop or address, Attributes(**attributes))
         self.rib.apply(PathsHeard(address, announced=((path, prefixes),)), 0.0)
         if reason:
             self.refused_in.update({RouteKey(address, prefix): reason for prefix in prefixes})

@@ -8,9 +8,11 @@ from ipaddress import ip_address
 import pytest
 
 from agent.cli import render
+from agent.model import Problem
 from agent.status.causes import cause
+from agent.status.explain import explain
 from agent.status.views import peer_view, peers_view
-from bgp.endings import NO_HOST, NO_ROUTE, NOTIFICATIONS, REFUSED, TIMED_OUT, TRANSPORT_CLOSED
+from bgp.endings import NO_HOST, NO_OPEN, NO_ROUTE, NOTIFICATIONS, REFUSED, TIMED_OUT, TRANSPORT_CLOSED
 from bgp.model import Direction, Family, Held, Password, PeerState, SessionError, SessionState
 from tests.unit.status.scene import NOW, TOR, TOR6, US, Scene, peer
 
@@ -42,6 +44,8 @@ def down(direction: Direction, code: int, subcode: int, text: str = "") -> PeerS
         (down(RECEIVED, 6, 5), "does not have this node as a neighbor", "neighbor 192.0.2.1 with remote-as 64512"),
         (down(SENT, 4, 0), "has been silent for the hold time", "TTL security"),
         (down(RECEIVED, 4, 0), "heard nothing of this node", "MTU"),
+        (down(SENT, 1, 1, NO_OPEN), "takes the connection and then is silent", "`ttlSecurityHops` of BGPPeer tor-a"),
+        (down(SENT, 1, 1, "no marker"), "sent 1/1 no marker", "192.0.2.254 TCP port 179 speaks BGP"),
         (down(SENT, 5, 1), "takes the connection and then is silent", "`ttlSecurityHops` of BGPPeer tor-a is not set"),
         (down(LOCAL, 0, 0, REFUSED), "refuses connections on TCP port 179", "192.0.2.1 as a neighbor"),
         (down(LOCAL, 0, 0, TIMED_OUT), "does not answer on TCP port 179", "here: without a password"),
@@ -98,6 +102,21 @@ def test_a_passive_session_that_nobody_dialed_says_for_whom_it_waits() -> None:
 
     assert why is not None
     assert why.text == f"waits for {TOR} to dial {US} port 179"
+
+
+def test_a_session_of_which_exabgp_could_not_be_told_is_not_about_to_be_dialed() -> None:
+    scene = Scene()
+    scene.states[TOR6] = PeerState()
+    scene.problems.add(Problem("configurationRefused", "ExaBGP", "cannot check the configuration: killed", "Wait."))
+    text = render.peers(peers_view(scene.status(), NOW), wide=False, colour=False)
+    answer = explain(scene.status(), "tor-b")
+
+    assert "! BGPPeer/tor-b: it is not tried: cannot check the configuration: killed. Fix: Wait." in text.splitlines()
+    assert answer is not None
+    assert "it is not tried: cannot check" in str(answer["hops"])
+
+    scene.states[TOR6] = PeerState(state=SessionState.OPEN_SENT)
+    assert "not tried" not in render.peers(peers_view(scene.status(), NOW), wide=False, colour=False)
 
 
 def test_below_the_table_is_a_line_for_each_session_that_should_be_up_and_is_not() -> None:

@@ -162,6 +162,21 @@ def test_a_route_refused_held_or_failing_on_its_way_out_says_so_at_the_peer(scen
     ]
 
 
+def test_a_route_that_the_session_does_not_carry_says_what_is_missing(scene):
+    scene.announce(TOR, OWN_PODS, next_hop=TOR6)
+
+    assert ("peer 192.0.2.254 (BGPPeer/tor-a)", False, "nextHopNotNegotiated") in hops(scene, str(OWN_PODS))
+
+
+def test_an_ipv6_next_hop_of_an_ipv4_route_is_said_as_ip_route_prints_it(scene):
+    scene.hear(TOR, STRAY, next_hop=TOR6)
+    scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR6),)))
+    texts = [hop["text"] for hop in explain(scene.status(), str(STRAY))["hops"]]
+
+    assert texts[0].startswith(f"{STRAY} via inet6 {TOR6} ")
+    assert texts[-1] == f"{STRAY} via inet6 {TOR6} installed"
+
+
 def test_a_service_is_followed_by_its_addresses(scene):
     scene.not_advertised[WEB, "10.96.0.9"] = "noLocalEndpoint"
 

@@ -10,6 +10,8 @@ import stat
 import aiohttp
 import aiohttp.web
 import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from agent.settings import Listen
 from agent.status.metrics import make_registry
@@ -88,6 +90,31 @@ async def test_what_cannot_be_answered_says_why(tmp_path, path, status, says):
 
     assert got == status
     assert says in answer["error"]
+
+
+async def test_a_question_over_which_our_own_code_falls_is_answered_and_logged_once(tmp_path):
+    scene, asked_of = Scene(), [KeyError("tor"), KeyError("tor"), None, KeyError("tor")]
+
+    def current():
+        if (error := asked_of.pop(0)) is not None:
+            raise error
+        return scene.status()
+
+    broken = Answers(current, clock=lambda: NOW, registry=CollectorRegistry())
+    path = tmp_path / "bgpilot.sock"
+    with capture_logs() as logged:
+        async with (
+            serving(broken, socket_path=path, metrics_address=None, health_address=None),
+            aiohttp.ClientSession("http://agent", connector=aiohttp.UnixConnector(str(path))) as client,
+        ):
+            said = [await get(client, "/v1/peers") for _ in range(4)]
+
+    assert [status for status, _ in said] == [500, 500, 200, 500]
+    assert "KeyError: 'tor'" in said[0][1]["error"]
+    assert [(it["event"], it["log_level"], it["path"]) for it in logged] == [
+        ("answer_failed", "error", "/v1/peers")
+    ] * 2
+    assert all(isinstance(it["exc_info"], KeyError) for it in logged)
 
 
 async def test_probes_tell_their_reasons(tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_network
+
 import pytest
 
 from agent.model import FibRoute, NextHop, Problem
-from agent.status.status import PASS_SECONDS_MAX, SETTLE_SECONDS, Readiness, degraded, fib_state, not_alive, told_state
+from agent.status.status import PASS_SECONDS_MAX, SETTLE_SECONDS, Readiness, fib_state, not_alive, told_state
 from bgp.model import EndOfRib, Family, RouteKey, SessionDown
 from tests.unit.status.scene import (
     MATE,
@@ -15,6 +18,8 @@ from tests.unit.status.scene import (
     STRAY,
     TOR,
     TOR6,
+    US,
+    VIP,
     Failure,
     KernelTable,
     Scene,
@@ -26,43 +31,18 @@ def words(reasons):
     return [reason.partition(":")[0] for reason in reasons]
 
 
-def test_a_node_at_rest_is_healthy_alive_and_ready_though_a_router_is_down():
+def test_a_node_at_rest_is_alive_and_ready_though_a_router_is_down():
     status = Scene().status()
 
-    assert degraded(status) == ()
     assert not_alive(status, NOW) == ()
     assert Readiness().reasons(status, NOW) == ()
 
 
-@pytest.mark.parametrize(
-    ("fields", "kernel", "reason"),
-    [
-        ({"picture_complete": False}, {}, "pictureIncomplete"),
-        ({}, {"failing": {learned(MATE_PODS): Failure("Network is unreachable")}}, "kernelRefused"),
-        ({}, {"conflicts": {learned(MATE_PODS): "static"}}, "kernelConflict"),
-        ({}, {"read_error": "EBUSY"}, "kernelUnreadable"),
-    ],
-)
-def test_what_is_wrong_with_picture_or_kernel_makes_the_agent_unhealthy(fields, kernel, reason):
-    scene = Scene()
-    scene.kernel = KernelTable(**{"actual": scene.kernel.actual, **kernel})
-
-    assert degraded(scene.status(**fields)) == (reason,)
-
-
-def test_a_route_exabgp_refuses_makes_the_agent_unhealthy():
-    scene = Scene()
-    scene.announce(MATE, STRAY, answer=False)
-
-    assert degraded(scene.status()) == ("speakerRefused",)
-
-
-def test_an_exabgp_that_hangs_makes_the_agent_unhealthy_and_unready_whatever_was_reached_before():
+def test_an_exabgp_that_hangs_makes_the_agent_unready_whatever_was_reached_before():
     readiness = Readiness()
     assert readiness.reasons(Scene().status(), NOW) == ()
     status = Scene().status(problems=frozenset({Problem("speakerSilent", "ExaBGP", "no answer", "")}))
 
-    assert degraded(status) == ("speakerSilent",)
     assert readiness.reasons(status, NOW) == ("speakerSilent: no answer",)
 
 
@@ -173,6 +153,34 @@ def test_a_route_on_its_way_to_a_peer_says_how_far_it_is():
     assert told_state(scene.status(), RouteKey(TOR6, OWN_PODS)) == ("held", "")
     assert told_state(scene.status(), RouteKey(MATE, STRAY)) == ("pending", "")
     assert told_state(scene.status(), RouteKey(TOR, STRAY)) == ("refused", "martianPrefix")
+
+
+@pytest.mark.parametrize(("negotiated", "state"), [(True, ("sent", "")), (False, ("refused", "nextHopNotNegotiated"))])
+def test_a_route_that_the_session_does_not_carry_is_not_sent(negotiated, state):
+    scene = Scene()
+    scene.session_up(TOR, extended_next_hop=negotiated)
+    scene.announce(TOR, OWN_PODS, next_hop=TOR6)
+
+    assert told_state(scene.status(), RouteKey(TOR, OWN_PODS)) == state
+
+
+def test_a_family_that_the_session_does_not_carry_is_not_sent():
+    scene, prefix = Scene(), ip_network("fd01::/64")
+    scene.announce(TOR, prefix, next_hop=TOR6)
+
+    assert told_state(scene.status(), RouteKey(TOR, prefix)) == ("refused", "familyNotSpoken")
+    assert scene.status().sent_count(scene.peers[TOR], Family.IPV6) == 0
+
+
+@pytest.mark.parametrize(("negotiated", "sent"), [(True, 3), (False, 2)])
+def test_routes_that_the_session_does_not_carry_are_not_counted_as_sent(negotiated, sent):
+    scene = Scene()
+    scene.peers[TOR] = replace(scene.peers[TOR], extended_next_hop=True)
+    scene.session_up(TOR, extended_next_hop=negotiated)
+    for prefix, next_hop in ((OWN_PODS, US), (VIP, US), (MATE_PODS, TOR6)):
+        scene.announce(TOR, prefix, next_hop=next_hop)
+
+    assert scene.status().sent_count(scene.peers[TOR], Family.IPV4) == sent
 
 
 def test_a_kernel_route_is_in_one_of_five_states():

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from agent.cli import render
-from agent.model import FibRoute, NextHop
+from agent.model import FibRoute, Kind, NextHop, Problem, WatchState
 from agent.status.explain import explain
 from agent.status.tables import ROWS_MAX, SIDES, fib_view, matches, routes_view
 from agent.status.views import CONFLICTS_MAX, find_peer, peer_view, peers_view, status_view
@@ -248,6 +248,42 @@ def test_the_short_answer_counts_everything_once(scene):
         "heard": 2,
         "not_admitted": 1,
     }
-    assert view["picture"] == {"complete": True, "age_seconds": 4.0, "unhealthy": []}
+    assert view["picture"] == {
+        "complete": True,
+        "age_seconds": 4.0,
+        "heard_seconds": 4.0,
+        "unchanged_seconds": None,
+        "unhealthy": [],
+        "broken": [],
+    }
     assert view["healthy"] is True
     assert view["identity"]["router_id"] == "192.0.2.1"
+
+
+def picture(*watches, changed_at=None):
+    view = status_view(Scene().status(watches=watches, changed_at=changed_at), NOW)
+    lines = render.status(view).split("\n")
+    at = next(number for number, line in enumerate(lines) if line.startswith("Picture:"))
+    return view["picture"], lines[at].removeprefix("Picture:").strip(), lines[at + 1].strip()
+
+
+def test_a_quiet_cluster_is_not_an_old_picture():
+    nodes, services = (WatchState(Kind.NODE, healthy=True, fresh_at=NOW - seconds) for seconds in (12, 58))
+    told, line, _ = picture(nodes, services, changed_at=NOW - 900)
+
+    assert line == "complete, watches alive (last heard 12s ago, each within 58s), unchanged for 15m"
+    assert (told["heard_seconds"], told["age_seconds"], told["unchanged_seconds"]) == (12, 58, 900)
+
+
+def test_a_watch_that_is_broken_says_which_since_when_and_why():
+    problem = Problem("streamSilent", "watch of Service", "cannot watch all Service objects: nothing comes", "Check.")
+    alive = WatchState(Kind.NODE, healthy=True, fresh_at=NOW - 1)
+    broken = WatchState(Kind.SERVICE, healthy=False, fresh_at=NOW - 300, problem=problem, broken_at=NOW - 180)
+    told, line, more = picture(alive, broken)
+
+    assert line == "complete"
+    assert more == "not watched for 3m (streamSilent): Service; the last that was heard holds"
+    assert told["unhealthy"] == ["Service"]
+    assert told["broken"] == [
+        {"watch": "Service", "seconds": 180.0, "reason": "streamSilent", "text": problem.message},
+    ]

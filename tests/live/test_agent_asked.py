@@ -1,0 +1,186 @@
+"""What a user is told who asks why: of objects that mean other nodes, and of nodes on which nothing can work."""
+
+from __future__ import annotations
+
+import base64
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.minicluster import LAB_HOLD_SECONDS, OUR_PROTOCOL, Agent, MiniCluster, custom, node_object
+from tests.lab.topology import Lab
+from tests.lab.wait import wait_until
+
+pytestmark = pytest.mark.live
+
+A_BUG = """
+import asyncio, signal
+def bug():
+    raise LookupError("a bug of a test")
+add = asyncio.SelectorEventLoop.add_signal_handler
+def with_bug(loop, number, callback, *arguments):
+    add(loop, signal.SIGUSR1, loop.call_later, 0.0, bug)
+    add(loop, number, callback, *arguments)
+asyncio.SelectorEventLoop.add_signal_handler = with_bug
+"""
+"""`sitecustomize`: a timer that raises, at SIGUSR1."""
+LISTENER = "import socket, time; s = socket.create_server(('', 179)); print('listens', flush=True); time.sleep(999)"
+
+
+class Scene:
+    """Two nodes in a mesh; node 2 is in rack b."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.cluster = MiniCluster(lab)
+        self.api = self.cluster.api
+        self.instance()
+        self.cluster.start()
+        self.api.apply(node_object(lab.node(2), labels={"rack": "b"}))
+        self.wait_well()
+
+    def instance(self, **spec: Any) -> None:
+        mesh = {"holdSeconds": LAB_HOLD_SECONDS, **spec.pop("mesh", {})}
+        self.api.apply(custom("BGPInstance", "default", {"mesh": mesh, **spec}))
+
+    def agent(self, number: int = 1) -> Agent:
+        return self.cluster.agent(self.lab.node(number))
+
+    def wait_well(self) -> None:
+        self.cluster.wait_meshed()
+        for agent in self.cluster.agents.values():
+            wait_until(lambda agent=agent: agent.cli("status").returncode == 0)  # type: ignore[misc]
+
+    def wait_shown(self, text: str, *words: str, code: int = 3, number: int = 1) -> str:
+        """Until the answer, with this exit code, has the text."""
+
+        def shown() -> str:
+            done = self.agent(number).cli(*words)
+            assert (done.returncode, text in done.stdout) == (code, True), f"{done.returncode}: {done.stdout}"
+            return done.stdout
+
+        return wait_until(shown)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Lab]:
+    with Lab(nodes=2, families=("ipv4",)) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def scene(site: Lab) -> Iterator[Scene]:
+    built = Scene(site)
+    yield built
+    built.cluster.close()
+
+
+def test_a_bgppeer_for_other_nodes_is_explained_by_its_selector(scene: Scene) -> None:
+    router = str(scene.lab.router.address())
+    spec = {"address": router, "asn": 65000, "nodeSelector": {"matchLabels": {"rack": "b"}}}
+    scene.api.apply(custom("BGPPeer", "spine", spec))
+
+    text = scene.wait_shown("nodeNotSelected", "explain", "spine")
+
+    assert "it wants rack=b, and the node has no label rack" in text
+    assert "`kubectl label --overwrite node node-1 rack=b`" in text
+    assert "nodeNotSelected" in scene.wait_shown("BGPPeer spine", "explain", router)
+    assert "external session wanted" in scene.agent(2).cli("explain", "spine").stdout
+    scene.api.delete("BGPPeer", "spine")
+
+
+def test_mesh_sessions_that_may_not_come_up_are_no_health(scene: Scene) -> None:
+    scene.instance(mesh={"passwordSecretRef": {"name": "nowhere", "key": "md5"}})
+
+    text = scene.wait_shown("Healthy:   no: secretMissing: no session between nodes may come up", "status")
+
+    assert "names Secret nowhere" in text
+    scene.instance()
+    scene.wait_well()
+
+
+def test_a_port_that_another_daemon_has_is_no_health(scene: Scene) -> None:
+    node, agent = scene.lab.node(2), scene.agent(2)
+    agent.stop()
+    other = node.start(["python3", "-c", LISTENER], log="other")
+    wait_until(lambda: "listens" in other.output())
+    agent.restart()
+
+    scene.wait_shown("Healthy:   no: cannotListen: cannot listen on ", "status", number=2)
+
+    other.kill()
+    scene.wait_well()
+
+
+def test_a_node_without_an_as_says_so_to_whoever_asks_for_a_prefix(scene: Scene) -> None:
+    scene.agent().stop()  # a node that has had one keeps it for a while
+    scene.instance(asnFrom={"label": "example.com/asn"})
+    scene.agent().restart()
+
+    text = scene.wait_shown("asnMissing", "explain", str(scene.lab.node(2).pod_cidrs["ipv4"]))
+
+    assert "speaks no BGP" in text
+    assert "Set label example.com/asn of Node node-1" in text
+    assert "notHeard" not in text
+    scene.wait_shown("Healthy:   no: nodeNotPlanned: Node node-1 has no label example.com/asn", "status")
+    scene.instance()
+    scene.wait_well()
+
+
+def test_different_passwords_on_two_nodes_are_named_on_both(scene: Scene) -> None:
+    for name in ("mesh-a", "mesh-b"):
+        data = {"md5": base64.b64encode(name.encode()).decode()}
+        metadata = {"namespace": "bgpilot-system", "name": name}
+        scene.api.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+    rack = {"nodeSelector": {"matchLabels": {"rack": "b"}}, "priority": 1}
+    mesh = {"holdSeconds": LAB_HOLD_SECONDS, "passwordSecretRef": {"name": "mesh-b", "key": "md5"}}
+    scene.instance(mesh={"passwordSecretRef": {"name": "mesh-a", "key": "md5"}})
+    scene.api.apply(custom("BGPInstance", "rack-b", {**rack, "mesh": mesh}))
+
+    for number, own, other in ((1, "default", "rack-b"), (2, "rack-b", "default")):
+        text = scene.wait_shown(f"! BGPInstance {own}: sessions between its nodes", "status", number=number)
+        assert f"BGPInstance {other} names Secret" in text
+    wait_until(lambda: scene.agent().cli("status").stdout.count("noSession: none of 1 sessions is established"))
+    scene.api.delete("BGPInstance", "rack-b")
+    scene.instance()
+    scene.wait_well()
+
+
+def test_a_picture_that_nothing_changes_is_alive_and_one_without_a_server_is_not(scene: Scene) -> None:
+    scene.wait_shown("Picture:   complete, watches alive (last heard ", "status", code=0)
+    scene.api.cut()
+
+    text = scene.wait_shown("(apiUnreachable): ", "status")
+
+    assert "Healthy:   degraded: watchBroken: " in text
+    assert "Picture:   complete, unchanged for " in text
+    broken = {watch["watch"]: watch["seconds"] for watch in scene.agent().ask("status")["picture"]["broken"]}
+    wait_until(lambda: broken["Node"] < scene.agent().ask("status")["picture"]["broken"][0]["seconds"])
+    scene.api.restore()
+    scene.wait_well()
+
+
+def test_a_timer_that_raises_ends_the_agent_with_one_and_the_kernel_keeps_the_routes(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, agent = scene.lab.node(1), scene.agent()
+    (tmp_path / "sitecustomize.py").write_text(A_BUG)
+    agent.stop()
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+        agent.restart()
+    scene.wait_well()
+    routes = node.kernel_routes("ipv4", "proto", OUR_PROTOCOL)
+
+    agent.process.popen.send_signal(signal.SIGUSR1)
+
+    assert agent.process.wait(within=10.0) == 1
+    (bug,) = [line for line in agent.process.output().splitlines() if '"own_bug"' in line]
+    assert "LookupError: a bug of a test" in bug
+    assert len(routes) == 2
+    assert node.kernel_routes("ipv4", "proto", OUR_PROTOCOL) == routes
+    agent.restart()
+    scene.wait_well()
