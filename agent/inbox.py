@@ -14,9 +14,12 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from agent.cluster.world import World
+from agent.damping import Damper
 from agent.model import (
     Applied,
     Change,
+    ClusterChange,
+    EndpointSlice,
     FibDrifted,
     Gateway,
     GatewaysChanged,
@@ -24,6 +27,7 @@ from agent.model import (
     Interface,
     InterfacesChanged,
     Key,
+    Kind,
     Listed,
     Malformed,
     Retry,
@@ -64,6 +68,7 @@ class Inbox:
     def __init__(self, *, world: World, rib: Rib, clock: Callable[[], float]) -> None:
         self.world = world
         self.rib = rib
+        self.damper = Damper()
         self.interfaces: tuple[Interface, ...] = ()
         self.gateways: tuple[Gateway, ...] = ()
         self.changed_at: float | None = None
@@ -82,10 +87,18 @@ class Inbox:
     def put(self, change: Change) -> None:
         """Take `change` into the picture and wake the loop. Never blocks; cost is that of the change."""
         match change:
+            case Applied(key=key, record=EndpointSlice() as heard):
+                shown = self.world.get(key)
+                counted = self.damper.take(
+                    key, shown if isinstance(shown, EndpointSlice) else None, heard, self._clock()
+                )
+                self._apply(Applied(key, counted))
             case Listed() | Applied() | Gone() | Malformed() | WatchState():
-                if keys := self.world.apply(change):
-                    self._keys.update(dict.fromkeys(keys))
-                    self.changed_at = self._clock()
+                if isinstance(change, Listed) and change.kind is Kind.ENDPOINT_SLICE:
+                    self.damper.forget_all()
+                elif isinstance(change, Gone):
+                    self.damper.forget(change.key)
+                self._apply(change)
             case InterfacesChanged(interfaces=interfaces):
                 self._interfaces_changed |= interfaces != self.interfaces
                 self.interfaces = interfaces
@@ -99,6 +112,11 @@ class Inbox:
             case _:
                 self.touch(self.rib.apply(change, self._clock()))
         self.wake()
+
+    def _apply(self, change: ClusterChange) -> None:
+        if keys := self.world.apply(change):
+            self._keys.update(dict.fromkeys(keys))
+            self.changed_at = self._clock()
 
     def touch(self, prefixes: Iterable[Prefix]) -> None:
         """These are dirty; a pass is to come that takes some of them."""
@@ -116,8 +134,13 @@ class Inbox:
 
     @property
     def _more(self) -> bool:
-        expiry_at = self.rib.next_expiry_at
-        return bool(self._prefixes or self._keys) or (expiry_at is not None and expiry_at <= self._clock())
+        due_at = self.next_due_at
+        return bool(self._prefixes or self._keys) or (due_at is not None and due_at <= self._clock())
+
+    @property
+    def next_due_at(self) -> float | None:
+        """When something changes by itself."""
+        return min((at for at in (self.rib.next_expiry_at, self.damper.next_at) if at is not None), default=None)
 
     def _signal_if_more(self) -> None:
         if self._more:
@@ -137,6 +160,8 @@ class Inbox:
             pass
         await self._settle()
         self.touch(self.rib.expire(self._clock()))
+        for key, record in self.damper.due(self._clock()):
+            self._apply(Applied(key, record))
         self._signal.clear()
         self._last_take_at = self._clock()
         keys, prefixes = _taken(self._keys, KEYS_PER_PASS), _taken(self._prefixes, PREFIXES_PER_PASS)

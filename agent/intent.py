@@ -1,7 +1,7 @@
-"""What users ask for: the custom resources of bgpilot.io/v1alpha1, reduced to what planning needs.
+"""What users ask for: BGPInstance and BGPPeer of bgpilot.io/v1alpha1, reduced to what planning needs.
 
 Values only, frozen and comparable. Nothing here reads JSON (`agent.cluster.parse`) or decides what comes of a wish
-(`agent.plan`).
+(`agent.plan`). What is to be announced is `agent.advertising`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
+from bgp.bestpath import MULTIPATH_LIMIT
 from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS, Address, Family, Prefix, PrefixLimit
 
 DEFAULT_ASN: Final = 64512
@@ -46,12 +47,15 @@ def _holds(key: str, operator: str, values: tuple[str, ...], labels: Mapping[str
             raise ValueError(f"unknown selector operator {operator!r}")
 
 
-class ServiceAddress(enum.StrEnum):
-    """Classes of service addresses an advertisement can choose."""
+DRAIN_TAINTS: Final = (
+    "ToBeDeletedByClusterAutoscaler",
+    "node.cloudprovider.kubernetes.io/shutdown",
+    "node.kubernetes.io/out-of-service",
+)
+"""Taints of nodes that are about to go, by whoever takes them away."""
 
-    CLUSTER_IP = "ClusterIP"
-    EXTERNAL_IP = "ExternalIP"
-    LOAD_BALANCER_IP = "LoadBalancerIP"
+
+EVERYTHING: Final = Selector()
 
 
 class PodRoutes(enum.StrEnum):
@@ -112,6 +116,17 @@ class Mesh:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Damping:
+    """How long a change of an endpoint's readiness waits before it counts, seconds."""
+
+    withdraw_seconds: float = 0.5
+    announce_seconds: float = 0.0
+
+
+USUAL_DAMPING: Final = Damping()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """BGPInstance. Without any, the defaults here hold."""
 
@@ -134,6 +149,11 @@ class Instance:
     pod_routes: PodRoutes = PodRoutes.BGP
     allowed_external_ips: tuple[Prefix, ...] = ()
     """ExternalIPs outside all of these are never announced (CVE-2020-8554)."""
+    maximum_paths: int = MULTIPATH_LIMIT
+    """Next hops of one route at most; 1 switches multipath off."""
+    damping: Damping = USUAL_DAMPING
+    drain_on_taints: tuple[str, ...] = DRAIN_TAINTS
+    """Keys of taints; a node that has one of them announces no service address."""
     service_cidrs: tuple[Prefix, ...] = ()
     """Service ranges of clusters whose API has no ServiceCIDR objects; added to those it has."""
 
@@ -214,6 +234,8 @@ class ExternalPeer:
 
     name: str
     created: float = 0.0
+    labels: tuple[tuple[str, str], ...] = ()
+    """Sorted; advertisements choose peers by them."""
     address: Address | None = None
     address_from: NodeValue | None = None
     default_gateway: GatewayFamily | None = None
@@ -237,20 +259,3 @@ class ExternalPeer:
     """Set: administratively shut down, with this text (may be empty) for the router (RFC 9003)."""
     import_pod_cidrs: bool = False
     import_allowed: tuple[AllowedPrefix, ...] = ()
-
-
-class AdvertisementType(enum.StrEnum):
-    POD_CIDR = "PodCIDR"
-    SERVICE = "Service"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advertisement:
-    """BGPAdvertisement: what of ours external peers are told. No object of type PodCIDR: pod CIDRs are told to all."""
-
-    name: str
-    created: float = 0.0
-    type: AdvertisementType
-    node_selector: Selector = Selector()
-    service_selector: Selector = Selector()
-    addresses: frozenset[ServiceAddress] = frozenset()

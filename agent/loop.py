@@ -203,6 +203,7 @@ class Loop:
             ),
         )
         delta = await self._finish(steps)
+        self.inbox.damper.damping = self.plan.damping
         self._watch_secrets(self.plan.secrets)
         if self.phase is Phase.LISTING and not world.secrets_known(self.plan.secrets):
             return None
@@ -291,7 +292,7 @@ class Loop:
             rest = min(rest, self.speaking_at + SWEEP_CAP_SECONDS - now)
         if (look_at := self._farewells.next_look_at) is not None:
             rest = min(rest, look_at - now)
-        if (expiry_at := self.inbox.rib.next_expiry_at) is not None:
+        if (expiry_at := self.inbox.next_due_at) is not None:
             rest = min(rest, expiry_at - now)
         return max(rest, 0.0)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final, NamedTuple, TypeAlias
 
-from agent.intent import Advertisement, ExternalPeer, Instance
+from agent.advertising import Advertisement, ServiceAddress
+from agent.intent import ExternalPeer, Instance
 from bgp.model import Address, BgpEvent, Family, Password, Prefix
 
 BGPILOT_GROUP: Final = "bgpilot.io"
@@ -23,6 +24,7 @@ class Kind(enum.StrEnum):
     """Kinds of cluster objects that are watched."""
 
     NODE = "Node"
+    NAMESPACE = "Namespace"
     SERVICE = "Service"
     ENDPOINT_SLICE = "EndpointSlice"
     SERVICE_CIDR = "ServiceCIDR"
@@ -87,6 +89,15 @@ class Node:
     """Condition Ready is not False or Unknown."""
     cordoned: bool = False
     """spec.unschedulable."""
+    taints: tuple[str, ...] = ()
+    """Keys, sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace:
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    """Sorted."""
 
 
 class TrafficPolicy(enum.StrEnum):
@@ -107,6 +118,9 @@ class Service:
     internal_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     external_policy: TrafficPolicy = TrafficPolicy.CLUSTER
     labels: tuple[tuple[str, str], ...] = ()
+    load_balancer_class: str = ""
+    requested: frozenset[ServiceAddress] | None = None
+    """The classes that its annotation wants announced, of those that an advertisement allows. None: it says nothing."""
     left_out: tuple[tuple[str, str], ...] = ()
     """(what, reason word): addresses, hostnames or classes of it that no node answers for, such as `headlessService`,
     `externalName`, `ipModeProxy` or `hostnameOnly`."""
@@ -126,6 +140,8 @@ class EndpointSlice:
     """Names of nodes with a ready endpoint; the empty string stands for endpoints without a node."""
     serving: frozenset[str] = frozenset()
     """Names of nodes with an endpoint that is serving while terminating."""
+    unready: frozenset[str] = frozenset()
+    """Names of nodes with an endpoint that is not ready and not terminating: it may be ready again in a moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +161,9 @@ class Secret:
     why: str = ""
 
 
-Record: TypeAlias = Node | Service | EndpointSlice | ServiceCidr | Instance | ExternalPeer | Advertisement | Secret
+Record: TypeAlias = (
+    Node | Namespace | Service | EndpointSlice | ServiceCidr | Instance | ExternalPeer | Advertisement | Secret
+)
 
 
 # Kernel.

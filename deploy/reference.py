@@ -96,5 +96,7 @@ def _default(field: Schema, *, required: bool) -> str:
             return ""
         case bool(value):
             return f"`{str(value).lower()}`"
+        case list(values):
+            return ", ".join(f"`{value}`" for value in values)
         case value:
             return f"`{value}`"

@@ -10,22 +10,28 @@ from ipaddress import IPv4Address, ip_address
 from typing import Final
 
 from agent.cluster.fields import Field
-from agent.cluster.spec import asn, choice, hold_seconds, node_value, prefixes, router_id, secret_ref, selector
+from agent.cluster.spec import asn, choice, hold_seconds, key, node_value, prefixes, router_id, secret_ref, selector
 from agent.intent import (
     DEFAULT_ASN,
     DEFAULT_MESH_THRESHOLD,
+    DRAIN_TAINTS,
     ControlPlane,
+    Damping,
     Instance,
     Mesh,
     MeshMode,
     PodRoutes,
     Selector,
 )
+from bgp.bestpath import MULTIPATH_LIMIT
 from bgp.model import BGP_PORT
 
 PRIORITY_MAX: Final = 1000
 """And its negative is the least: an instance for the nodes that no other selects."""
 THRESHOLD_MAX: Final = 1000
+DAMPING_MAX_MILLISECONDS: Final = 60_000
+MAXIMUM_PATHS_MAX: Final = 64
+"""As FRR is built by most distributions; each is a next hop of one kernel route."""
 
 
 def read_instance(name: str, created: float, spec: Field) -> Instance:
@@ -46,8 +52,28 @@ def read_instance(name: str, created: float, spec: Field) -> Instance:
         mesh=_mesh(spec["mesh"]),
         pod_routes=choice(spec["podRoutes"], PodRoutes, PodRoutes.BGP),
         allowed_external_ips=prefixes(spec["allowedExternalIPs"]),
+        maximum_paths=spec["maximumPaths"].number(1, MAXIMUM_PATHS_MAX, MULTIPATH_LIMIT),
+        damping=_damping(spec["damping"]),
+        drain_on_taints=_drain_on_taints(spec["drain"]["onTaints"]),
         service_cidrs=prefixes(spec["serviceCIDRs"]),
     )
+
+
+def _damping(field: Field) -> Damping:
+    usual = Damping()
+    return Damping(
+        withdraw_seconds=_milliseconds(field["withdrawMilliseconds"], usual.withdraw_seconds),
+        announce_seconds=_milliseconds(field["announceMilliseconds"], usual.announce_seconds),
+    )
+
+
+def _milliseconds(field: Field, usual: float) -> float:
+    return field.number(0, DAMPING_MAX_MILLISECONDS, round(usual * 1000)) / 1000
+
+
+def _drain_on_taints(field: Field) -> tuple[str, ...]:
+    """An empty list: on none."""
+    return tuple(key(item, "a taint") for item in field.items()) if field else DRAIN_TAINTS
 
 
 def _mesh(mesh: Field) -> Mesh:

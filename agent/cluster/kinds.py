@@ -24,6 +24,7 @@ class Resource(NamedTuple):
 
 RESOURCES: Final = {
     Kind.NODE: Resource("", "v1", "nodes"),
+    Kind.NAMESPACE: Resource("", "v1", "namespaces"),
     Kind.SERVICE: Resource("", "v1", "services"),
     Kind.ENDPOINT_SLICE: Resource("discovery.k8s.io", "v1", "endpointslices"),
     Kind.SERVICE_CIDR: Resource("networking.k8s.io", "v1", "servicecidrs"),

@@ -13,13 +13,14 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from agent.cluster import shapes
-from agent.cluster.adverts import read_advertisement
+from agent.cluster.adverts import read_advertisement, read_request
 from agent.cluster.fields import Field, FieldError, core_address, core_prefix, quoted
 from agent.cluster.instances import read_instance
 from agent.cluster.routers import read_peer
@@ -27,6 +28,7 @@ from agent.model import (
     EndpointSlice,
     Key,
     Kind,
+    Namespace,
     Node,
     Problem,
     Record,
@@ -97,11 +99,18 @@ def _unreadable(kind: Kind, body: bytes | msgspec.Raw, error: Exception) -> Pars
 
 
 _Object: TypeAlias = (
-    shapes.Node | shapes.Service | shapes.EndpointSlice | shapes.ServiceCidr | shapes.Secret | shapes.Custom
+    shapes.Node
+    | shapes.Namespace
+    | shapes.Service
+    | shapes.EndpointSlice
+    | shapes.ServiceCidr
+    | shapes.Secret
+    | shapes.Custom
 )
 
 _TYPES: Final[Mapping[Kind, type[_Object]]] = {
     Kind.NODE: shapes.Node,
+    Kind.NAMESPACE: shapes.Namespace,
     Kind.SERVICE: shapes.Service,
     Kind.ENDPOINT_SLICE: shapes.EndpointSlice,
     Kind.SERVICE_CIDR: shapes.ServiceCidr,
@@ -136,7 +145,12 @@ def _node(found: shapes.Node) -> Node:
             condition.type == "Ready" and condition.status in _NOT_READY for condition in status.conditions or ()
         ),
         cordoned=bool(spec.unschedulable),
+        taints=tuple(sorted({taint.key for taint in spec.taints or ()})),
     )
+
+
+def _namespace(found: shapes.Namespace) -> Namespace:
+    return Namespace(name=found.metadata.name or UNNAMED, labels=_labels(found.metadata))
 
 
 def _short(annotations: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -158,6 +172,8 @@ def _service(found: shapes.Service) -> Service:
         internal_policy=_policy(spec.internal_traffic_policy, "spec.internalTrafficPolicy"),
         external_policy=_policy(spec.external_traffic_policy, "spec.externalTrafficPolicy"),
         labels=_labels(found.metadata),
+        load_balancer_class=spec.load_balancer_class or "",
+        requested=read_request((found.metadata.annotations or shapes.ServiceAnnotations()).advertise),
         left_out=(("ClusterIP", without),) if without else _left_out(ingress),
     )
 
@@ -180,12 +196,14 @@ def _load_balancer_ips(ingress: list[shapes.Ingress] | tuple[()]) -> tuple[Addre
 
 def _endpoint_slice(found: shapes.EndpointSlice) -> EndpointSlice:
     """The rules of kube-proxy 1.36: `ready` and `serving` count as true when absent, `terminating` as false."""
-    ready, serving = set(), set()
+    ready, serving, unready = set(), set(), set()
     family = _FAMILIES.get(found.address_type or "")
     for endpoint in (found.endpoints or ()) if family is not None else ():
         conditions = endpoint.conditions or shapes.Conditions()
         if conditions.ready is not False:
             ready.add(endpoint.node or "")
+        elif not conditions.terminating:
+            unready.add(endpoint.node or "")
         if conditions.serving is not False and conditions.terminating:
             serving.add(endpoint.node or "")
     return EndpointSlice(
@@ -195,6 +213,7 @@ def _endpoint_slice(found: shapes.EndpointSlice) -> EndpointSlice:
         family=family,
         ready=frozenset(ready),
         serving=frozenset(serving),
+        unready=frozenset(unready),
     )
 
 
@@ -224,21 +243,26 @@ def _secret(found: shapes.Secret) -> Secret:
     return Secret(name=found.metadata.name or UNNAMED, values=tuple(values))
 
 
-def _custom(read: Callable[[str, float, Field], Record]) -> Callable[[shapes.Custom], Record]:
-    def read_custom(found: shapes.Custom) -> Record:
+def _custom(read: Callable[[str, float, Field], _Thing]) -> Callable[[shapes.Custom], _Thing]:
+    def read_custom(found: shapes.Custom) -> _Thing:
         return read(found.metadata.name or UNNAMED, _created(found.metadata), Field("spec", found.spec))
 
     return read_custom
 
 
+def _peer(found: shapes.Custom) -> Record:
+    return replace(_custom(read_peer)(found), labels=_labels(found.metadata))
+
+
 _READERS: Final[Mapping[Kind, Callable[..., Record]]] = {
     Kind.NODE: _node,
+    Kind.NAMESPACE: _namespace,
     Kind.SERVICE: _service,
     Kind.ENDPOINT_SLICE: _endpoint_slice,
     Kind.SERVICE_CIDR: _service_cidr,
     Kind.SECRET: _secret,
     Kind.INSTANCE: _custom(read_instance),
-    Kind.PEER: _custom(read_peer),
+    Kind.PEER: _peer,
     Kind.ADVERTISEMENT: _custom(read_advertisement),
 }
 """The argument of each reader is what `_TYPES` says for the same kind."""

@@ -30,10 +30,15 @@ class NodeAddress(msgspec.Struct, frozen=True):
     address: str = ""
 
 
+class Taint(msgspec.Struct, frozen=True):
+    key: str = ""
+
+
 class NodeSpec(msgspec.Struct, frozen=True):
     pod_cidr: str | None = msgspec.field(name="podCIDR", default=None)
     pod_cidrs: list[str] | None = msgspec.field(name="podCIDRs", default=None)
     unschedulable: bool | None = None
+    taints: list[Taint] | None = None
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -56,6 +61,10 @@ class Node(msgspec.Struct, frozen=True):
     status: NodeStatus | None = None
 
 
+class Namespace(msgspec.Struct, frozen=True):
+    metadata: Meta = Meta()
+
+
 class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):
     type: str | None = None
     cluster_ip: str | None = msgspec.field(name="clusterIP", default=None)
@@ -63,6 +72,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):
     external_ips: list[str] | None = msgspec.field(name="externalIPs", default=None)
     internal_traffic_policy: str | None = None
     external_traffic_policy: str | None = None
+    load_balancer_class: str | None = None
 
 
 class Ingress(msgspec.Struct, frozen=True):
@@ -79,8 +89,16 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     load_balancer: LoadBalancer | None = msgspec.field(name="loadBalancer", default=None)
 
 
+class ServiceAnnotations(msgspec.Struct, frozen=True):
+    advertise: str | None = msgspec.field(name="bgpilot.io/advertise", default=None)
+
+
+class ServiceMeta(Meta, frozen=True):
+    annotations: ServiceAnnotations | None = None
+
+
 class Service(msgspec.Struct, frozen=True):
-    metadata: Meta = Meta()
+    metadata: ServiceMeta = ServiceMeta()
     spec: ServiceSpec | None = None
     status: ServiceStatus | None = None
 

@@ -51,10 +51,14 @@ def node_value(field: Field) -> NodeValue:
     if bool(label) is bool(annotation):
         both = "names both a label and an annotation" if label else "names neither a label nor an annotation"
         raise field.error(both, "give it exactly one of `label` and `annotation`")
-    key = annotation or label
-    if not _is_key(key.text()):
-        raise key.error("is no key of a label or annotation", "write it as on the Node, such as example.com/rack")
-    return NodeValue(annotation=bool(annotation), key=key.text())
+    return NodeValue(annotation=bool(annotation), key=key(annotation or label, "a label or annotation"))
+
+
+def key(field: Field, of: str) -> str:
+    """Of labels, annotations and taints: an optional DNS name and a slash before the name."""
+    if not _is_key(field.text()):
+        raise field.error(f"is no key of {of}", "write it as on the Node, such as example.com/rack")
+    return field.text()
 
 
 def _is_key(text: str) -> bool:

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address
 from typing import Final
 
-from agent.model import FibKey, FibRoute
+from agent.model import DISCARD_METRIC, FibKey, FibRoute
+from agent.plan.adverts import discard
 from agent.plan.announcer import Announcements
 from agent.plan.claims import Claims
-from agent.plan.imports import Ground, Verdict, View, discards, judge, look_at
+from agent.plan.imports import Ground, Verdict, View, judge, look_at
 from agent.plan.merge import Ledger
 from agent.plan.prefixes import contains
 from agent.plan.roster import Pass, Sessions
@@ -75,14 +76,18 @@ class Inbound:
         """Those of `_verdicts` that are longer than a block, by the block: few, whatever peers give."""
 
     def update(
-        self, now: Pass, claimed: Iterable[Prefix], held: Iterable[Address], known: Iterable[Known]
+        self,
+        now: Pass,
+        *,
+        claimed: Iterable[Prefix],
+        held: Iterable[Address],
+        known: Iterable[Known],
+        originated: Iterable[Prefix],
     ) -> Steps[None]:
-        """`claimed`, `held`, `known`: prefixes of nodes, sessions and service addresses that changed."""
-        if now.before.identity != now.own.identity:
-            for discard in discards(now.before.identity):
-                self.fib.set(discard.key, None)
-            for discard in discards(now.own.identity):
-                self.fib.set(discard.key, discard)
+        """What changed: prefixes of nodes, sessions, service addresses, and prefixes of our own."""
+        for prefix in originated:
+            self.fib.set(FibKey(prefix, DISCARD_METRIC), discard(self._announcements.originated.get(prefix)))
+            yield
         rib, prefixes = now.picture.rib, set(now.dirty.prefixes)
         may_wait = self._cluster_id is None and now.stood.cluster_id is None
         anew = now.before.importing != now.own.importing or self._cluster_id != now.stood.cluster_id

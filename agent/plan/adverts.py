@@ -1,46 +1,40 @@
-"""What this node announces of its own, and the route each peer is told: pod CIDRs and service addresses.
+"""What this node announces of its own, and the route each peer is told: pod CIDRs, static prefixes, service addresses.
 
 Only what the node originates is announced here; what was learned is passed on by route reflectors alone, inside the AS
-(`agent.plan.reflection`). A service's address goes to external peers and never into the mesh: kube-proxy answers for it
-on every node. What peers say is judged in `agent.plan.imports`.
+(`agent.plan.reflection`). Which addresses of a Service are announced is `agent.plan.services`; what peers say is judged
+in `agent.plan.imports`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from agent.intent import PodRoutes, ServiceAddress
-from agent.model import (
-    EndpointSlice,
-    Key,
-    Kind,
-    Service,
-    TrafficPolicy,
-)
-from agent.plan.identity import Announcing
+from agent.advertising import TO_ALL_PEERS, Advertisement, AdvertisementType, Terms, ToPeers, overlapping
+from agent.intent import PodRoutes
+from agent.model import DISCARD_METRIC, FibRoute, Key, Kind, Problem, RouteType
 from agent.plan.model import Identity, Origination
-from agent.plan.prefixes import host, inside_any
+from agent.plan.sessions import SessionClaim
 from bgp.check import refusal
 from bgp.model import DEFAULT_LOCAL_PREF, Address, Attributes, Family, Peer, Prefix, Route
-
-
-class Taken(NamedTuple):
-    """What says that an address cannot be this service's."""
-
-    by_node: Callable[[Address], str | None]
-    """`Claims.taken`: the reason word."""
-    by_other_service: Callable[[Key, Address], bool]
-    """`ClusterIPs.of_another`."""
 
 
 class Part(NamedTuple):
     """What one object adds to an origination."""
 
     sources: tuple[str, ...]
-    to_mesh: bool
-    to_external: bool
+    to_peers: frozenset[ToPeers] = frozenset()
+    to_mesh: bool = False
+    guarded: bool = False
+    """More than a host: what of it is not in use must end here (`Origination.guarded`)."""
+
+
+class Share(NamedTuple):
+    """Some address that an advertisement announces as part of an aggregate."""
+
+    advertisement: str
+    aggregate: Prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,89 +43,51 @@ class Offer:
 
     parts: Mapping[Prefix, Part] = field(default_factory=dict)
     silent: Mapping[tuple[Key, str], str] = field(default_factory=dict)
+    shares: frozenset[Share] = frozenset()
+    """The aggregates that stay announced as long as it has an address in them."""
+    selected_by: frozenset[str] = frozenset()
+    """Names of the advertisements that select it."""
+
+    @property
+    def aggregates(self) -> frozenset[Prefix]:
+        return frozenset(share.aggregate for share in self.shares)
 
 
 NOTHING: Final = Offer()
 _INTERNAL: Final = Attributes(local_pref=DEFAULT_LOCAL_PREF)
 
 
-def pod_offer(identity: Identity | None, *, to_external: bool) -> Offer:
+def pod_wishes(advertisements: Iterable[Advertisement], here: Iterable[Advertisement]) -> frozenset[ToPeers]:
+    """Who is told of pod CIDRs besides the mesh. `here` are those of `advertisements` that select this node."""
+    if not any(one.type is AdvertisementType.POD_CIDR for one in advertisements):
+        return frozenset({TO_ALL_PEERS})
+    return frozenset(one.to_peers for one in here if one.type is AdvertisementType.POD_CIDR)
+
+
+def pod_parts(identity: Identity | None, to_peers: frozenset[ToPeers]) -> dict[Prefix, Part]:
     if identity is None or identity.pod_routes is not PodRoutes.BGP:
-        return NOTHING
-    part = Part((f"{Kind.NODE} {identity.node}",), to_mesh=True, to_external=to_external)
-    return Offer(dict.fromkeys(identity.pod_cidrs, part))
+        return {}
+    part = Part((f"{Kind.NODE} {identity.node}",), to_peers, to_mesh=True, guarded=True)
+    return dict.fromkeys(identity.pod_cidrs, part)
 
 
-def service_offer(announcing: Announcing, service: Service, slices: Iterable[EndpointSlice], taken: Taken) -> Offer:
-    """A class of addresses is announced when any advertisement that selects the service has it."""
-    if not announcing.advertisements:
-        return NOTHING
-    labels = dict(service.labels)
-    chosen = {
-        address
-        for advertisement in announcing.advertisements
-        if advertisement.service_selector.matches(labels)
-        for address in advertisement.addresses
-    }
-    key = Key(Kind.SERVICE, service.namespace, service.name)
-    local = _families_with_local_endpoint(announcing.node, slices)
-    sources: dict[Prefix, list[str]] = {}
-    silent: dict[tuple[Key, str], str] = {}
-    for class_, address in _addresses(service):
-        why: str | None = _UNASKED
-        if class_ in chosen:
-            why = _silence(announcing, service, class_, address, local=Family.of(address) in local, taken=taken)
-        if why is None:
-            sources.setdefault(host(address), []).append(f"{Kind.SERVICE} {key.namespace}/{key.name} ({class_})")
-        elif why is not _UNASKED:
-            silent.setdefault((key, str(address)), why)
-    for prefix in sources:
-        silent.pop((key, str(prefix.network_address)), None)
-    parts = {prefix: Part(tuple(names), to_mesh=False, to_external=True) for prefix, names in sources.items()}
-    return Offer(parts, silent) if parts or silent else NOTHING
+def static_parts(advertisement: Advertisement) -> dict[Prefix, Part]:
+    part = Part((f"{Kind.ADVERTISEMENT} {advertisement.name}",), frozenset({advertisement.to_peers}), guarded=True)
+    return dict.fromkeys(advertisement.prefixes, part)
 
 
-_UNASKED: Final = "notSelected"
+def aggregate_part(advertisement: Advertisement) -> Part:
+    name = f"{Kind.ADVERTISEMENT} {advertisement.name} (aggregate)"
+    return Part((name,), frozenset({advertisement.to_peers}), guarded=True)
 
 
-def _silence(
-    announcing: Announcing,
-    service: Service,
-    class_: ServiceAddress,
-    address: Address,
-    *,
-    local: bool,
-    taken: Taken,
-) -> str | None:
-    """The reason word why one address that is asked for is not announced from here, None when it is."""
-    if class_ is ServiceAddress.CLUSTER_IP:
-        policy = service.internal_policy
-    else:
-        policy = service.external_policy
-        # Also for LoadBalancerIPs: some controllers (k3s' servicelb) give a service the addresses of nodes.
-        key = Key(Kind.SERVICE, service.namespace, service.name)
-        if why := _occupied(announcing, key, address, taken):
-            return why
-    if class_ is ServiceAddress.EXTERNAL_IP:
-        prefix = host(address)
-        if inside_any(prefix, announcing.service_ranges):
-            return "serviceRange"
-        if inside_any(prefix, announcing.subnets):
-            return "nodeSubnet"
-        if not inside_any(prefix, announcing.allowed_external_ips):
-            return "externalIPNotAllowed"
-    if policy is TrafficPolicy.LOCAL and not local:
-        return "noLocalEndpoint"
-    return None
-
-
-def _occupied(announcing: Announcing, key: Key, address: Address, taken: Taken) -> str | None:
-    """The reason word why `address` is somebody else's already, whoever gave it to the service."""
-    if why := taken.by_node(address):
-        return why
-    if address in announcing.peer_addresses:
-        return "peerAddress"
-    return "serviceRange" if taken.by_other_service(key, address) else None
+def selects_nothing(advertisement: Advertisement) -> Problem:
+    return Problem(
+        "advertisementSelectsNothing",
+        f"{Kind.ADVERTISEMENT} {advertisement.name}",
+        f"BGPAdvertisement {advertisement.name} selects no Service: nothing is announced for it",
+        "Compare spec.service.selector and namespaceSelector with `kubectl get services -A --show-labels`.",
+    )
 
 
 def merge_parts(prefix: Prefix, parts: Iterable[Part]) -> Origination | None:
@@ -143,20 +99,53 @@ def merge_parts(prefix: Prefix, parts: Iterable[Part]) -> Origination | None:
         prefix=prefix,
         sources=tuple(sorted({source for part in merged for source in part.sources})),
         to_mesh=any(part.to_mesh for part in merged),
-        to_external=any(part.to_external for part in merged),
+        to_peers=frozenset[ToPeers]().union(*(part.to_peers for part in merged)),
+        guarded=any(part.guarded for part in merged),
     )
 
 
-def told(identity: Identity, peer: Peer, origination: Origination) -> Route | str | None:
-    """The route `peer` is told, the reason word why it may not be told, or None: it is not meant for this peer."""
-    if peer.held is not None or not (origination.to_mesh if peer.mesh else origination.to_external):
+def discard(origination: Origination | None) -> FibRoute | None:
+    """Packets to what of the prefix is not in use end here, or they would go back to the router that sent them."""
+    if origination is None or not origination.guarded:
+        return None
+    return FibRoute(origination.prefix, type=RouteType.UNREACHABLE, metric=DISCARD_METRIC)
+
+
+def told(identity: Identity, claim: SessionClaim, origination: Origination) -> Route | str | None:
+    """The route the peer is told, the reason word why it may not be told, or None: it is not meant for this peer."""
+    peer = claim.peer
+    terms = None if peer.held is not None else _terms(claim, origination)
+    if terms is None:
         return None
     next_hop = _next_hop(identity, peer, Family.of(origination.prefix))
     if next_hop is None:
         return "noAddressOfFamily"
-    attributes = _INTERNAL if peer.internal else Attributes(as_path=(peer.local_asn,))
-    route = Route(origination.prefix, next_hop, attributes)
+    route = Route(origination.prefix, next_hop, _attributes(peer, terms))
     return refusal(peer, route) or route
+
+
+def _terms(claim: SessionClaim, origination: Origination) -> Terms | None:
+    if claim.peer.mesh:
+        return Terms() if origination.to_mesh else None
+    labels = dict(claim.labels)
+    meant = [wish.terms for wish in origination.to_peers if wish.selector.matches(labels)]
+    return overlapping(meant) if meant else None
+
+
+def _attributes(peer: Peer, terms: Terms) -> Attributes:
+    if peer.internal and terms == _PLAIN:
+        return _INTERNAL
+    local_pref = DEFAULT_LOCAL_PREF if terms.local_pref is None else terms.local_pref
+    return Attributes(
+        as_path=() if peer.internal else (peer.local_asn,) * (1 + terms.prepend),
+        local_pref=local_pref if peer.internal else None,
+        med=terms.med,
+        communities=terms.communities,
+        large_communities=terms.large_communities,
+    )
+
+
+_PLAIN: Final = Terms()
 
 
 def _next_hop(identity: Identity, peer: Peer, family: Family) -> Address | None:
@@ -165,23 +154,3 @@ def _next_hop(identity: Identity, peer: Peer, family: Family) -> Address | None:
     if family is Family.IPV4 and peer.extended_next_hop:
         return own.get(Family.IPV4) or own.get(Family.IPV6)
     return own.get(family)
-
-
-def _families_with_local_endpoint(node: str, slices: Iterable[EndpointSlice]) -> frozenset[Family]:
-    """Each family for itself, as kube-proxy does (KEP-1669).
-
-    Ready here; or, when none is ready anywhere, serving here while terminating.
-    """
-    found = tuple(slices)
-    ready_somewhere = {part.family for part in found if part.ready}
-    return frozenset(
-        part.family
-        for part in found
-        if part.family is not None and node in (part.ready if part.family in ready_somewhere else part.serving)
-    )
-
-
-def _addresses(service: Service) -> Iterator[tuple[ServiceAddress, Address]]:
-    yield from ((ServiceAddress.CLUSTER_IP, address) for address in service.cluster_ips)
-    yield from ((ServiceAddress.EXTERNAL_IP, address) for address in service.external_ips)
-    yield from ((ServiceAddress.LOAD_BALANCER_IP, address) for address in service.load_balancer_ips)

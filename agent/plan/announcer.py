@@ -1,6 +1,6 @@
 """What is announced and what each peer is told, kept up to date: stages 4 and 5 of `agent.plan.planner`.
 
-Remembers what each service came to and asks `agent.plan.adverts` again about those whose inputs changed. It decides
+Reshares what each service came to and asks `agent.plan.adverts` again about those whose inputs changed. It decides
 nothing itself.
 """
 
@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from agent.model import (
-    EndpointSlice,
-    Key,
-    Kind,
-    Service,
+from agent.model import EndpointSlice, Key, Kind, Namespace, Service
+from agent.plan.adverts import (
+    NOTHING,
+    Offer,
+    Part,
+    Share,
+    aggregate_part,
+    merge_parts,
+    pod_parts,
+    selects_nothing,
+    static_parts,
+    told,
 )
-from agent.plan.adverts import NOTHING, Offer, Part, Taken, merge_parts, pod_offer, service_offer, told
 from agent.plan.claims import Claims
 from agent.plan.merge import Contributions, Ledger
 from agent.plan.model import Identity, Origination
 from agent.plan.picture import World, one
 from agent.plan.prefixes import PrefixIndex, host
-from agent.plan.roster import Pass, Sessions
+from agent.plan.roster import Pass, Problems, Sessions
+from agent.plan.services import Subject, Taken, service_offer
 from agent.plan.sessions import SessionClaim
 from agent.plan.steps import Steps
 from agent.plan.vips import ClusterIPs, Known, ServiceAddresses, known_addresses
@@ -34,25 +41,34 @@ class Announcements:
         "_cluster_ips",
         "_owner_of_slice",
         "_parts",
+        "_problems",
         "_seen",
+        "_selected",
+        "_shares",
         "_silent",
         "_taken",
         "_users",
+        "aggregates",
         "known",
         "originated",
         "silent",
         "to_mesh",
     )
 
-    def __init__(self, claims: Claims) -> None:
+    def __init__(self, claims: Claims, problems: Problems) -> None:
         self.originated: dict[Prefix, Origination] = {}
         self.to_mesh: set[Prefix] = set()
         """The few of `originated` that go to the mesh."""
         self.silent: dict[tuple[Key, str], str] = {}
+        self.aggregates: dict[Key, frozenset[Prefix]] = {}
         self.known = ServiceAddresses()
         self._cluster_ips = ClusterIPs()
         self._taken = Taken(claims.taken, self._cluster_ips.of_another)
         self._parts = Contributions[Prefix, Part]()
+        self._shares = Contributions[Share, None]()
+        self._selected = Contributions[str, None]()
+        """Advertisements, by the services that they select."""
+        self._problems = problems
         self._seen: set[Key] = set()
         """Services that there were when they were last looked at."""
         self._silent: dict[Key, Mapping[tuple[Key, str], str]] = {}
@@ -66,17 +82,21 @@ class Announcements:
 
         `claimed`: prefixes that nodes took up or gave up.
         """
-        before, own = now.before, now.own
-        touched, known = set[Prefix](), list[Known]()
+        touched, joined, known = set[Prefix](), set[Share](), list[Known]()
+        selecting = set[str]()
         for key in (yield from self._services(now, claimed)):
             service = one(now.picture.world, key, Service)
             (self._seen.discard if service is None else self._seen.add)(key)
-            touched |= self._offer(now, key, service)
+            offer = self._offer(now, key, service)
+            touched |= self._parts.put(key, offer.parts)
+            joined |= self._shares.put(key, dict.fromkeys(offer.shares))
+            self._say_aggregates(key, offer)
+            selecting |= self._selected.put(key, dict.fromkeys(offer.selected_by))
             known.append(self._know(now, key, service))
             yield
-        if (before.identity, before.pods_to_external) != (own.identity, own.pods_to_external):
-            pods = pod_offer(own.identity, to_external=own.pods_to_external)
-            touched |= self._parts.put("pods", pods.parts)
+        touched |= self._of_the_node(now)
+        touched |= self._aggregate(now, joined)
+        self._say_what_selects_nothing(now, selecting)
         changed = dict[Prefix, Origination | None]()
         for prefix in touched:
             old = self.originated.get(prefix)
@@ -89,6 +109,9 @@ class Announcements:
         """Those of which an input may have changed."""
         dirty, world = now.dirty, now.picture.world
         services = {key for key in dirty.keys if key.kind is Kind.SERVICE}
+        namespaces = {key.name for key in dirty.keys if key.kind is Kind.NAMESPACE}
+        if namespaces:
+            services.update(key for key in world.records(Kind.SERVICE) if key.namespace in namespaces)
         slices = {key for key in dirty.keys if key.kind is Kind.ENDPOINT_SLICE}
         if dirty.everything:
             slices.update(self._owner_of_slice, world.records(Kind.ENDPOINT_SLICE))
@@ -120,13 +143,52 @@ class Announcements:
             self._owner_of_slice[slice_key] = owner
             yield owner
 
-    def _offer(self, now: Pass, key: Key, service: Service | None) -> set[Prefix]:
+    def _of_the_node(self, now: Pass) -> set[Prefix]:
+        """Pod CIDRs and static prefixes."""
+        before, own = now.before, now.own
+        touched = set[Prefix]()
+        if (before.identity, before.pods_to_peers) != (own.identity, own.pods_to_peers):
+            touched |= self._parts.put("pods", pod_parts(own.identity, own.pods_to_peers))
+        if before.static != own.static:
+            wanted = {one.name: static_parts(one) for one in own.static}
+            for name in wanted.keys() | {one.name for one in before.static}:
+                touched |= self._parts.put(("static", name), wanted.get(name, {}))
+        return touched
+
+    def _aggregate(self, now: Pass, joined: set[Share]) -> set[Prefix]:
+        """`joined`: shares that some service came to, or left."""
+        announcing, touched = now.own.announcing, set[Prefix]()
+        if now.before.announcing != announcing:
+            joined |= {*self._shares.keys()}
+        by_name = {one.name: one for one in announcing.advertisements} if announcing is not None else {}
+        for member in joined:
+            by = by_name.get(member.advertisement) if self._shares.of(member) else None
+            touched |= self._parts.put(member, {member.aggregate: aggregate_part(by)} if by is not None else {})
+        return touched
+
+    def _say_what_selects_nothing(self, now: Pass, selecting: set[str]) -> None:
+        """`selecting`: advertisements that some service came to, or left."""
+        if now.before.announcing == now.own.announcing and not selecting:
+            return
+        here = now.own.announcing.advertisements if now.own.announcing is not None else ()
+        idle = [selects_nothing(one) for one in here if not self._selected.of(one.name)]
+        self._problems.put("advertisements", dict.fromkeys(idle))
+
+    def _offer(self, now: Pass, key: Key, service: Service | None) -> Offer:
         offer = NOTHING
         if service is not None and now.own.announcing is not None:
-            slices = now.picture.world.slices_of(key.namespace, key.name).values()
-            offer = service_offer(now.own.announcing, service, slices, self._taken)
+            world = now.picture.world
+            slices = tuple(world.slices_of(key.namespace, key.name).values())
+            namespace = one(world, Key(Kind.NAMESPACE, "", key.namespace), Namespace)
+            offer = service_offer(now.own.announcing, Subject(service, namespace, slices), self._taken)
         self._say_silent(key, offer)
-        return self._parts.put(key, offer.parts)
+        return offer
+
+    def _say_aggregates(self, key: Key, offer: Offer) -> None:
+        if offer.shares:
+            self.aggregates[key] = offer.aggregates
+        else:
+            self.aggregates.pop(key, None)
 
     def _say_silent(self, key: Key, offer: Offer) -> None:
         for said in self._silent.pop(key, ()):
@@ -236,12 +298,12 @@ class Outbound:
 
     def _tell(self, identity: Identity | None, peers: Iterable[Address], prefixes: Collection[Prefix]) -> Steps[None]:
         for address in peers:
-            peer = self._sessions.peers.values.get(address)
+            claim = self._sessions.holders.get(address)
             for prefix in prefixes:
                 key, origination = RouteKey(address, prefix), self._announcements.originated.get(prefix)
                 outcome = None
-                if identity is not None and peer is not None and origination is not None:
-                    outcome = told(identity, peer, origination)
+                if identity is not None and claim is not None and origination is not None:
+                    outcome = told(identity, claim, origination)
                 self.routes.set(key, outcome if isinstance(outcome, Route) else None)
                 if isinstance(outcome, str):
                     self.refused[key] = outcome

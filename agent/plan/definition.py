@@ -16,22 +16,34 @@ from agent.intent import ExternalPeer, Instance
 from agent.model import (
     Key,
     Kind,
+    Namespace,
     Node,
     Problem,
     Secret,
     Service,
 )
-from agent.plan.adverts import Part, Taken, merge_parts, pod_offer, service_offer, told
+from agent.plan.adverts import (
+    Part,
+    Share,
+    aggregate_part,
+    discard,
+    merge_parts,
+    pod_parts,
+    selects_nothing,
+    static_parts,
+    told,
+)
 from agent.plan.claims import Claims
 from agent.plan.external import Here, external_wish
 from agent.plan.identity import Own, introspect
-from agent.plan.imports import Ground, Teller, Verdict, discards, judge, look_at
+from agent.plan.imports import Ground, Teller, Verdict, judge, look_at
 from agent.plan.links import Exits, reduce_exits, reduce_links
 from agent.plan.mesh import Left, mesh_secrets, names, node_claim, still_reflecting
 from agent.plan.model import NodePlan, Origination
 from agent.plan.nodes import Member, rank, survey, twins_problem
-from agent.plan.picture import Picture, World, every
+from agent.plan.picture import Picture, World, every, one
 from agent.plan.reflection import hears, pass_on
+from agent.plan.services import Subject, Taken, service_offer
 from agent.plan.sessions import SessionClaim, settle
 from agent.plan.topology import Standpoint, Topology
 from agent.plan.vips import ClusterIPs, ServiceAddresses, known_addresses
@@ -53,13 +65,14 @@ def make_plan(picture: Picture) -> NodePlan:
     sessions = _sessions(own, stood, members, picture, exits)
     stood = still_reflecting(stood, own.identity, (sessions.mesh[name] for name in sessions.left))
     announced = _announced(own, claims, world)
-    routes, refused_out = _told(own, sessions.peers, announced.originated)
+    routes, refused_out = _told(own, sessions.claims, announced.originated)
     tellers = _tellers(sessions, picture)
     verdicts = _verdicts(own, stood, picture, tellers, claims)
     if stood.cluster_id is not None:
         paths = {prefix: verdict.reflected for prefix, verdict in verdicts.items()}
         _reflect(routes, refused_out, paths, tellers, stood.cluster_id)
-    fib = [*discards(own.identity), *(verdict.route for verdict in verdicts.values() if verdict.route is not None)]
+    guards = [guard for origination in announced.originated.values() if (guard := discard(origination)) is not None]
+    fib = [*guards, *(verdict.route for verdict in verdicts.values() if verdict.route is not None)]
     return NodePlan(
         identity=own.identity,
         standpoint=stood,
@@ -68,6 +81,8 @@ def make_plan(picture: Picture) -> NodePlan:
         parting=names(sessions.left, Left.SESSION) | own.parting,
         former_clients=names(sessions.left, Left.CLIENT),
         originated=announced.originated,
+        damping=own.damping,
+        aggregates=announced.aggregates,
         routes=routes,
         refused_out=refused_out,
         fib={route.key: route for route in fib},
@@ -75,7 +90,7 @@ def make_plan(picture: Picture) -> NodePlan:
             RouteKey(peer, prefix): why for prefix, verdict in verdicts.items() for peer, why in verdict.refused.items()
         },
         not_advertised=announced.silent,
-        problems=frozenset(problems | sessions.problems).union(stood.problems),
+        problems=frozenset(problems | sessions.problems | announced.problems).union(stood.problems),
         secrets=frozenset(sessions.secrets),
     )
 
@@ -144,23 +159,39 @@ def _sessions(own: Own, stood: Standpoint, members: Mapping[str, Member], pictur
 class _Announced:
     originated: dict[Prefix, Origination] = field(default_factory=dict)
     silent: dict[tuple[Key, str], str] = field(default_factory=dict)
+    aggregates: dict[Key, frozenset[Prefix]] = field(default_factory=dict)
+    problems: set[Problem] = field(default_factory=set)
 
 
 def _announced(own: Own, claims: Claims, world: World) -> _Announced:
     announced = _Announced()
-    offers = [pod_offer(own.identity, to_external=own.pods_to_external)]
+    found: list[Mapping[Prefix, Part]] = [pod_parts(own.identity, own.pods_to_peers), *map(static_parts, own.static)]
     if own.announcing is not None:
+        shares, selecting, by_name = (
+            set[Share](),
+            set[str](),
+            {one.name: one for one in own.announcing.advertisements},
+        )
         cluster_ips = ClusterIPs()
         for key, service in every(world, Kind.SERVICE, Service):
             cluster_ips.put(key, service)
         taken = Taken(claims.taken, cluster_ips.of_another)
         for _, service in every(world, Kind.SERVICE, Service):
-            slices = world.slices_of(service.namespace, service.name).values()
-            offers.append(service_offer(own.announcing, service, slices, taken))
+            slices = tuple(world.slices_of(service.namespace, service.name).values())
+            namespace = one(world, Key(Kind.NAMESPACE, "", service.namespace), Namespace)
+            subject = Subject(service, namespace, slices)
+            offer = service_offer(own.announcing, subject, taken)
+            announced.silent.update(offer.silent)
+            shares |= offer.shares
+            if offer.shares:
+                announced.aggregates[subject.key] = offer.aggregates
+            selecting |= offer.selected_by
+            found.append(offer.parts)
+        found += [{share.aggregate: aggregate_part(by_name[share.advertisement])} for share in shares]
+        announced.problems = {selects_nothing(one) for name, one in by_name.items() if name not in selecting}
     parts = defaultdict[Prefix, list[Part]](list)
-    for offer in offers:
-        announced.silent.update(offer.silent)
-        for prefix, part in offer.parts.items():
+    for offered in found:
+        for prefix, part in offered.items():
             parts[prefix].append(part)
     for prefix, wanted in parts.items():
         origination = merge_parts(prefix, wanted)
@@ -170,15 +201,15 @@ def _announced(own: Own, claims: Claims, world: World) -> _Announced:
 
 
 def _told(
-    own: Own, peers: Mapping[Address, Peer], originated: Mapping[Prefix, Origination]
+    own: Own, claims: Mapping[Address, SessionClaim], originated: Mapping[Prefix, Origination]
 ) -> tuple[dict[RouteKey, Route], dict[RouteKey, str]]:
     routes, refused = dict[RouteKey, Route](), dict[RouteKey, str]()
     if own.identity is None:
         return routes, refused
     for_mesh = {prefix: origination for prefix, origination in originated.items() if origination.to_mesh}
-    for peer in peers.values():
-        for prefix, origination in (for_mesh if peer.mesh else originated).items():
-            key, outcome = RouteKey(peer.address, prefix), told(own.identity, peer, origination)
+    for address, claim in claims.items():
+        for prefix, origination in (for_mesh if claim.peer.mesh else originated).items():
+            key, outcome = RouteKey(address, prefix), told(own.identity, claim, origination)
             if isinstance(outcome, Route):
                 routes[key] = outcome
             elif outcome is not None:

@@ -123,6 +123,7 @@ def _claim(here: Here, wanted: ExternalPeer, peer: Peer) -> SessionClaim:
         source=Key(Kind.PEER, "", wanted.name),
         address=peer.address,
         peer=peer,
+        labels=wanted.labels,
         import_pod_cidrs=wanted.import_pod_cidrs,
         import_allowed=wanted.import_allowed,
         link=here.exits.link(zone) if (zone := zone_of(peer.address)) else None,

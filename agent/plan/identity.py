@@ -7,12 +7,15 @@ changed when it does not. It plans no session and no route.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
+from agent.advertising import Advertisement, AdvertisementType, ToPeers
 from agent.intent import (
-    Advertisement,
-    AdvertisementType,
+    EVERYTHING,
+    USUAL_DAMPING,
+    Damping,
     ExternalPeer,
     Instance,
     Mesh,
@@ -28,6 +31,7 @@ from agent.model import (
     Secret,
     ServiceCidr,
 )
+from agent.plan.adverts import pod_wishes
 from agent.plan.links import Links, Reach, in_subnet
 from agent.plan.model import Identity
 from agent.plan.nodes import Member, rank
@@ -55,6 +59,8 @@ class Announcing:
     """What service routes depend on besides the service and its endpoints."""
 
     node: str
+    excluded: str | None
+    """The reason word why no service address is announced from here at all."""
     advertisements: tuple[Advertisement, ...]
     """Of type Service, that select this node."""
     allowed_external_ips: tuple[Prefix, ...]
@@ -72,6 +78,7 @@ class Importing:
     identity: Identity
     own_addresses: frozenset[Address]
     service_ranges: tuple[Prefix, ...]
+    maximum_paths: int
     links: Links
     reach: Reach = field(compare=False)
     """Made from `links`."""
@@ -82,7 +89,10 @@ class Own:
     """None everywhere: this node is not in the cluster or has no address; nothing is wanted."""
 
     identity: Identity | None = None
-    pods_to_external: bool = False
+    pods_to_peers: frozenset[ToPeers] = frozenset()
+    damping: Damping = USUAL_DAMPING
+    static: tuple[Advertisement, ...] = ()
+    """Of type Prefix, that select this node."""
     peering: Peering | None = None
     announcing: Announcing | None = None
     importing: Importing | None = None
@@ -113,13 +123,14 @@ def introspect(
         return Own(problems=problems)
     labels = dict(node.labels)
     advertisements = sorted((record for _, record in every(world, Kind.ADVERTISEMENT, Advertisement)), key=_by_name)
-    pods = [advertisement for advertisement in advertisements if advertisement.type is AdvertisementType.POD_CIDR]
     here = tuple(advertisement for advertisement in advertisements if advertisement.node_selector.matches(labels))
-    ranges = _service_ranges(world, instance)
+    ranges, exclusion = _service_ranges(world, instance), excluded(node, instance)
     own_addresses = frozenset(node.addresses)
     return Own(
         identity=identity,
-        pods_to_external=not pods or any(advertisement in here for advertisement in pods),
+        pods_to_peers=pod_wishes(advertisements, here),
+        damping=instance.damping,
+        static=tuple(found for found in here if found.type is AdvertisementType.PREFIX),
         peering=Peering(
             identity=identity,
             labels=node.labels,
@@ -133,6 +144,7 @@ def introspect(
             advertisements=tuple(found for found in here if found.type is AdvertisementType.SERVICE),
             allowed_external_ips=instance.allowed_external_ips,
             service_ranges=ranges,
+            excluded=exclusion.reason if exclusion is not None else None,
             subnets=frozenset(subnet.network for subnet in links.subnets),
             peer_addresses=frozenset(_routers(node, world)),
         ),
@@ -140,10 +152,11 @@ def introspect(
             identity=identity,
             own_addresses=own_addresses | links.addresses,
             service_ranges=ranges,
+            maximum_paths=instance.maximum_paths,
             links=links,
             reach=reach,
         ),
-        problems=problems,
+        problems=(*problems, *([exclusion] if exclusion is not None else []), *_told_to_nobody(here, labels, world)),
         parting=frozenset((node_name,)) if left is not None else frozenset(),
     )
 
@@ -180,6 +193,44 @@ def identify(member: Member, reach: Reach) -> tuple[Identity | None, tuple[Probl
         listen_port=instance.listen_port,
     )
     return identity, tuple(problems)
+
+
+EXCLUDED_LABEL: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
+
+
+def excluded(node: Node, instance: Instance) -> Problem | None:
+    """Why no service address is announced from this node: its reason word is that of each address."""
+    if any(key == EXCLUDED_LABEL for key, _ in node.labels):
+        return Problem(
+            "nodeExcluded",
+            f"Node {node.name}",
+            f"Node {node.name} has the label {EXCLUDED_LABEL}: it announces no service address",
+            f"kubectl label node {node.name} {EXCLUDED_LABEL}- if it should.",
+        )
+    for taint in node.taints:
+        if taint in instance.drain_on_taints:
+            return Problem(
+                "nodeDraining",
+                f"Node {node.name}",
+                f"Node {node.name} has the taint {taint}: it announces no service address",
+                "Nothing to do if the node is about to go; else remove the taint, or name others in drain.onTaints of "
+                "the BGPInstance.",
+            )
+    return None
+
+
+def _told_to_nobody(here: Iterable[Advertisement], labels: Mapping[str, str], world: World) -> Iterator[Problem]:
+    """Advertisements of this node whose peerSelector fits none of its BGPPeers."""
+    peers = [peer for _, peer in every(world, Kind.PEER, ExternalPeer) if peer.node_selector.matches(labels)]
+    for advertisement in here:
+        chosen = advertisement.to_peers.selector
+        if chosen != EVERYTHING and not any(chosen.matches(dict(peer.labels)) for peer in peers):
+            yield Problem(
+                "peerSelectorSelectsNothing",
+                str(Key(Kind.ADVERTISEMENT, "", advertisement.name)),
+                f"spec.peerSelector of BGPAdvertisement {advertisement.name} fits no BGPPeer here: nobody is told",
+                "Compare it with `kubectl get bgppeers --show-labels`.",
+            )
 
 
 def _routers(node: Node, world: World) -> Iterator[Address]:

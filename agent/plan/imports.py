@@ -13,15 +13,8 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from agent.intent import PodRoutes
-from agent.model import (
-    DISCARD_METRIC,
-    FibRoute,
-    NextHop,
-    RouteType,
-    in_order,
-)
+from agent.model import FibRoute, NextHop, in_order
 from agent.plan.identity import Importing
-from agent.plan.model import Identity
 from agent.plan.prefixes import host, inside_any
 from agent.plan.sessions import SessionClaim
 from bgp.bestpath import PeerInfo, best
@@ -89,8 +82,10 @@ def judge(
         return Verdict(None, refused, passed_on)
     if len(admitted) == 1:
         return Verdict(FibRoute(prefix, view_of(admitted[0]).next_hops), refused, passed_on)
-    hops = {hop for path in _best(admitted, view_of) for hop in view_of(path).next_hops}
-    return Verdict(FibRoute(prefix, in_order(hops)), refused, passed_on)
+    chosen = _best(admitted, view_of, importing.maximum_paths)
+    return Verdict(
+        FibRoute(prefix, in_order({hop for path in chosen for hop in view_of(path).next_hops})), refused, passed_on
+    )
 
 
 def _best_for_others(
@@ -102,7 +97,7 @@ def _best_for_others(
     9.1.2.1 it is resolvable, by the default route, and the clients of another zone stand next to it.
     """
     good = [path for path in paths if _may_be_passed_on(prefix, view_of(path), ground)]
-    return _best(good, view_of)[0] if good else None
+    return _best(good, view_of, 1)[0] if good else None
 
 
 def _may_be_passed_on(prefix: Prefix, view: View, ground: Ground) -> bool:
@@ -110,9 +105,9 @@ def _may_be_passed_on(prefix: Prefix, view: View, ground: Ground) -> bool:
     return teller is not None and teller.peer.internal and _refusal(prefix, view, teller, ground) in _OURS_ALONE
 
 
-def _best(paths: Collection[Path], view_of: Callable[[Path], View]) -> tuple[Path, ...]:
+def _best(paths: Collection[Path], view_of: Callable[[Path], View], limit: int) -> tuple[Path, ...]:
     infos = {path.peer: _info(view_of(path).teller) for path in paths}
-    return best(paths, peer_of=infos.__getitem__)
+    return best(paths, peer_of=infos.__getitem__, limit=limit)
 
 
 class View(NamedTuple):
@@ -153,13 +148,6 @@ def _look_on_link(path: Path, teller: Teller | None, why: str | None) -> View:
         why = Reason.NEXT_HOP_IS_US
     unreachable = link is None or not link.up
     return View(teller, why, unreachable, path.next_hop.version, (NextHop(path.next_hop, link.index if link else 0),))
-
-
-def discards(identity: Identity | None) -> tuple[FibRoute, ...]:
-    """Packets to a pod address that is not in use end here, or they would go back to the router that sent them."""
-    if identity is None or identity.pod_routes is not PodRoutes.BGP:
-        return ()
-    return tuple(FibRoute(cidr, type=RouteType.UNREACHABLE, metric=DISCARD_METRIC) for cidr in identity.pod_cidrs)
 
 
 def _forbidden(importing: Importing, prefix: Prefix, ground: Ground) -> str | None:

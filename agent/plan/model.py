@@ -11,7 +11,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from agent.intent import PodRoutes
+from agent.advertising import ToPeers
+from agent.intent import USUAL_DAMPING, Damping, PodRoutes
 from agent.model import (
     FibKey,
     FibRoute,
@@ -49,8 +50,11 @@ class Origination:
     prefix: Prefix
     sources: tuple[str, ...]
     """Sorted, for people: `Node worker-1`, `Service default/web (ClusterIP)`."""
-    to_mesh: bool
-    to_external: bool
+    to_mesh: bool = False
+    to_peers: frozenset[ToPeers] = frozenset()
+    """Which external peers are told, and what is said of it."""
+    guarded: bool = False
+    """It is not announced without a discard route: what of it is not in use must end here, not go in circles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,9 @@ class NodePlan:
     former_clients: frozenset[str] = frozenset()
     """Of `mesh`, the nodes for which this one still reflects, and need not any more."""
     originated: Mapping[Prefix, Origination] = field(default_factory=dict)
+    damping: Damping = USUAL_DAMPING
+    aggregates: Mapping[Key, frozenset[Prefix]] = field(default_factory=dict)
+    """By Service, the prefixes that are announced instead of its addresses."""
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
     refused_out: Mapping[RouteKey, str] = field(default_factory=dict)
     """Routes that may not go to a peer, with the reason word of `bgp.check`: ours, and those that are reflected."""

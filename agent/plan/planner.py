@@ -37,7 +37,7 @@ class Planner:
         self._nodes = Nodes(self._problems)
         self._introspection = Introspection(self._nodes, self._problems)
         self._sessions = Sessions(self._nodes, self._problems)
-        self._announcements = Announcements(self._nodes.claims)
+        self._announcements = Announcements(self._nodes.claims, self._problems)
         self._outbound = Outbound(self._sessions, self._announcements)
         self._inbound = Inbound(self._nodes.claims, self._sessions, self._announcements, at_once=judged_at_once)
         self._reflection = Reflection(self._sessions, self._inbound)
@@ -65,7 +65,7 @@ class Planner:
         self._stood = now.stood
         changed, known = yield from self._announcements.update(now, touched.prefixes)
         yield from self._outbound.update(now, held, changed)
-        yield from self._inbound.update(now, touched.prefixes, held, known)
+        yield from self._inbound.update(now, claimed=touched.prefixes, held=held, known=known, originated=changed)
         yield from self._reflection.update(now, held)
         return (yield from self._delta())
 
@@ -93,6 +93,8 @@ class Planner:
             parting=names(self._sessions.left, Left.SESSION) | self._introspection.own.parting,
             former_clients=names(self._sessions.left, Left.CLIENT),
             originated=self._announcements.originated,
+            damping=self._introspection.own.damping,
+            aggregates=self._announcements.aggregates,
             routes=Told(self._outbound.routes.values, self._reflection),
             refused_out=Kept(self._outbound.refused, self._reflection),
             fib=self._inbound.fib.values,

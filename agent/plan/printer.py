@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agent.advertising import ToPeers
 from agent.model import FibRoute
 from agent.plan.model import Identity, NodePlan, Origination
 from agent.plan.prefixes import by_family
@@ -100,8 +101,16 @@ def _originated(plan: NodePlan) -> Iterator[str]:
 
 
 def _audience(origination: Origination) -> str:
-    audiences = (("mesh", origination.to_mesh), ("external peers", origination.to_external))
-    return "to " + (" and ".join(name for name, meant in audiences if meant) or "nobody")
+    audiences = ["mesh"] if origination.to_mesh else []
+    audiences += sorted(set(map(_wish, origination.to_peers)))
+    return "to " + (" and ".join(audiences) or "nobody")
+
+
+def _wish(wish: ToPeers) -> str:
+    chosen = wish.selector
+    conditions = [f"{key}={value}" for key, value in chosen.labels]
+    conditions += [" ".join((key, operator, *values)) for key, operator, values in chosen.expressions]
+    return "external peers" + (f" with {', '.join(conditions)}" if conditions else "")
 
 
 def _routes(plan: NodePlan) -> Iterator[str]:
@@ -113,6 +122,12 @@ def _route(route: Route) -> str:
     attributes = route.attributes
     local_pref = f", local-pref {attributes.local_pref}" if attributes.local_pref is not None else ""
     as_path = f", AS path {' '.join(map(str, attributes.as_path))}" if attributes.as_path else ""
+    if attributes.med is not None:
+        as_path += f", MED {attributes.med}"
+    if attributes.communities:
+        as_path += f", communities {' '.join(f'{a}:{b}' for a, b in sorted(attributes.communities))}"
+    if attributes.large_communities:
+        as_path += f", large {' '.join(':'.join(map(str, one)) for one in sorted(attributes.large_communities))}"
     originator = f", originator {attributes.originator_id}" if attributes.originator_id is not None else ""
     clusters = f", clusters {' '.join(map(str, attributes.cluster_list))}" if attributes.cluster_list else ""
     return f"{route.prefix} next hop {route.next_hop}{as_path}{local_pref}{originator}{clusters}"

@@ -29,6 +29,8 @@ class SessionClaim:
     address: Address
     peer: Peer
     """When it is held, the claim has the address all the same."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Of the BGPPeer: advertisements choose peers by them."""
     import_pod_cidrs: bool = False
     import_allowed: tuple[AllowedPrefix, ...] = ()
     link: Link | None = None

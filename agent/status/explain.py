@@ -146,7 +146,9 @@ def _not_announced(status: Status) -> Iterator[tuple[Key, str, str]]:
 def _way_out(status: Status, prefix: Prefix) -> Iterator[Hop]:
     origination = status.plan.originated[prefix]
     for source in origination.sources:
-        meant = [word for word, meant in (("mesh", origination.to_mesh), ("routers", origination.to_external)) if meant]
+        meant = [
+            word for word, meant in (("mesh", origination.to_mesh), ("routers", bool(origination.to_peers))) if meant
+        ]
         yield Hop(source, f"{prefix} is announced to {' and '.join(meant) or 'nobody'}")
     guard = FibKey(prefix, DISCARD_METRIC)
     if guard in status.plan.fib:
@@ -219,15 +221,18 @@ def _in_kernel(status: Status, key: FibKey) -> Hop:
 def _of_service(status: Status, namespace: str, name: str) -> Iterator[Hop]:
     key = Key(Kind.SERVICE, namespace, name)
     announced = [prefix for prefix, it in status.plan.originated.items() if _stems_from(it.sources, str(key))]
+    aggregates = status.plan.aggregates.get(key, frozenset())
     wrong = [problem for problem in status.problems if problem.subject == str(key)]
     for problem in sorted(wrong, key=lambda problem: (problem.reason, problem.message)):
         yield Hop(str(key), problem.message, ok=False, reason=problem.reason, fix=problem.fix)
     silent = sorted((what, reason) for of, what, reason in _not_announced(status) if of == key)
     for what, reason in silent:
         yield Hop(str(key), f"{what} is not announced here: {_meaning(reason)}", ok=False, reason=reason)
-    for prefix in sorted(announced, key=prefix_order):
+    for prefix in sorted(aggregates, key=prefix_order):
+        yield Hop(str(key), f"is announced as part of {prefix}")
+    for prefix in sorted({*announced, *aggregates}, key=prefix_order):
         yield from _of_prefix(status, prefix)
-    if announced or silent:
+    if announced or aggregates or silent:
         return
     if key in status.services and (none := list(no_bgp_hops(status))):
         yield from none

@@ -8,13 +8,11 @@ from __future__ import annotations
 import itertools
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from agent.advertising import Advertisement, AdvertisementType, ServiceAddress, ServiceChoice
 from agent.cluster.world import World
 from agent.intent import (
-    Advertisement,
-    AdvertisementType,
     AllowedPrefix,
     ExternalPeer,
-    ServiceAddress,
 )
 from agent.model import (
     ALWAYS_WATCHED,
@@ -100,7 +98,9 @@ def cluster(nodes: int, services: int) -> Picture:
         name="router", address=ROUTER, asn=ROUTER_ASN, import_allowed=(everything,)
     )
     lists[Kind.ADVERTISEMENT][Key(Kind.ADVERTISEMENT, "", "services")] = Advertisement(
-        name="services", type=AdvertisementType.SERVICE, addresses=frozenset({ServiceAddress.CLUSTER_IP})
+        name="services",
+        type=AdvertisementType.SERVICE,
+        service=ServiceChoice(addresses=frozenset({ServiceAddress.CLUSTER_IP})),
     )
     for kind, records in lists.items():
         world.apply(Listed(kind, records))

@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from agent import settings
+from agent.advertising import ServiceAddress
 from agent.cluster.kinds import RESOURCES
-from agent.intent import ControlPlane, Instance, MeshMode, PodRoutes, ServiceAddress
+from agent.intent import ControlPlane, Instance, MeshMode, PodRoutes
 from agent.model import BGPILOT_GROUP, BGPILOT_VERSION, Kind
 from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS
 

@@ -30,9 +30,13 @@ def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, object
         below = child.get("properties", {})
         leaf = not below or SHOWN_BY_PARENT & below.keys() or name.endswith("Ref")
         if leaf:
-            yield f"{path}{name}", child.get("default")
+            yield f"{path}{name}", _written(child.get("default"))
         else:
             yield from fields(child, f"{path}{name}.")
+
+
+def _written(default: object) -> object:
+    return "`, `".join(map(str, default)) if isinstance(default, list) else default
 
 
 def custom_fields() -> list[tuple[str, object]]:

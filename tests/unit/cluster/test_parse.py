@@ -218,6 +218,7 @@ def test_an_endpoint_slice_is_reduced_to_the_nodes_of_its_usable_endpoints() -> 
         family=Family.IPV4,
         ready=frozenset({"n1", ""}),
         serving=frozenset({"n2"}),
+        unready=frozenset({"n4"}),
     )
 
 

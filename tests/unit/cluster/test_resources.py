@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
+from agent.advertising import Advertisement, AdvertisementType, ServiceAddress, ServiceChoice
 from agent.cluster.parse import read_object
 from agent.intent import (
-    Advertisement,
-    AdvertisementType,
     AllowedPrefix,
     ControlPlane,
     ExternalPeer,
@@ -20,7 +19,6 @@ from agent.intent import (
     PodRoutes,
     SecretRef,
     Selector,
-    ServiceAddress,
 )
 from agent.model import Kind, Problem, Record
 
@@ -175,8 +173,10 @@ def test_advertisements_of_both_types() -> None:
     assert read(Kind.ADVERTISEMENT, {"type": "Service", "service": chosen}) == Advertisement(
         name="x",
         type=AdvertisementType.SERVICE,
-        service_selector=Selector(labels=(("bgp", "yes"),)),
-        addresses=frozenset({ServiceAddress.CLUSTER_IP, ServiceAddress.LOAD_BALANCER_IP}),
+        service=ServiceChoice(
+            addresses=frozenset({ServiceAddress.CLUSTER_IP, ServiceAddress.LOAD_BALANCER_IP}),
+            selector=Selector(labels=(("bgp", "yes"),)),
+        ),
     )
 
 

@@ -11,11 +11,19 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 from hypothesis import strategies as st
 
-from agent.cluster.world import World
-from agent.intent import (
+from agent.advertising import (
     Advertisement,
     AdvertisementType,
+    ServiceAddress,
+    ServiceChoice,
+    Terms,
+    ToPeers,
+    WhenNoEndpoints,
+)
+from agent.cluster.world import World
+from agent.intent import (
     AllowedPrefix,
+    Damping,
     ExternalPeer,
     GatewayFamily,
     Instance,
@@ -27,7 +35,6 @@ from agent.intent import (
     PodRoutes,
     SecretRef,
     Selector,
-    ServiceAddress,
 )
 from agent.model import (
     Applied,
@@ -37,6 +44,7 @@ from agent.model import (
     Interface,
     Key,
     Kind,
+    Namespace,
     Node,
     Record,
     Secret,
@@ -163,6 +171,7 @@ nodes = st.sampled_from(NODES).flatmap(
         annotations=st.tuples(st.sampled_from(_TOR_VALUES), st.sampled_from(_SELF_VALUES)).map(_joined),
         ready=st.sampled_from((True, True, False)),
         cordoned=st.sampled_from((False, False, True)),
+        taints=st.sampled_from(((), (), ("node.kubernetes.io/out-of-service",))),
     )
 )
 _services = st.builds(
@@ -175,6 +184,8 @@ _services = st.builds(
     internal_policy=st.sampled_from(TrafficPolicy),
     external_policy=st.sampled_from(TrafficPolicy),
     labels=st.sampled_from(_LABELS),
+    load_balancer_class=st.sampled_from(("", "", "other")),
+    requested=st.one_of(st.none(), st.none(), st.frozensets(st.sampled_from(ServiceAddress))),
 )
 _slices = st.builds(
     EndpointSlice,
@@ -198,6 +209,8 @@ instances = st.builds(
     listen_port=st.sampled_from((179, 1790)),
     listen_addresses=st.sampled_from(((), (), (ip_network("10.0.0.2/31"),), (ip_network("fd00::/64"),))),
     pod_routes=st.sampled_from(PodRoutes),
+    damping=st.sampled_from((Damping(), Damping(), Damping(withdraw_seconds=9.0))),
+    maximum_paths=st.sampled_from((16, 16, 1)),
     mesh=st.builds(
         Mesh,
         mode=st.sampled_from((*MeshMode, MeshMode.ROUTE_REFLECTOR, MeshMode.AUTO)),
@@ -215,6 +228,7 @@ _peers = st.builds(
     st.one_of(st.sampled_from(_ROUTERS[: len(_PEER_ADDRESSES)]), st.sampled_from(_ROUTERS)),
     name=st.sampled_from(("p0", "p1", "p2")),
     created=st.sampled_from(_AGES),
+    labels=st.sampled_from(_LABELS),
     asn=st.sampled_from((64512, 65001, *PeerAs)),
     local_asn=st.sampled_from((None, None, 64512, 64999)),
     allowas_in=st.sampled_from((0, 0, 1)),
@@ -239,9 +253,26 @@ _advertisements = st.builds(
     name=st.sampled_from(("a0", "a1", "a2")),
     type=st.sampled_from(AdvertisementType),
     node_selector=st.sampled_from(_SELECTORS),
-    service_selector=st.sampled_from(_SELECTORS),
-    addresses=st.frozensets(st.sampled_from(ServiceAddress)),
+    to_peers=st.builds(
+        ToPeers,
+        st.sampled_from(_SELECTORS),
+        st.sampled_from(
+            (Terms(), Terms(med=5, communities=frozenset({Community(64512, 1)})), Terms(prepend=1, local_pref=50))
+        ),
+    ),
+    service=st.builds(
+        ServiceChoice,
+        addresses=st.frozensets(st.sampled_from(ServiceAddress)),
+        on_request=st.frozensets(st.sampled_from(ServiceAddress)),
+        selector=st.sampled_from(_SELECTORS),
+        namespace_selector=st.sampled_from((_SELECTORS[0], *_SELECTORS)),
+        load_balancer_classes=st.sampled_from((frozenset(), frozenset({"other"}))),
+        when_no_endpoints=st.sampled_from(WhenNoEndpoints),
+        aggregation=st.sampled_from(((), (), ((Family.IPV4, 24),), ((Family.IPV4, 31), (Family.IPV6, 64)))),
+    ),
+    prefixes=_some((*_CIDRS[:3], *_RANGES[:3]), 2),
 )
+_namespaces = st.builds(Namespace, name=st.just("default"), labels=st.sampled_from(_LABELS))
 _secrets = st.builds(
     Secret,
     name=st.sampled_from(("x", "y")),
@@ -260,6 +291,7 @@ _records = st.one_of(
     _peers,
     _peers,
     _advertisements,
+    _namespaces,
     _secrets,
     _ranges,
 )
@@ -270,6 +302,7 @@ _KINDS: dict[type, Kind] = {
     Instance: Kind.INSTANCE,
     ExternalPeer: Kind.PEER,
     Advertisement: Kind.ADVERTISEMENT,
+    Namespace: Kind.NAMESPACE,
     Secret: Kind.SECRET,
     ServiceCidr: Kind.SERVICE_CIDR,
 }
@@ -429,7 +462,9 @@ steps = st.one_of(
 _SEED = (
     Node(name="n1", created=1.0, addresses=_home("n1"), pod_cidrs=(_CIDRS[1], _CIDRS[5])),
     Node(name="n2", created=1.0, addresses=_home("n2"), pod_cidrs=(_CIDRS[0],)),
-    Advertisement(name="a0", type=AdvertisementType.SERVICE, addresses=frozenset(ServiceAddress)),
+    Advertisement(
+        name="a0", type=AdvertisementType.SERVICE, service=ServiceChoice(addresses=frozenset(ServiceAddress))
+    ),
     Instance(name="i0", allowed_external_ips=_RANGES[1:2]),
     ExternalPeer(
         name="p0", address=_TOR, asn=65001, import_pod_cidrs=True, import_allowed=(AllowedPrefix(_RANGES[-1], 0, 32),)

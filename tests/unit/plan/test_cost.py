@@ -11,12 +11,10 @@ from types import FrameType
 
 import pytest
 
+from agent.advertising import Advertisement, AdvertisementType, ServiceAddress, ServiceChoice
 from agent.intent import (
-    Advertisement,
-    AdvertisementType,
     AllowedPrefix,
     ExternalPeer,
-    ServiceAddress,
 )
 from agent.model import (
     Applied,
@@ -70,7 +68,9 @@ def _cluster(size: int) -> Cluster:
     cluster = Cluster(interfaces=(Interface(2, "eth0", up=True, addresses=(IPv4Interface("10.0.0.2/16"),)),))
     anything = (AllowedPrefix(ip_network("0.0.0.0/0"), 8, 32),)
     records: list[Record] = [
-        Advertisement(name="a", type=AdvertisementType.SERVICE, addresses=frozenset(ServiceAddress)),
+        Advertisement(
+            name="a", type=AdvertisementType.SERVICE, service=ServiceChoice(addresses=frozenset(ServiceAddress))
+        ),
         ExternalPeer(name="tor", address=_TOR, asn=65001, import_allowed=anything),
     ]
     for number in range(size):

@@ -7,14 +7,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 
+from agent.advertising import Advertisement, AdvertisementType, ServiceAddress, ServiceChoice
 from agent.intent import (
-    Advertisement,
-    AdvertisementType,
     AllowedPrefix,
     ExternalPeer,
     Instance,
     SecretRef,
-    ServiceAddress,
 )
 from agent.model import (
     FibKey,
@@ -34,7 +32,9 @@ from tests.unit.plan.histories import Cluster
 _OWN = Node(name="n1", created=1.0, addresses=(ip_address("10.0.0.2"),), pod_cidrs=(ip_network("10.244.1.0/24"),))
 _OTHER = Node(name="n2", created=2.0, addresses=(ip_address("10.0.0.3"),), pod_cidrs=(ip_network("10.244.2.0/24"),))
 _TOR = ExternalPeer(name="tor", address=ip_address("10.0.0.254"), asn=65001)
-_SERVICES = Advertisement(name="all", type=AdvertisementType.SERVICE, addresses=frozenset(ServiceAddress))
+_SERVICES = Advertisement(
+    name="all", type=AdvertisementType.SERVICE, service=ServiceChoice(addresses=frozenset(ServiceAddress))
+)
 
 
 def _planned(*records) -> tuple[Cluster, Planner]:
@@ -86,7 +86,7 @@ def test_an_address_is_withdrawn_as_soon_as_it_is_the_cluster_ip_of_another_serv
     cluster, planner = _planned(
         _OWN,
         _TOR,
-        replace(_SERVICES, addresses=frozenset({ServiceAddress.LOAD_BALANCER_IP})),
+        replace(_SERVICES, service=ServiceChoice(addresses=frozenset({ServiceAddress.LOAD_BALANCER_IP}))),
         Service(namespace="a", name="thief", load_balancer_ips=(address,)),
     )
     assert ip_network(address) in planner.plan.originated

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
+from agent.advertising import TO_ALL_PEERS
 from agent.intent import PodRoutes
 from agent.model import (
     DISCARD_METRIC,
@@ -99,8 +100,8 @@ class Scene:
             pod_routes=PodRoutes.BGP,
         )
         self.originated = {
-            OWN_PODS: Origination(OWN_PODS, ("Node worker-1",), to_mesh=True, to_external=True),
-            VIP: Origination(VIP, ("Service default/web (ExternalIP)",), to_mesh=False, to_external=True),
+            OWN_PODS: Origination(OWN_PODS, ("Node worker-1",), to_mesh=True, to_peers=frozenset({TO_ALL_PEERS})),
+            VIP: Origination(VIP, ("Service default/web (ExternalIP)",), to_peers=frozenset({TO_ALL_PEERS})),
         }
         self.routes, self.refused_out, self.refused_in, self.not_advertised = {}, {}, {}, {}
         self.fib, self.kernel = {}, KernelTable()

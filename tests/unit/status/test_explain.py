@@ -261,7 +261,7 @@ def reason_words_of_the_planner():
     """Words the planner gives to routes and addresses: string results of the functions that judge."""
     root = Path(__file__).parents[3] / "agent" / "plan"
     words = set()
-    for name in ("imports.py", "adverts.py"):
+    for name in ("imports.py", "adverts.py", "services.py"):
         source = (root / name).read_text()
         words |= set(re.findall(r'return "([a-z]+[A-Z]\w+)"', source))
         words |= set(re.findall(r'"([a-z]+[A-Z]\w+)" if ', source)) | set(

@@ -1,0 +1,200 @@
+"""Which addresses of a Service this node announces, to whom, and why not the others.
+
+An address is announced as soon as one advertisement has it; what several say of it is merged later
+(`agent.plan.adverts`). A service's address goes to external peers and never into the mesh: kube-proxy answers for it on
+every node. It refuses to know peers and routes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from agent.advertising import OWN_LOAD_BALANCER_CLASS, Advertisement, ServiceAddress, ToPeers, WhenNoEndpoints
+from agent.model import EndpointSlice, Key, Kind, Namespace, Service, TrafficPolicy
+from agent.plan.adverts import NOTHING, Offer, Part, Share
+from agent.plan.identity import Announcing
+from agent.plan.prefixes import contains, host, inside_any
+from bgp.model import Address, Family, Prefix
+
+
+class Taken(NamedTuple):
+    """What says that an address cannot be this service's."""
+
+    by_node: Callable[[Address], str | None]
+    """`Claims.taken`: the reason word."""
+    by_other_service: Callable[[Key, Address], bool]
+    """`ClusterIPs.of_another`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One Service, with all that is decided by."""
+
+    service: Service
+    namespace: Namespace | None
+    slices: tuple[EndpointSlice, ...]
+
+    @property
+    def key(self) -> Key:
+        return Key(Kind.SERVICE, self.service.namespace, self.service.name)
+
+
+def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Offer:
+    wishes = _wishes(announcing, subject)
+    if not wishes:
+        return NOTHING
+    case = _Case(announcing, subject, taken, _endpoints(announcing.node, subject.slices))
+    sources, to_peers = defaultdict[Prefix, list[str]](list), defaultdict[Prefix, set[ToPeers]](set)
+    shares, silent = set[Share](), dict[Address, str]()
+    for class_, address in _addresses(subject.service):
+        asked = [wish for wish in wishes if class_ in wish.classes or class_ in wish.declined]
+        why = case.silence(class_, address) if asked else None
+        judged = [(wish, why or case.not_by(wish, class_, address)) for wish in asked]
+        granted = [wish.by for wish, no in judged if no is None]
+        for advertisement in granted:
+            aggregate = _aggregate(advertisement, address)
+            if aggregate is not None:
+                shares.add(Share(advertisement.name, aggregate))
+            else:
+                to_peers[host(address)].add(advertisement.to_peers)
+        if granted:
+            sources[host(address)].append(f"{subject.key} ({class_})")
+        elif judged:
+            silent.setdefault(address, judged[0][1] or "")
+    parts = {prefix: Part(tuple(sources[prefix]), frozenset(told)) for prefix, told in to_peers.items()}
+    return Offer(
+        parts,
+        {(subject.key, str(address)): no for address, no in silent.items() if host(address) not in sources},
+        frozenset(shares),
+        frozenset(wish.by.name for wish in wishes),
+    )
+
+
+class _Wish(NamedTuple):
+    by: Advertisement
+    classes: frozenset[ServiceAddress]
+    declined: frozenset[ServiceAddress]
+    """Those that the advertisement has and the Service itself does not want announced."""
+
+
+def _wishes(announcing: Announcing, subject: Subject) -> tuple[_Wish, ...]:
+    labels = dict(subject.service.labels)
+    around = dict(subject.namespace.labels) if subject.namespace is not None else {}
+    return tuple(
+        _wish(advertisement, subject.service.requested)
+        for advertisement in announcing.advertisements
+        if advertisement.service.selector.matches(labels) and advertisement.service.namespace_selector.matches(around)
+    )
+
+
+def _wish(by: Advertisement, requested: frozenset[ServiceAddress] | None) -> _Wish:
+    if requested is None:
+        return _Wish(by, by.service.addresses, frozenset())
+    wanted = (by.service.addresses | by.service.on_request) & requested
+    return _Wish(by, wanted, by.service.addresses - wanted)
+
+
+class _Endpoints(NamedTuple):
+    """Families with a usable endpoint."""
+
+    here: frozenset[Family]
+    anywhere: frozenset[Family]
+
+
+def _endpoints(node: str, slices: Iterable[EndpointSlice]) -> _Endpoints:
+    """Each family for itself, as kube-proxy does (KEP-1669).
+
+    Usable is who is ready; or, when none is ready anywhere, who is serving while terminating.
+    """
+    found = tuple(slices)
+    ready_somewhere = {part.family for part in found if part.ready}
+    usable = [
+        (part.family, part.ready if part.family in ready_somewhere else part.serving)
+        for part in found
+        if part.family is not None
+    ]
+    return _Endpoints(
+        here=frozenset(family for family, nodes in usable if node in nodes),
+        anywhere=frozenset(family for family, nodes in usable if nodes),
+    )
+
+
+_OURS: Final = frozenset({"", OWN_LOAD_BALANCER_CLASS})
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One Service on this node."""
+
+    announcing: Announcing
+    subject: Subject
+    taken: Taken
+    endpoints: _Endpoints
+
+    def silence(self, class_: ServiceAddress, address: Address) -> str | None:
+        """The reason word why no advertisement whatever can announce the address from here."""
+        announcing = self.announcing
+        if announcing.excluded is not None:
+            return announcing.excluded
+        if class_ is not ServiceAddress.CLUSTER_IP and (why := self._occupied(address)):
+            return why  # LoadBalancerIPs too: some controllers (k3s' servicelb) give a service the addresses of nodes
+        if class_ is ServiceAddress.EXTERNAL_IP:
+            prefix = host(address)
+            if inside_any(prefix, announcing.service_ranges):
+                return "serviceRange"
+            if inside_any(prefix, announcing.subnets):
+                return "nodeSubnet"
+            if not inside_any(prefix, announcing.allowed_external_ips):
+                return "externalIPNotAllowed"
+        if self._policy(class_) is TrafficPolicy.LOCAL and Family.of(address) not in self.endpoints.here:
+            return "noLocalEndpoint"
+        return None
+
+    def not_by(self, wish: _Wish, class_: ServiceAddress, address: Address) -> str | None:
+        """The reason word why this advertisement does not announce the address."""
+        choice, family = wish.by.service, Family.of(address)
+        if class_ in wish.declined:
+            return "optedOut"
+        named = self.subject.service.load_balancer_class
+        if class_ is ServiceAddress.LOAD_BALANCER_IP and named not in _OURS | choice.load_balancer_classes:
+            return "otherLoadBalancerClass"
+        if choice.when_no_endpoints is WhenNoEndpoints.WITHDRAW and family not in self.endpoints.anywhere:
+            return "noEndpoint"
+        if (aggregate := _aggregate(wish.by, address)) is None:
+            return None
+        if self._policy(class_) is TrafficPolicy.LOCAL:
+            return "aggregateOfLocal"
+        return self._too_wide(aggregate)
+
+    def _too_wide(self, aggregate: Prefix) -> str | None:
+        """Routers must not be told to come to us for their own network, or for that of the nodes."""
+        subnet = any(contains(one, aggregate) or contains(aggregate, one) for one in self.announcing.subnets)
+        peer = any(contains(aggregate, host(one)) for one in self.announcing.peer_addresses)
+        return "aggregateTooWide" if subnet or peer else None
+
+    def _policy(self, class_: ServiceAddress) -> TrafficPolicy:
+        service = self.subject.service
+        return service.internal_policy if class_ is ServiceAddress.CLUSTER_IP else service.external_policy
+
+    def _occupied(self, address: Address) -> str | None:
+        """The reason word why `address` is somebody else's already, whoever gave it to the service."""
+        if why := self.taken.by_node(address):
+            return why
+        if address in self.announcing.peer_addresses:
+            return "peerAddress"
+        return "serviceRange" if self.taken.by_other_service(self.subject.key, address) else None
+
+
+def _aggregate(advertisement: Advertisement, address: Address) -> Prefix | None:
+    """What is announced instead of the address itself, if anything."""
+    length = dict(advertisement.service.aggregation).get(Family.of(address))
+    return None if length is None else host(address).supernet(new_prefix=length)
+
+
+def _addresses(service: Service) -> Iterator[tuple[ServiceAddress, Address]]:
+    yield from ((ServiceAddress.CLUSTER_IP, address) for address in service.cluster_ips)
+    yield from ((ServiceAddress.EXTERNAL_IP, address) for address in service.external_ips)
+    yield from ((ServiceAddress.LOAD_BALANCER_IP, address) for address in service.load_balancer_ips)

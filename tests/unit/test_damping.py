@@ -1,0 +1,130 @@
+"""Endpoints that flip: what waits, how long, and what never does."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.damping import Damper
+from agent.intent import Damping
+from agent.model import EndpointSlice, Key, Kind
+from bgp.model import Family
+
+KEY = Key(Kind.ENDPOINT_SLICE, "default", "web-1")
+NODES = ("a", "b")
+
+
+def heard(ready: str = "", unready: str = "", serving: str = "") -> EndpointSlice:
+    return EndpointSlice(
+        namespace="default",
+        name="web-1",
+        service="web",
+        family=Family.IPV4,
+        ready=frozenset(ready),
+        unready=frozenset(unready),
+        serving=frozenset(serving),
+    )
+
+
+class Line:
+    """A slice as it stands, while news of it comes."""
+
+    def __init__(self, *, announce_seconds: float = 0.0) -> None:
+        self.damper = Damper()
+        self.damper.damping = Damping(withdraw_seconds=0.5, announce_seconds=announce_seconds)
+        self.shown: EndpointSlice | None = None
+
+    def hear(self, news: EndpointSlice, now: float) -> frozenset[str]:
+        self.pass_time(now)
+        self.shown = self.damper.take(KEY, self.shown, news, now)
+        return self.shown.ready
+
+    def pass_time(self, now: float) -> frozenset[str]:
+        for _, record in self.damper.due(now):
+            self.shown = record
+        return self.shown.ready if self.shown is not None else frozenset()
+
+
+def test_a_readiness_that_comes_back_in_time_was_never_gone():
+    line = Line()
+    assert line.hear(heard(ready="ab"), 0.0) == {"a", "b"}
+
+    assert line.hear(heard(ready="a", unready="b"), 1.0) == {"a", "b"}
+    assert line.hear(heard(ready="ab"), 1.4) == {"a", "b"}
+
+    assert line.damper.next_at is None
+
+
+def test_a_readiness_that_stays_away_counts_after_its_wait_and_not_later():
+    line = Line()
+    line.hear(heard(ready="ab"), 0.0)
+    line.hear(heard(ready="a", unready="b"), 1.0)
+    line.hear(heard(ready="a", unready="b"), 1.3)
+
+    assert line.damper.next_at == 1.5
+    assert line.pass_time(1.5) == {"a"}
+    assert line.damper.next_at is None
+
+
+def test_an_endpoint_that_goes_or_terminates_never_waits():
+    for gone in (heard(ready="a"), heard(ready="a", serving="b")):
+        line = Line()
+        line.hear(heard(ready="ab"), 0.0)
+
+        assert line.hear(gone, 1.0) == {"a"}
+
+
+def test_an_endpoint_that_terminates_while_its_unreadiness_waits_is_gone_at_once():
+    line = Line()
+    line.hear(heard(ready="ab"), 0.0)
+    line.hear(heard(ready="a", unready="b"), 1.0)
+
+    assert line.hear(heard(ready="a", serving="b"), 1.1) == {"a"}
+
+
+def test_the_first_readiness_settles_when_it_is_asked_to():
+    line = Line(announce_seconds=2.0)
+    line.hear(heard(ready="a"), 0.0)
+
+    assert line.hear(heard(ready="ab"), 1.0) == {"a"}
+    assert line.pass_time(3.0) == {"a", "b"}
+
+
+def test_a_slice_that_becomes_another_services_counts_as_it_is():
+    line = Line()
+    line.hear(heard(ready="ab"), 0.0)
+    moved = EndpointSlice(namespace="default", name="web-1", service="api", family=Family.IPV4, unready=frozenset("ab"))
+
+    assert line.hear(moved, 1.0) == frozenset()
+
+
+def test_what_is_gone_is_not_told_again():
+    line = Line()
+    line.hear(heard(ready="ab"), 0.0)
+    line.hear(heard(ready="a", unready="b"), 1.0)
+
+    line.damper.forget(KEY)
+
+    assert list(line.damper.due(9.0)) == []
+
+
+_SLICES = st.builds(
+    heard, *(st.lists(st.sampled_from(NODES), unique=True).map("".join) for _ in ("ready", "unready", "serving"))
+)
+
+
+@given(st.lists(st.tuples(_SLICES, st.sampled_from((0.1, 0.5, 3.0))), min_size=1), st.sampled_from((0.0, 2.0)))
+def test_whatever_comes_the_slice_as_heard_counts_when_every_wait_is_over(
+    news: list[tuple[EndpointSlice, float]], announce_seconds: float
+) -> None:
+    line, now = Line(announce_seconds=announce_seconds), 0.0
+    for slice_, pause in news:
+        now += pause
+        line.hear(slice_, now)
+        assert line.shown is not None
+        assert line.shown.serving == slice_.serving
+
+    line.pass_time(now + 2.0)
+
+    assert line.shown == news[-1][0]
+    assert line.damper.next_at is None
