@@ -10,8 +10,9 @@ from itertools import pairwise
 
 import pytest
 
+from agent.advertising import Advertisement, AdvertisementType, ServiceAddress, ServiceChoice
 from agent.inbox import KEYS_PER_PASS, PREFIXES_PER_PASS
-from agent.intent import Advertisement, AdvertisementType, AllowedPrefix, ExternalPeer, ServiceAddress
+from agent.intent import AllowedPrefix, ExternalPeer
 from agent.kernel.table import RouteChange
 from agent.loop import STEP_SECONDS
 from agent.model import (
@@ -168,7 +169,8 @@ async def test_a_rule_that_many_services_depend_on_is_planned_in_one_pass_that_l
         )
         for n in range(SERVICES)
     }
-    rule = Advertisement(name="all", type=AdvertisementType.SERVICE, addresses=frozenset({ServiceAddress.CLUSTER_IP}))
+    chosen = ServiceChoice(addresses=frozenset({ServiceAddress.CLUSTER_IP}))
+    rule = Advertisement(name="all", type=AdvertisementType.SERVICE, service=chosen)
     async with running(SlowScene()) as scene:
         await scene.put(router(), Listed(Kind.SERVICE, services))
         await eventually(lambda: scene.loop.figures.passes > SERVICES // KEYS_PER_PASS, within=30)
