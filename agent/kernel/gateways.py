@@ -1,7 +1,7 @@
 """The next hops of the node's default routes, now and after each change.
 
-An event is only a reason to read the default routes again, so that a lost event costs nothing. What others do to all
-their other routes never wakes it: the kernel drops those events before it queues them. Nothing is changed here.
+What others do to all their other routes never wakes it: the kernel drops those events before it queues them. Nothing
+is changed here.
 
 Kernel 6.18 does not tell of each loss: IPv4 routes go silently with their link, with the last address of their
 interface, and with their next-hop object, and such an object may change under them; a next hop of an ECMP route is dead
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from agent.kernel.defaults import DefaultRoute, decode_default, gateways_of
+from agent.kernel.following import Following
 from agent.kernel.heard import decode_error
 from agent.kernel.netlink import (
     NLM_F_DUMP_INTR,
@@ -34,13 +35,7 @@ from agent.kernel.netlink import (
 from agent.kernel.nlsocket import RECEIVE_BYTES, drop_all_but_defaults, join, open_netlink
 from agent.kernel.routes import ANSWER_SECONDS, DEFAULT_PROTOCOL, DUMP_ATTEMPTS, DUMP_PARTS_MAX, MAIN_TABLE
 from agent.model import Gateway
-from bgp.background import in_background
 
-QUIET_SECONDS: Final = 0.05
-"""At least so long between two readings: a burst of events is one."""
-RETRY_SECONDS: Final = 1.0
-"""After a reading that failed or was interrupted; what was read before stands meanwhile."""
-_EVENTS_PER_TURN: Final = 256
 _LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_ROUTE, _NEXTHOP = 1, 5, 7, 11, 32
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_DELADDR, _RTM_NEWNEXTHOP, _RTM_DELNEXTHOP = 16, 17, 21, 104, 105
 _IFF_UP: Final = 1
@@ -60,47 +55,20 @@ class Gateways:
         self._routes: tuple[DefaultRoute, ...] = ()
         self._links: dict[int, int] = {}
         """Flags last heard, of the interfaces that default routes stand on."""
-        self._changed = asyncio.Event()
+        self._following = Following("gateways", prepare=self._prepare, read=self._read, matters=self._matters)
 
     async def start(self) -> None:
         """Raises OSError when the kernel cannot be asked."""
-        self._socket = open_netlink()
-        try:
-            drop_all_but_defaults(self._socket, self._protocol)
-            join(self._socket, (_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_ROUTE))  # before the first reading
-            with contextlib.suppress(OSError):  # a kernel before 5.3 has no next-hop objects to tell of
-                join(self._socket, (_NEXTHOP,))
-            if not await self._read():
-                self._changed.set()
-        except MalformedError as error:
-            self._socket.close()
-            raise OSError(errno.EBADMSG, f"reading the default routes: {error}") from error
-        except BaseException:
-            self._socket.close()
-            raise
-        asyncio.get_running_loop().add_reader(self._socket, self._heard)
-        self._task = in_background(self._follow(), name="gateways")
+        await self._following.start()
 
     async def stop(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await self._following.stop()
 
-    def _heard(self) -> None:
-        for _ in range(_EVENTS_PER_TURN):
-            try:
-                data = self._socket.recv(RECEIVE_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self._changed.set()  # events were dropped
-                continue
-            if self._matters(data):
-                self._changed.set()
+    def _prepare(self, sock: socket.socket) -> None:
+        drop_all_but_defaults(sock, self._protocol)
+        join(sock, (_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_ROUTE))
+        with contextlib.suppress(OSError):  # a kernel before 5.3 has no next-hop objects to tell of
+            join(sock, (_NEXTHOP,))
 
     def _matters(self, data: bytes) -> bool:
         try:
@@ -123,30 +91,20 @@ class Gateways:
         before, self._links[index] = self._links[index], flags
         return message.type == _RTM_DELLINK or (before ^ flags) & _IFF_UP != 0
 
-    async def _follow(self) -> None:
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                whole = await self._read()
-            except (OSError, MalformedError):  # TimeoutError too: the kernel is out of memory, or does not answer
-                whole = False
-            if not whole:
-                self._changed.set()
-                await asyncio.sleep(RETRY_SECONDS)
-            await asyncio.sleep(QUIET_SECONDS)
-
     async def _read(self) -> bool:
         """False: others changed routes all the time, and something may have been missed."""
         self.readings += 1
         whole, found = True, list[DefaultRoute]()
-        for version in (4, 6):
-            for _ in range(DUMP_ATTEMPTS):
-                routes, consistent = await self._dump(version)
-                if consistent:
-                    break
-            whole = whole and consistent
-            found += routes
+        try:
+            for version in (4, 6):
+                for _ in range(DUMP_ATTEMPTS):
+                    routes, consistent = await self._dump(version)
+                    if consistent:
+                        break
+                whole = whole and consistent
+                found += routes
+        except MalformedError as error:
+            raise OSError(errno.EBADMSG, f"reading the default routes: {error}") from error
         self._routes = tuple(found)
         stood_on = {hop.interface for route in found for hop in route.hops}
         self._links = {index: self._links.get(index, _IFF_UP) for index in stood_on}

@@ -1,4 +1,4 @@
-"""Route reflectors on real parts: our nodes reflect, FRR and BIRD reflect to our nodes, and FRR is our client.
+"""Route reflectors on real parts: our nodes reflect; FRR, BIRD and GoBGP reflect to our nodes; FRR is our client.
 
 The kernel of each node is the judge of where its packets go; FRR, as a client, of what a reflector says.
 """
@@ -12,6 +12,7 @@ import pytest
 
 from tests.lab.bird import Bird
 from tests.lab.frr import Frr
+from tests.lab.gobgp import GoBgp
 from tests.lab.minicluster import CLUSTER_ASN, LAB_HOLD_SECONDS, MiniCluster, Object, custom, node_object
 from tests.lab.neighbor import Neighbor
 from tests.lab.topology import Lab, Node
@@ -195,34 +196,42 @@ def reflectors(cluster: MiniCluster, without: str = "") -> set[str]:
     return everybody
 
 
-def test_our_nodes_are_clients_of_frr_and_of_bird_without_a_mesh(lab: Callable[..., Lab]) -> None:
-    site = lab(nodes=3, routers=2, families=("ipv4",))
+def with_all_of(cluster: MiniCluster, *routers: str) -> bool:
+    """Every node has sessions with these, and with nobody else."""
+    return all(found == {f"BGPPeer/{name}" for name in routers} for found in sessions(cluster).values())
+
+
+GOBGP_CLIENTS = """[peer-groups.route-reflector.config]
+route-reflector-client = true
+route-reflector-cluster-id = "10.99.0.3\""""
+
+
+def test_our_nodes_are_clients_of_routers_of_three_kinds_without_a_mesh(lab: Callable[..., Lab]) -> None:
+    site = lab(nodes=3, routers=3, families=("ipv4",))
     nodes = list(site.nodes.values())
-    network = str(site.rack1.networks["ipv4"])
-    first, second = site.routers
-    frr = Frr(
-        first,
-        asn=CLUSTER_ASN,
-        router_id="10.99.0.1",
-        neighbors=[Neighbor(network, CLUSTER_ASN, families=("ipv4",), extra=("route-reflector-client",))],
-    )
-    bird = ReflectingBird(
-        second,
-        asn=CLUSTER_ASN,
-        router_id="10.99.0.2",
-        neighbors=[Neighbor(network, CLUSTER_ASN, families=("ipv4",), extra=("rr client;",))],
-    )
+
+    def clients(*extra: str) -> list[Neighbor]:
+        return [Neighbor(str(site.rack1.networks["ipv4"]), CLUSTER_ASN, families=("ipv4",), extra=extra)]
+
+    first, second, third = site.routers
+    routers: dict[str, Frr | Bird | GoBgp] = {
+        "frr": Frr(first, asn=CLUSTER_ASN, router_id="10.99.0.1", neighbors=clients("route-reflector-client")),
+        "bird": ReflectingBird(second, asn=CLUSTER_ASN, router_id="10.99.0.2", neighbors=clients("rr client;")),
+        "gobgp": GoBgp(third, asn=CLUSTER_ASN, router_id="10.99.0.3", neighbors=clients(GOBGP_CLIENTS)),
+    }
     with MiniCluster(site) as cluster:
         cluster.api.apply(custom("BGPInstance", "default", {"mesh": {"mode": "None"}}))
-        for name, router in (("frr", first), ("bird", second)):
-            spec = {"address": str(router.address()), "asn": CLUSTER_ASN, "holdSeconds": LAB_HOLD_SECONDS}
+        for name, machine in zip(routers, site.routers, strict=True):
+            spec = {"address": str(machine.address()), "asn": CLUSTER_ASN, "holdSeconds": LAB_HOLD_SECONDS}
             cluster.api.apply(custom("BGPPeer", name, spec))
         cluster.start()
 
         wait_until(lambda: has_all_routes(cluster, *nodes), within=60.0)
-        assert sessions(cluster) == {node.name: {"BGPPeer/frr", "BGPPeer/bird"} for node in nodes}
-
-        frr.kill()
-        wait_until(lambda: all(found == {"BGPPeer/bird"} for found in sessions(cluster).values()), within=60.0)
+        wait_until(lambda: with_all_of(cluster, "frr", "bird", "gobgp"), within=60.0)
+        routers["frr"].kill()
+        wait_until(lambda: with_all_of(cluster, "bird", "gobgp"), within=60.0)
         assert has_all_routes(cluster, *nodes)
-        assert len(bird.established()) == len(nodes)
+        routers["bird"].kill()
+        wait_until(lambda: with_all_of(cluster, "gobgp"), within=60.0)
+        assert has_all_routes(cluster, *nodes)
+        assert len(routers["gobgp"].established()) == len(nodes)
