@@ -102,6 +102,7 @@ class Advertisement:
     """BGPAdvertisement: what of ours external peers are told. No object of type PodCIDR: pod CIDRs are told to all."""
 
     name: str
+    uid: str = ""
     created: float = 0.0
     type: AdvertisementType
     node_selector: Selector = EVERYTHING

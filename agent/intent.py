@@ -64,6 +64,17 @@ class PodRoutes(enum.StrEnum):
     """Another CNI carries pods: no pod CIDR is announced, no pod or discard route installed."""
 
 
+class ServiceRoutes(enum.StrEnum):
+    """What of service addresses goes from node to node."""
+
+    OFF = "Off"
+    """Nothing: kube-proxy answers for them on every node."""
+    ANNOUNCE = "Announce"
+    """The other nodes are told those that this one announces, each as a host route."""
+    IMPORT = "Import"
+    """That, and what other nodes tell is installed: for nodes without kube-proxy."""
+
+
 class NodeValue(NamedTuple):
     """Where on the Node a value that differs from node to node is written."""
 
@@ -131,6 +142,7 @@ class Instance:
     """BGPInstance. Without any, the defaults here hold."""
 
     name: str
+    uid: str = ""
     created: float = 0.0
     node_selector: Selector = Selector()
     priority: int = 0
@@ -147,6 +159,7 @@ class Instance:
     """Sessions use only node addresses inside these. Empty: any InternalIP."""
     mesh: Mesh = Mesh()
     pod_routes: PodRoutes = PodRoutes.BGP
+    service_routes: ServiceRoutes = ServiceRoutes.OFF
     allowed_external_ips: tuple[Prefix, ...] = ()
     """ExternalIPs outside all of these are never announced (CVE-2020-8554)."""
     maximum_paths: int = MULTIPATH_LIMIT
@@ -233,6 +246,7 @@ class ExternalPeer:
     """BGPPeer: a router outside the cluster. One of `address`, `address_from` and `default_gateway` says which."""
 
     name: str
+    uid: str = ""
     created: float = 0.0
     labels: tuple[tuple[str, str], ...] = ()
     """Sorted; advertisements choose peers by them."""

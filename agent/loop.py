@@ -21,6 +21,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from agent.comparing import Comparing
 from agent.farewell import Farewells
 from agent.inbox import Dirt, Inbox
 from agent.kernel.fib import Fib, parts
@@ -31,8 +32,6 @@ from agent.plan.steps import Steps
 from bgp.model import Address, Prefix, RouteKey, SpeakerPlan
 from bgp.speaker import SpeakerProblem
 
-FULL_COMPARE_SECONDS: Final = 300.0
-"""How often the kernel's table is compared as a whole, events or not."""
 UNJUDGED_PER_TURN: Final = 10_000
 """Prefixes handed back to the inbox before the event loop gets its turn: about 3 ms."""
 STEP_SECONDS: Final = 0.005
@@ -113,7 +112,7 @@ class Loop:
         self._watch_secrets = watch_secrets
         self._clock = clock
         self._dry_run = dry_run
-        self._compared_at: float | None = None
+        self._comparing = Comparing()
         self._missing: set[FibKey] = set()
         """Wanted and not in the kernel."""
         self._said: frozenset[Problem] = frozenset()
@@ -156,8 +155,11 @@ class Loop:
             return
         whole = not (dirt.more or delta.unjudged)
         first = self.phase in {Phase.LISTING, Phase.PLANNED}
-        everything = await self._compare_kernel(dirt) or first
-        await self._fib.install(self.plan.fib, None if everything else delta.fib)
+        if not first:  # before anything is read: what led to a next hop that is gone moves at once
+            await self._fib.install(self.plan.fib, delta.fib)
+        everything = await self._compare_kernel(dirt, delta) or first
+        if everything:
+            await self._fib.install(self.plan.fib, None)
         self._reach(Phase.FIB_IN_PLACE)
         await self._speaker.apply(
             SpeakerPlan(peers=self.plan.peers, routes=self.plan.routes),
@@ -228,14 +230,15 @@ class Loop:
             took += now - began_at
             await asyncio.sleep(0)
 
-    async def _compare_kernel(self, dirt: Dirt) -> bool:
+    async def _compare_kernel(self, dirt: Dirt, delta: PlanDelta) -> bool:
         """Read the kernel's table when it may differ from what we believe; True when it was read."""
         now = self._clock()
-        due = self._compared_at is None or now - self._compared_at >= FULL_COMPARE_SECONDS
-        if not (due or dirt.kernel or dirt.interfaces):
+        self._comparing.hear(now, kernel=dirt.kernel, interfaces=dirt.interfaces)
+        self._comparing.put_off(now, unjudged=bool(delta.unjudged), more=dirt.more)
+        if not self._comparing.is_due(now):
             return False
         await self._fib.resync()
-        self._compared_at = now
+        self._comparing.done(now)
         return True
 
     def _not_in_kernel(self, key: RouteKey) -> bool:
@@ -285,7 +288,7 @@ class Loop:
     def _rest(self) -> float:
         """Seconds until there is something to do even when nothing happens."""
         now = self._clock()
-        rest = FULL_COMPARE_SECONDS if self._compared_at is None else self._compared_at + FULL_COMPARE_SECONDS - now
+        rest = self._comparing.rest(now)
         if self._fib.next_retry_at is not None:
             rest = min(rest, self._fib.next_retry_at - now)
         if self.speaking_at is not None and not self.swept:

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.cluster.api import ApiServer
 from agent.cluster.driver import Cluster
+from agent.cluster.events import Events
 from agent.cluster.kube import ClusterConfigError
 from agent.inbox import Inbox
 from agent.kernel.fib import Fib
@@ -23,13 +24,16 @@ from agent.kernel.links import Links
 from agent.kernel.routes import KernelRoutes
 from agent.log import log
 from agent.loop import Loop, Phase
-from agent.model import FibDrifted, GatewaysChanged, InterfacesChanged, Key, Kind, Node
+from agent.model import FibDrifted, GatewaysChanged, InterfacesChanged, Key, Kind, Node, Problem
 from agent.plan.planner import Planner
 from agent.plan.printer import describe
+from agent.plan.steps import Steps
 from agent.settings import Settings
 from agent.start import StartError
+from agent.status.bulletin import Bulletin, News, Topic
 from agent.status.lag import LoopLag
 from agent.status.metrics import make_registry
+from agent.status.news import ROUTE_NOT_ADVERTISED, find_news
 from agent.status.server import Answers, ListenError, serving
 from agent.status.status import Figures, Status
 from bgp.speaker import Speaker
@@ -79,6 +83,8 @@ class Agent:
             dry_run=self._settings.dry_run,
         )
         log.info("starting", version=self._version, node=self._settings.node_name, api=api.url)
+        node = self._settings.node_name
+        self._events = Events(api, node, self._news, clock=self._clock, wall=time.time)
         links = Links(lambda interfaces: self._inbox.put(InterfacesChanged(interfaces)))
         await links.start()
         rooms.push_async_callback(links.stop)
@@ -89,6 +95,7 @@ class Agent:
         if self._settings.dry_run:
             self._loop.after_pass(self._print_plan)
         else:
+            self._loop.after_pass(self._events.look)
             await self._kernel.start(lambda: self._inbox.put(FibDrifted()))
             rooms.push_async_callback(self._kernel.stop)
             await rooms.enter_async_context(self._serving())
@@ -110,6 +117,7 @@ class Agent:
         tasks: set[asyncio.Future[Any]] = {
             asyncio.create_task(self._loop.run(), name="loop"),
             asyncio.create_task(self._lag.run(), name="lag"),
+            asyncio.create_task(self._events.run(), name="events"),
             asyncio.create_task(ended.wait(), name="signal"),
         }
         failed = {cluster.failed} if self._settings.dry_run else {cluster.failed, self._speaker.failed}
@@ -133,6 +141,15 @@ class Agent:
             print(text, flush=True)  # noqa: T201  # --dry-run: this is what it is for
             self._printed = text
 
+    def _news(self, bulletin: Bulletin) -> Steps[dict[Topic, News]] | None:
+        if self._loop.speaking_at is None:
+            return None
+        return find_news(self.status(), self._inbox.world, tuple(bulletin.told(ROUTE_NOT_ADVERTISED)))
+
+    def _problems(self) -> frozenset[Problem]:
+        of_events = () if self._events.problem is None else (self._events.problem,)
+        return self._loop.problems().union(of_events)
+
     def status(self) -> Status:
         """Everything there is to know now."""
         world, loop = self._inbox.world, self._loop
@@ -149,7 +166,7 @@ class Agent:
             rib=self._inbox.rib,
             outbox=self._speaker.outbox,
             fib=self._fib,
-            problems=loop.problems(),
+            problems=self._problems(),
             watches=world.watches.values(),
             services=world.records(Kind.SERVICE),
             routers=world.records(Kind.PEER),
@@ -166,6 +183,8 @@ class Agent:
                 longest_own_lag_seconds=self._lag.longest_own,
                 speaker_restarts=self._speaker.restarts,
                 audit_corrected=self._speaker.audit_corrected,
+                events=self._events.results,
+                events_dropped=self._events.dropped,
             ),
             dry_run=self._settings.dry_run,
         )

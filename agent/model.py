@@ -111,6 +111,7 @@ class Service:
 
     namespace: str
     name: str
+    uid: str = ""
     cluster_ips: tuple[Address, ...] = ()
     external_ips: tuple[Address, ...] = ()
     load_balancer_ips: tuple[Address, ...] = ()

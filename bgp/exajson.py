@@ -5,7 +5,12 @@ No meaning is given here: `bgp.exaevents` does that.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+Bits16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+Bits32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
 
 
 class EndOfRib(msgspec.Struct):
@@ -59,8 +64,16 @@ class Ends(msgspec.Struct):
     peer: str
 
 
+class Sides(msgspec.Struct, frozen=True):
+    """AS numbers; the peer's is null when it is learned from its OPEN."""
+
+    local: int | None = None
+    peer: int | None = None
+
+
 class Neighbor(msgspec.Struct):
     address: Ends
+    asn: Sides = Sides()
     direction: str = ""
     state: str = ""
     reason: str = ""
@@ -78,15 +91,16 @@ class Line(msgspec.Struct):
 
 class Segment(msgspec.Struct):
     element: str
-    value: list[int]
+    value: list[Bits32]
 
 
 class Attributes(msgspec.Struct, rename="kebab"):
-    origin: str = "igp"
+    error: str = ""
+    origin: str = ""
     as_path: dict[str, Segment] = {}
-    local_preference: int | None = None
-    med: int | None = None
-    community: list[tuple[int, int]] = []
-    large_community: list[tuple[int, int, int]] = []
+    local_preference: Bits32 | None = None
+    med: Bits32 | None = None
+    community: list[tuple[Bits16, Bits16]] = []
+    large_community: list[tuple[Bits32, Bits32, Bits32]] = []
     originator_id: str | None = None
     cluster_list: list[str] = []

@@ -296,6 +296,8 @@ class PathsHeard:
     peer: Address
     withdrawn: tuple[Prefix, ...] = ()
     announced: tuple[tuple[Path, tuple[Prefix, ...]], ...] = ()
+    malformed: str = ""
+    """What was wrong with it, when what it announced is withdrawn for that (RFC 7606)."""
 
 
 @dataclass(frozen=True, slots=True)

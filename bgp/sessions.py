@@ -43,6 +43,8 @@ from bgp.model import (
 
 REASONS_MAX: Final = 16
 """Reasons of failed attempts remembered as told; then they are told anew. More than RFC 4271 has for an OPEN."""
+OF_A_SESSION: Final = (PathsHeard, EndOfRib, Refreshed)
+"""What has no meaning without an established session (RFC 4271 8.2.2)."""
 CHANGED: Final = frozenset({(6, 3), (6, 4), (6, 6)})
 """Cease because of another configuration (RFC 4486). ExaBGP 5.0.15 says 6/3 also to a peer that stays configured."""
 _CLOSED: Final = (Direction.LOCAL, 0, 0, TRANSPORT_CLOSED)
@@ -129,6 +131,8 @@ class Sessions:
         gone = self._configured is not None and event.peer not in self._configured
         if gone and (state is None or state.up is None):
             return []  # last words of a peer that has just been removed
+        if isinstance(event, OF_A_SESSION) and (state is None or state.up is None):
+            return []  # ExaBGP hands over what comes before OPEN and KEEPALIVE as well, and then ends the attempt
         meant = self._heard(event, now)
         if gone and not self._states[event.peer].up:
             self._forget(event.peer)

@@ -36,7 +36,9 @@ from bgp.model import (
     BgpEvent,
     Family,
     Held,
+    PathsHeard,
     Peer,
+    PeerRemoved,
     PeerState,
     Prefix,
     Route,
@@ -49,6 +51,7 @@ from bgp.retry import Failing
 
 NO_COMMON_FAMILY: Final = "noCommonFamily"
 FAMILY_NOT_NEGOTIATED: Final = "familyNotNegotiated"
+MALFORMED_UPDATE: Final = "malformedUpdate"
 
 AUDIT_SECONDS: Final = 300.0
 KEYS_PER_TURN: Final = 250
@@ -103,6 +106,8 @@ class Speaker:
         self._refused: tuple[SpeakerProblem, ...] = ()
         self._held: frozenset[Address] = frozenset()
         self._held_back: set[RouteKey] = set()
+        self._malformed: dict[Address, PathsHeard] = {}
+        """The first UPDATE of each session that was treated as a withdrawal."""
 
     async def start(self) -> None:
         """Raises OSError when the run directory cannot be written."""
@@ -207,6 +212,14 @@ class Speaker:
             self._next_try = asyncio.get_running_loop().call_later(max(0.0, at - self._clock()), self._wake)
 
     def _hear(self, event: BgpEvent) -> None:
+        match event:
+            case PathsHeard(peer=peer, malformed=why) if why and peer not in self._malformed:
+                self._malformed[peer] = event
+                self._wake()
+            case SessionUp(peer=peer) | PeerRemoved(peer=peer):
+                self._malformed.pop(peer, None)
+            case _:
+                pass
         for meant in self._limits.hear(event, self._clock()):
             self._put(meant)
         if len(self._limits.exceeded) > len(self._limited):
@@ -298,6 +311,9 @@ class Speaker:
             fix = "The last good configuration stays in force."
             found.add(SpeakerProblem("configurationRefused", "ExaBGP", why, fix))
         found.update(map(_over_limit, self._limits.exceeded), map(_near_limit, self._limits.near))
+        for address, update in self._malformed.items():
+            if (peer := (self._peers or {}).get(address)) is not None:
+                found.add(_malformed(peer, update))
         for address, state in self.states.items():
             if state.up is not None and (peer := (self._peers or {}).get(address)) is not None:
                 found.update(_lacks(peer, state.up))
@@ -317,6 +333,14 @@ def _near_limit(excess: Excess) -> SpeakerProblem:
     then = "nothing but this follows" if excess.limit.warning_only else "at more than all of them the session is ended"
     fix = "Find out why it tells so much, or give it a higher limit."
     return SpeakerProblem(MAX_PREFIXES_NEAR, excess.peer.name, f"it has told {share} that it may: {then}", fix)
+
+
+def _malformed(peer: Peer, update: PathsHeard) -> SpeakerProblem:
+    prefix, *others = update.withdrawn
+    what = f"{prefix} and {len(others)} others are" if others else f"{prefix} is"
+    message = f"it has told a malformed UPDATE ({update.malformed}): {what} taken for withdrawn (RFC 7606)"
+    fix = "Look on the peer for where the route has its attributes from. It says so until the session ends."
+    return SpeakerProblem(MALFORMED_UPDATE, peer.name, message, fix)
 
 
 def _lacks(peer: Peer, up: SessionUp) -> Iterator[SpeakerProblem]:

@@ -32,8 +32,8 @@ WELL_KNOWN: Final[Mapping[str, Community]] = MappingProxyType(
     }
 )
 """RFC 1997, RFC 3765, RFC 7611, RFC 7999, RFC 8326, by their names in the IANA registry."""
-_COMMUNITY: Final = re.compile(r"(\d{1,5}):(\d{1,5})")
-_LARGE: Final = re.compile(r"(\d{1,10}):(\d{1,10}):(\d{1,10})")
+_COMMUNITY: Final = re.compile(r"([0-9]{1,5}):([0-9]{1,5})")
+_LARGE: Final = re.compile(r"([0-9]{1,10}):([0-9]{1,10}):([0-9]{1,10})")
 ANNOTATION: Final = "bgpilot.io/advertise"
 """Of Services."""
 _LENGTHS: Final[Mapping[Family, tuple[int, int]]] = MappingProxyType({Family.IPV4: (8, 31), Family.IPV6: (16, 127)})

@@ -1,4 +1,4 @@
-"""The API server as a transport: GET with the credentials of now, over connections that notice when they are dead.
+"""The API server as a transport: requests with the credentials of now, over connections that notice when they are dead.
 
 Credentials live in files that others replace (the kubelet a pod's token, an operator a CA). A `Client` is made of one
 reading of them; another one takes over when they have changed: looked at once a minute, and at once on 401 or when the
@@ -11,22 +11,23 @@ out: what leaves is `ClusterConfigError` (at start) or `TransportError`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import aiohttp
 
 from agent.cluster.kube import Client, ClusterConfigError, Source, UntrustedError, find_source
 from agent.cluster.listwatch import STREAM_BROKEN
-from agent.cluster.reflector import TransportError
+from agent.cluster.reflector import REFUSAL_BYTES_MAX, TransportError
 
 RECHECK_SECONDS: Final = 60.0
 """How often credential files are looked at."""
 API_UNTRUSTED: Final = "apiUntrusted"
 API_UNAUTHORIZED: Final = "apiUnauthorized"
 _UNAUTHORIZED: Final = 401
+_Request: TypeAlias = Callable[[Client], Awaitable[aiohttp.ClientResponse]]
 
 
 class ApiServer:
@@ -63,7 +64,7 @@ class ApiServer:
         return self._client.url
 
     async def close(self) -> None:
-        """Nobody may be inside `get` any more."""
+        """No request may be under way any more."""
         for client in (self._client, *self._retired):
             await client.close()
         self._retired.clear()
@@ -71,28 +72,43 @@ class ApiServer:
     @asynccontextmanager
     async def get(self, path: str, query: Sequence[tuple[str, str]]) -> AsyncIterator[ApiAnswer]:
         """GET. Leaving the context before the body's end closes the connection."""
+        async with self._answered(lambda client: client.get(path, query)) as answer:
+            yield answer
+
+    async def send(self, method: str, path: str, content_type: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Write; answers status and the beginning of the body. Raises TransportError."""
+        async with self._answered(lambda client: client.send(method, path, content_type, body)) as answer:
+            said = b""
+            async for chunk in answer.chunks():
+                said += chunk
+                if len(said) > REFUSAL_BYTES_MAX:
+                    break
+            return answer.status, said
+
+    @asynccontextmanager
+    async def _answered(self, request: _Request) -> AsyncIterator[ApiAnswer]:
         if asyncio.get_running_loop().time() - self._checked_at >= self._recheck_seconds:
             await self._renew(self._client, refused=False)
         client = self._client
         try:
-            async with self._ask(client, path, query) as answer:
+            async with self._ask(client, request) as answer:
                 yield answer
                 return
         except _CredentialsRefused as error:
             if not await self._renew(client, refused=True):
                 raise self._refusal(error) from error
         try:
-            async with self._ask(self._client, path, query) as answer:
+            async with self._ask(self._client, request) as answer:
                 yield answer
         except _CredentialsRefused as error:
             raise self._refusal(error) from error
 
     @asynccontextmanager
-    async def _ask(self, client: Client, path: str, query: Sequence[tuple[str, str]]) -> AsyncIterator[ApiAnswer]:
+    async def _ask(self, client: Client, request: _Request) -> AsyncIterator[ApiAnswer]:
         """Raises _CredentialsRefused before it yields, never after."""
         client.users += 1
         try:
-            response = await client.get(path, query)
+            response = await request(client)
             try:
                 if response.status == _UNAUTHORIZED:
                     raise _CredentialsRefused(None)

@@ -22,6 +22,7 @@ from agent.intent import (
     MeshMode,
     PodRoutes,
     Selector,
+    ServiceRoutes,
 )
 from bgp.bestpath import MULTIPATH_LIMIT
 from bgp.model import BGP_PORT
@@ -51,6 +52,7 @@ def read_instance(name: str, created: float, spec: Field) -> Instance:
         listen_addresses=prefixes(spec["listenAddresses"]),
         mesh=_mesh(spec["mesh"]),
         pod_routes=choice(spec["podRoutes"], PodRoutes, PodRoutes.BGP),
+        service_routes=choice(spec["serviceRoutes"], ServiceRoutes, ServiceRoutes.OFF),
         allowed_external_ips=prefixes(spec["allowedExternalIPs"]),
         maximum_paths=spec["maximumPaths"].number(1, MAXIMUM_PATHS_MAX, MULTIPATH_LIMIT),
         damping=_damping(spec["damping"]),

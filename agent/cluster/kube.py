@@ -101,14 +101,35 @@ class Client:
 
     async def get(self, path: str, query: Sequence[tuple[str, str]]) -> aiohttp.ClientResponse:
         """Raises UntrustedError or TransportError. The body is not read, and may take any time."""
+        return await self._call("GET", path, query=list(query))
+
+    async def send(self, method: str, path: str, content_type: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        """Raises as `get` does."""
+        return await self._call(method, path, header_params={"Content-Type": content_type}, body=dict(body))
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        header_params: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> aiohttp.ClientResponse:
         try:
-            method, url, headers, _, _ = await self._api.param_serialize(
-                "GET", path, query_params=list(query), auth_settings=["BearerToken"]
+            method, url, headers, written, _ = await self._api.param_serialize(
+                method,
+                path,
+                query_params=query,
+                header_params=header_params,
+                body=body,
+                auth_settings=["BearerToken"],
             )
             answer = await self._api.call_api(
                 method,
                 url,
                 headers,
+                body=written,
                 _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             )
         except aiohttp.ClientConnectorCertificateError as error:

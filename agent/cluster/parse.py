@@ -19,11 +19,13 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
+from agent.advertising import Advertisement
 from agent.cluster import shapes
 from agent.cluster.adverts import read_advertisement, read_request
 from agent.cluster.fields import Field, FieldError, core_address, core_prefix, quoted
 from agent.cluster.instances import read_instance
 from agent.cluster.routers import read_peer
+from agent.intent import ExternalPeer, Instance
 from agent.model import (
     EndpointSlice,
     Key,
@@ -40,6 +42,7 @@ from agent.model import (
 from bgp.model import Address, Family, Password
 
 _Thing = TypeVar("_Thing")
+_Custom = TypeVar("_Custom", Instance, ExternalPeer, Advertisement)
 
 MALFORMED: Final = "malformedObject"
 """Reason word: the object exists and cannot be read."""
@@ -166,6 +169,7 @@ def _service(found: shapes.Service) -> Service:
     return Service(
         namespace=found.metadata.namespace or "",
         name=found.metadata.name or UNNAMED,
+        uid=found.metadata.uid or "",
         cluster_ips=() if without else _addresses(cluster_ips, "spec.clusterIPs"),
         external_ips=() if without else _addresses(spec.external_ips or (), "spec.externalIPs"),
         load_balancer_ips=() if without else _load_balancer_ips(ingress),
@@ -243,9 +247,10 @@ def _secret(found: shapes.Secret) -> Secret:
     return Secret(name=found.metadata.name or UNNAMED, values=tuple(values))
 
 
-def _custom(read: Callable[[str, float, Field], _Thing]) -> Callable[[shapes.Custom], _Thing]:
-    def read_custom(found: shapes.Custom) -> _Thing:
-        return read(found.metadata.name or UNNAMED, _created(found.metadata), Field("spec", found.spec))
+def _custom(read: Callable[[str, float, Field], _Custom]) -> Callable[[shapes.Custom], _Custom]:
+    def read_custom(found: shapes.Custom) -> _Custom:
+        meta = found.metadata
+        return replace(read(meta.name or UNNAMED, _created(meta), Field("spec", found.spec)), uid=meta.uid or "")
 
     return read_custom
 

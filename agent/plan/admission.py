@@ -6,7 +6,7 @@ decides nothing itself.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -14,7 +14,8 @@ from agent.model import DISCARD_METRIC, FibKey, FibRoute
 from agent.plan.adverts import discard
 from agent.plan.announcer import Announcements
 from agent.plan.claims import Claims
-from agent.plan.imports import Ground, Verdict, View, judge, look_at
+from agent.plan.imports import Verdict, View, ground_of, judge, look_at
+from agent.plan.links import set_aside
 from agent.plan.merge import Ledger
 from agent.plan.prefixes import contains
 from agent.plan.roster import Pass, Sessions
@@ -37,6 +38,7 @@ class Inbound:
 
     __slots__ = (
         "_announcements",
+        "_aside",
         "_at_once",
         "_blocks",
         "_claims",
@@ -63,6 +65,8 @@ class Inbound:
         """Those that the last pass should have judged as well, had they not been too many."""
         self._at_once = at_once
         self._cluster_id: IPv4Address | None = None
+        self._aside: frozenset[Prefix] = frozenset()
+        """Addresses of ours on interfaces that are down; none while no service routes are taken."""
         self._claims = claims
         self._sessions = sessions
         self._announcements = announcements
@@ -82,16 +86,18 @@ class Inbound:
         claimed: Iterable[Prefix],
         held: Iterable[Address],
         known: Iterable[Known],
-        originated: Iterable[Prefix],
+        originated: Mapping[Prefix, object],
     ) -> Steps[None]:
         """What changed: prefixes of nodes, sessions, service addresses, and prefixes of our own."""
         for prefix in originated:
             self.fib.set(FibKey(prefix, DISCARD_METRIC), discard(self._announcements.originated.get(prefix)))
             yield
-        rib, prefixes = now.picture.rib, set(now.dirty.prefixes)
+        rib, prefixes = now.picture.rib, {*now.dirty.prefixes, *self._verdicts.keys() & originated}
         may_wait = self._cluster_id is None and now.stood.cluster_id is None
         anew = now.before.importing != now.own.importing or self._cluster_id != now.stood.cluster_id
         self._cluster_id = now.stood.cluster_id
+        if now.dirty.interfaces or now.dirty.everything or anew:
+            prefixes |= self._look_aside(now)
         if now.dirty.everything or anew:
             more = [*self._verdicts, *rib.prefixes()]
         else:
@@ -102,7 +108,9 @@ class Inbound:
                 prefixes.update(self._around(part))
                 yield
             more = [prefix for peer in held for prefix in rib.heard_from(peer)]
-        self.unjudged = more if may_wait and len(more) > self._at_once else ()
+        self.unjudged = ()
+        if may_wait and len(more) > self._at_once:
+            self.unjudged = yield from self._lost_first(now, more)
         for prefix in () if self.unjudged else more:
             prefixes.add(prefix)
             yield
@@ -113,13 +121,40 @@ class Inbound:
             self._judge(now, prefix)
             yield
 
+    def _lost_first(self, now: Pass, prefixes: Iterable[Prefix]) -> Steps[Collection[Prefix]]:
+        """The same, each once; first those that lead to a next hop that is none any more."""
+        lost, others, importing = dict[Prefix, None](), dict[Prefix, None](), now.own.importing
+        gone = dict[Address, bool]()
+        for prefix in prefixes:
+            route = self._verdicts.get(prefix, _NOT_HEARD).route
+            for gateway, _ in route.next_hops if route is not None else ():
+                if gateway not in gone:
+                    # What leads to a link-local one depends on the session alone, which says itself what it had told.
+                    gone[gateway] = not (
+                        gateway.is_link_local or (importing is not None and importing.reach.is_neighbour(gateway))
+                    )
+                if gone[gateway]:
+                    lost[prefix] = None
+            if prefix not in lost:
+                others[prefix] = None
+            yield
+        return [*lost, *others]
+
     def reflected(self, prefix: Prefix) -> Path | None:
         """The path to pass on, when this node is a route reflector."""
         return self._verdicts.get(prefix, _NOT_HEARD).reflected
 
+    def _look_aside(self, now: Pass) -> set[Prefix]:
+        """The prefixes heard that are set aside now and were not, or the other way."""
+        importing, before = now.own.importing, self._aside
+        wanted = importing is not None and importing.service_routes
+        self._aside = set_aside(now.picture.interfaces) if wanted else frozenset()
+        return self._verdicts.keys() & (before ^ self._aside)
+
     def _around(self, known: Known) -> Iterator[Prefix]:
-        """The prefixes heard that service addresses, which came or went, may forbid."""
+        """The prefixes heard that service addresses, which came or went, may forbid or admit."""
         yield from known.exact
+        yield from known.reachable
         for prefix in known.unranged:
             for version, length in self._lengths:
                 if version == prefix.version and length <= prefix.prefixlen:
@@ -142,8 +177,12 @@ class Inbound:
         paths, importing = now.picture.rib.paths_to(prefix), now.own.importing
         verdict = _NOT_HEARD
         if paths and importing is not None:
-            ground = Ground(
-                self._claims.owner_of(prefix), self._claims.is_part(prefix), self._announcements.known.forbid(prefix)
+            ground = ground_of(
+                prefix,
+                self._claims,
+                self._announcements.known,
+                originated=self._announcements.originated,
+                aside=self._aside,
             )
             for path in paths:
                 if id(path) not in self._views:

@@ -7,7 +7,7 @@ in `agent.plan.imports`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -45,6 +45,8 @@ class Offer:
     silent: Mapping[tuple[Key, str], str] = field(default_factory=dict)
     shares: frozenset[Share] = frozenset()
     """The aggregates that stay announced as long as it has an address in them."""
+    considered: frozenset[Prefix] = frozenset()
+    """All aggregates that would hold one of its addresses, also those that may not be."""
     selected_by: frozenset[str] = frozenset()
     """Names of the advertisements that select it."""
 
@@ -71,9 +73,10 @@ def pod_parts(identity: Identity | None, to_peers: frozenset[ToPeers]) -> dict[P
     return dict.fromkeys(identity.pod_cidrs, part)
 
 
-def static_parts(advertisement: Advertisement) -> dict[Prefix, Part]:
+def static_parts(advertisement: Advertisement, harmful: Container[Prefix]) -> dict[Prefix, Part]:
+    """`harmful`: those that may not be announced from here (`agent.plan.guards`)."""
     part = Part((f"{Kind.ADVERTISEMENT} {advertisement.name}",), frozenset({advertisement.to_peers}), guarded=True)
-    return dict.fromkeys(advertisement.prefixes, part)
+    return {prefix: part for prefix in advertisement.prefixes if prefix not in harmful}
 
 
 def aggregate_part(advertisement: Advertisement) -> Part:

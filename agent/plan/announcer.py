@@ -7,6 +7,7 @@ nothing itself.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 
 from agent.model import EndpointSlice, Key, Kind, Namespace, Service
 from agent.plan.adverts import (
@@ -22,6 +23,7 @@ from agent.plan.adverts import (
     told,
 )
 from agent.plan.claims import Claims
+from agent.plan.guards import static_problems, too_wide
 from agent.plan.merge import Contributions, Ledger
 from agent.plan.model import Identity, Origination
 from agent.plan.picture import World, one
@@ -38,6 +40,7 @@ class Announcements:
     """Stage 4: the prefixes this node originates."""
 
     __slots__ = (
+        "_claims",
         "_cluster_ips",
         "_owner_of_slice",
         "_parts",
@@ -63,7 +66,8 @@ class Announcements:
         self.aggregates: dict[Key, frozenset[Prefix]] = {}
         self.known = ServiceAddresses()
         self._cluster_ips = ClusterIPs()
-        self._taken = Taken(claims.taken, self._cluster_ips.of_another)
+        self._claims = claims
+        self._taken = Taken(claims.taken, self._cluster_ips.of_another, partial(too_wide, claims))
         self._parts = Contributions[Prefix, Part]()
         self._shares = Contributions[Share, None]()
         self._selected = Contributions[str, None]()
@@ -76,7 +80,7 @@ class Announcements:
         self._owner_of_slice: dict[Key, Key] = {}
 
     def update(
-        self, now: Pass, claimed: Iterable[Prefix]
+        self, now: Pass, claimed: Collection[Prefix]
     ) -> Steps[tuple[dict[Prefix, Origination | None], list[Known]]]:
         """The prefixes whose origination changed with what it was, and service addresses that came or went.
 
@@ -92,9 +96,10 @@ class Announcements:
             joined |= self._shares.put(key, dict.fromkeys(offer.shares))
             self._say_aggregates(key, offer)
             selecting |= self._selected.put(key, dict.fromkeys(offer.selected_by))
+            self._users.put(key, service, offer.considered)
             known.append(self._know(now, key, service))
             yield
-        touched |= self._of_the_node(now)
+        touched |= self._of_the_node(now, claimed)
         touched |= self._aggregate(now, joined)
         self._say_what_selects_nothing(now, selecting)
         changed = dict[Prefix, Origination | None]()
@@ -119,7 +124,7 @@ class Announcements:
             services.update(self._owners(world, key))
             yield
         for prefix in claimed:
-            services.update(self._users.inside(prefix))
+            services.update(self._users.overlapping(prefix))
             yield
         if dirty.everything or now.before.announcing != now.own.announcing:
             services.update(self._seen, world.records(Kind.SERVICE))
@@ -143,14 +148,17 @@ class Announcements:
             self._owner_of_slice[slice_key] = owner
             yield owner
 
-    def _of_the_node(self, now: Pass) -> set[Prefix]:
+    def _of_the_node(self, now: Pass, claimed: Collection[Prefix]) -> set[Prefix]:
         """Pod CIDRs and static prefixes."""
         before, own = now.before, now.own
         touched = set[Prefix]()
         if (before.identity, before.pods_to_peers) != (own.identity, own.pods_to_peers):
             touched |= self._parts.put("pods", pod_parts(own.identity, own.pods_to_peers))
-        if before.static != own.static:
-            wanted = {one.name: static_parts(one) for one in own.static}
+        around = (before.announcing, before.importing) != (own.announcing, own.importing)
+        if before.static != own.static or (own.static and (claimed or around)):
+            harmful = tuple(static_problems(own, self._claims))
+            self._problems.put("static prefixes", dict.fromkeys(problem for _, problem in harmful))
+            wanted = {one.name: static_parts(one, {prefix for prefix, _ in harmful}) for one in own.static}
             for name in wanted.keys() | {one.name for one in before.static}:
                 touched |= self._parts.put(("static", name), wanted.get(name, {}))
         return touched
@@ -198,7 +206,6 @@ class Announcements:
             self.silent.update(offer.silent)
 
     def _know(self, now: Pass, key: Key, service: Service | None) -> Known:
-        self._users.put(key, service)
         known = Known()
         if service is not None and now.own.announcing is not None:
             known = known_addresses(now.own.announcing, service)
@@ -227,10 +234,11 @@ class _Users:
         self._services: dict[Prefix, set[Key]] = {}
         self._index = PrefixIndex()
 
-    def put(self, key: Key, service: Service | None) -> None:
-        wanted = frozenset[Prefix]()
+    def put(self, key: Key, service: Service | None, aggregates: frozenset[Prefix]) -> None:
+        """`aggregates`: that would hold one of its addresses."""
+        wanted = aggregates
         if service is not None:
-            wanted = frozenset(map(host, (*service.external_ips, *service.load_balancer_ips)))
+            wanted = aggregates.union(map(host, (*service.external_ips, *service.load_balancer_ips)))
         before = self._addresses.get(key, frozenset())
         for prefix in before - wanted:
             self._services[prefix].discard(key)
@@ -247,6 +255,10 @@ class _Users:
 
     def inside(self, prefix: Prefix) -> Iterator[Key]:
         for found in self._index.inside(prefix):
+            yield from self._services[found]
+
+    def overlapping(self, prefix: Prefix) -> Iterator[Key]:
+        for found in self._index.overlapping(prefix):
             yield from self._services[found]
 
 

@@ -46,7 +46,7 @@ class _Claimed(NamedTuple):
 
 
 class Claims:
-    __slots__ = ("_by_address", "_by_cidr", "_cidrs", "_internal", "_nodes")
+    __slots__ = ("_by_address", "_by_cidr", "_cidrs", "_hosts", "_internal", "_nodes")
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Claimed] = {}
@@ -54,6 +54,8 @@ class Claims:
         """The addresses that are contested."""
         self._internal: dict[Address, set[str]] = {}
         """All InternalIPs."""
+        self._hosts = PrefixIndex()
+        """The same."""
         self._by_cidr: dict[Prefix, set[str]] = {}
         self._cidrs = PrefixIndex()
 
@@ -133,6 +135,14 @@ class Claims:
             return "podRange"
         return None
 
+    def meets(self, prefix: Prefix) -> bool:
+        """Some Node claims an address in `prefix`, or a pod CIDR that overlaps it."""
+        return self._hosts.holds_any_of(prefix) or next(self._cidrs.overlapping(prefix), None) is not None
+
+    def addresses_in(self, prefix: Prefix) -> Iterator[Address]:
+        """InternalIPs of Nodes."""
+        return (found.network_address for found in self._hosts.inside(prefix))
+
     def _oldest(self, names: set[str]) -> str:
         return min(self._rank(name) for name in names)[1]
 
@@ -154,6 +164,7 @@ class Claims:
         self._nodes[node.name] = claimed
         for address in node.addresses:
             self._internal.setdefault(address, set()).add(node.name)
+            self._hosts.put(host(address))
         for address in claimed.contested:
             self._by_address.setdefault(address, set()).add(node.name)
         for cidr in node.pod_cidrs:
@@ -166,6 +177,8 @@ class Claims:
         for address in node.addresses:
             _discard(self._by_address, address, node.name)
             _discard(self._internal, address, node.name)
+            if address not in self._internal:
+                self._hosts.drop(host(address))
         for cidr in node.pod_cidrs:
             _discard(self._by_cidr, cidr, node.name)
             if cidr not in self._by_cidr:

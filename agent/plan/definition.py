@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 
 from agent.intent import ExternalPeer, Instance
@@ -35,9 +36,10 @@ from agent.plan.adverts import (
 )
 from agent.plan.claims import Claims
 from agent.plan.external import Here, external_wish
+from agent.plan.guards import static_problems, too_wide
 from agent.plan.identity import Own, introspect
-from agent.plan.imports import Ground, Teller, Verdict, judge, look_at
-from agent.plan.links import Exits, reduce_exits, reduce_links
+from agent.plan.imports import Teller, Verdict, ground_of, judge, look_at
+from agent.plan.links import Exits, reduce_exits, reduce_links, set_aside
 from agent.plan.mesh import Left, mesh_secrets, names, node_claim, still_reflecting
 from agent.plan.model import NodePlan, Origination
 from agent.plan.nodes import Member, rank, survey, twins_problem
@@ -67,7 +69,7 @@ def make_plan(picture: Picture) -> NodePlan:
     announced = _announced(own, claims, world)
     routes, refused_out = _told(own, sessions.claims, announced.originated)
     tellers = _tellers(sessions, picture)
-    verdicts = _verdicts(own, stood, picture, tellers, claims)
+    verdicts = _verdicts(own, stood, picture, tellers, claims=claims, originated=announced.originated)
     if stood.cluster_id is not None:
         paths = {prefix: verdict.reflected for prefix, verdict in verdicts.items()}
         _reflect(routes, refused_out, paths, tellers, stood.cluster_id)
@@ -165,7 +167,10 @@ class _Announced:
 
 def _announced(own: Own, claims: Claims, world: World) -> _Announced:
     announced = _Announced()
-    found: list[Mapping[Prefix, Part]] = [pod_parts(own.identity, own.pods_to_peers), *map(static_parts, own.static)]
+    harmful = tuple(static_problems(own, claims))
+    announced.problems.update(problem for _, problem in harmful)
+    found: list[Mapping[Prefix, Part]] = [pod_parts(own.identity, own.pods_to_peers)]
+    found += [static_parts(one, {prefix for prefix, _ in harmful}) for one in own.static]
     if own.announcing is not None:
         shares, selecting, by_name = (
             set[Share](),
@@ -175,7 +180,7 @@ def _announced(own: Own, claims: Claims, world: World) -> _Announced:
         cluster_ips = ClusterIPs()
         for key, service in every(world, Kind.SERVICE, Service):
             cluster_ips.put(key, service)
-        taken = Taken(claims.taken, cluster_ips.of_another)
+        taken = Taken(claims.taken, cluster_ips.of_another, partial(too_wide, claims))
         for _, service in every(world, Kind.SERVICE, Service):
             slices = tuple(world.slices_of(service.namespace, service.name).values())
             namespace = one(world, Key(Kind.NAMESPACE, "", service.namespace), Namespace)
@@ -188,7 +193,7 @@ def _announced(own: Own, claims: Claims, world: World) -> _Announced:
             selecting |= offer.selected_by
             found.append(offer.parts)
         found += [{share.aggregate: aggregate_part(by_name[share.advertisement])} for share in shares]
-        announced.problems = {selects_nothing(one) for name, one in by_name.items() if name not in selecting}
+        announced.problems |= {selects_nothing(one) for name, one in by_name.items() if name not in selecting}
     parts = defaultdict[Prefix, list[Part]](list)
     for offered in found:
         for prefix, part in offered.items():
@@ -247,12 +252,19 @@ def _reflect(
 
 
 def _verdicts(
-    own: Own, stood: Standpoint, picture: Picture, tellers: Mapping[Address, Teller], claims: Claims
+    own: Own,
+    stood: Standpoint,
+    picture: Picture,
+    tellers: Mapping[Address, Teller],
+    *,
+    claims: Claims,
+    originated: Mapping[Prefix, Origination],
 ) -> dict[Prefix, Verdict]:
     importing, announcing, cluster_id = own.importing, own.announcing, stood.cluster_id
     if importing is None or announcing is None:
         return {}
     addresses, rib = ServiceAddresses(), picture.rib
+    aside = set_aside(picture.interfaces) if importing.service_routes else frozenset()
     for key, service in every(picture.world, Kind.SERVICE, Service):
         addresses.put(key, known_addresses(announcing, service))
     return {
@@ -261,7 +273,7 @@ def _verdicts(
             prefix,
             rib.paths_to(prefix),
             lambda path: look_at(importing, path, tellers.get(path.peer), cluster_id=cluster_id),
-            Ground(claims.owner_of(prefix), claims.is_part(prefix), addresses.forbid(prefix)),
+            ground_of(prefix, claims, addresses, originated=originated, aside=aside),
             reflects=cluster_id is not None,
         )
         for prefix in rib.prefixes()

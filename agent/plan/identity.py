@@ -21,6 +21,7 @@ from agent.intent import (
     Mesh,
     MeshMode,
     PodRoutes,
+    ServiceRoutes,
     router_in,
 )
 from agent.model import (
@@ -69,6 +70,8 @@ class Announcing:
     """Connected to this node: whoever may create a Service must not draw its neighbours' traffic."""
     peer_addresses: frozenset[Address]
     """Of all BGPPeers, of other nodes' too, as far as they are written in the BGPPeer or on the own Node."""
+    to_mesh: bool
+    """Other nodes are told as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,8 @@ class Importing:
     own_addresses: frozenset[Address]
     service_ranges: tuple[Prefix, ...]
     maximum_paths: int
+    service_routes: bool
+    """Host routes to service addresses are taken from other nodes."""
     links: Links
     reach: Reach = field(compare=False)
     """Made from `links`."""
@@ -147,12 +152,14 @@ def introspect(
             excluded=exclusion.reason if exclusion is not None else None,
             subnets=frozenset(subnet.network for subnet in links.subnets),
             peer_addresses=frozenset(_routers(node, world)),
+            to_mesh=instance.service_routes is not ServiceRoutes.OFF,
         ),
         importing=Importing(
             identity=identity,
             own_addresses=own_addresses | links.addresses,
             service_ranges=ranges,
             maximum_paths=instance.maximum_paths,
+            service_routes=instance.service_routes is ServiceRoutes.IMPORT,
             links=links,
             reach=reach,
         ),

@@ -1,8 +1,14 @@
 """What of the routes heard may go into the kernel, and the route that comes of it.
 
-iBGP peers, the mesh among them, may give other nodes' pod CIDRs and nothing else. eBGP peers may give what their
-BGPPeer's `import` admits, by default nothing. Some prefixes nobody may give, whatever is admitted: what is this node's
-own, its connected subnets, and the service range, for which kube-proxy answers. Nothing here touches the kernel.
+iBGP peers, the mesh among them, may give other nodes' pod CIDRs and nothing else, but where `serviceRoutes` of the
+BGPInstance is Import. eBGP peers may give what their BGPPeer's `import` admits, by default nothing. Some prefixes
+nobody may give, whatever is admitted: what is this node's own, its connected subnets, and the service range, for which
+kube-proxy answers.
+
+With `serviceRoutes: Import` iBGP peers may give, of all that the service range is, host routes to addresses that
+Services have, and this node does not announce itself: who announces an address answers for it. Kube-proxy loses nothing
+by such a route: it takes packets before they are routed, and routes to an address that its IPVS mode keeps on an
+interface are refused. Nothing here touches the kernel.
 """
 
 from __future__ import annotations
@@ -14,9 +20,11 @@ from typing import Final, NamedTuple
 
 from agent.intent import PodRoutes
 from agent.model import FibRoute, NextHop, in_order
+from agent.plan.claims import Claims
 from agent.plan.identity import Importing
 from agent.plan.prefixes import host, inside_any
 from agent.plan.sessions import SessionClaim
+from agent.plan.vips import ServiceAddresses
 from bgp.bestpath import PeerInfo, best
 from bgp.check import Reason, martian, next_hop_fits, path_refusal, reserved
 from bgp.model import Address, Path, Peer, Prefix, SessionUp, without_zone, zone_of
@@ -42,6 +50,32 @@ class Ground(NamedTuple):
     """It is less than a pod CIDR it lies in."""
     of_services: bool
     """It holds service addresses."""
+    of_service: bool
+    """It is exactly an address of a Service that other nodes may give a route to."""
+    announced: bool
+    """That, and this node announces it."""
+    set_aside: bool
+    """That, and it is an address of ours, on an interface that is down."""
+
+
+def ground_of(
+    prefix: Prefix,
+    claims: Claims,
+    addresses: ServiceAddresses,
+    *,
+    originated: Collection[Prefix],
+    aside: Collection[Prefix],
+) -> Ground:
+    """`aside`: addresses of ours on interfaces that are down, if there is a setting by which they matter."""
+    of_service = addresses.reachable(prefix) and claims.taken(prefix.network_address) is None
+    return Ground(
+        claims.owner_of(prefix),
+        claims.is_part(prefix),
+        addresses.forbid(prefix),
+        of_service,
+        of_service and prefix in originated,
+        of_service and prefix in aside,
+    )
 
 
 class Verdict(NamedTuple):
@@ -52,7 +86,7 @@ class Verdict(NamedTuple):
     """As a route reflector, the best path of those that may be passed on."""
 
 
-_OURS_ALONE: Final = frozenset({None, "podRoutesOff", "nextHopNotConnected"})
+_OURS_ALONE: Final = frozenset({None, "podRoutesOff", "serviceRoutesOff", "nextHopNotConnected"})
 """Reasons that say nothing about the path for others."""
 
 
@@ -73,11 +107,13 @@ def judge(
         view = view_of(path)
         if view.teller is None:
             refused[path.peer] = forbidden or "peerUnknown"
-        elif why := forbidden or _refusal(prefix, view, view.teller, ground):
+        elif why := forbidden or _refusal(importing, prefix, view, view.teller, ground):
             refused[path.peer] = why
         else:
             admitted.append(path)
-    passed_on = _best_for_others(prefix, paths, view_of, ground) if reflects and forbidden in _OURS_ALONE else None
+    passed_on = None
+    if reflects and forbidden in _OURS_ALONE:
+        passed_on = _best_for_others(importing, prefix, paths, view_of, ground)
     if not admitted:
         return Verdict(None, refused, passed_on)
     if len(admitted) == 1:
@@ -89,20 +125,22 @@ def judge(
 
 
 def _best_for_others(
-    prefix: Prefix, paths: Iterable[Path], view_of: Callable[[Path], View], ground: Ground
+    importing: Importing, prefix: Prefix, paths: Iterable[Path], view_of: Callable[[Path], View], ground: Ground
 ) -> Path | None:
     """The path a route reflector passes on: believed, from inside the AS, and with a next hop that is its own matter.
 
     A next hop outside our subnets is good for nothing here, as no route of ours leads through a router; but by RFC 4271
     9.1.2.1 it is resolvable, by the default route, and the clients of another zone stand next to it.
     """
-    good = [path for path in paths if _may_be_passed_on(prefix, view_of(path), ground)]
+    good = [path for path in paths if _may_be_passed_on(importing, prefix, view_of(path), ground)]
     return _best(good, view_of, 1)[0] if good else None
 
 
-def _may_be_passed_on(prefix: Prefix, view: View, ground: Ground) -> bool:
+def _may_be_passed_on(importing: Importing, prefix: Prefix, view: View, ground: Ground) -> bool:
     teller = view.teller
-    return teller is not None and teller.peer.internal and _refusal(prefix, view, teller, ground) in _OURS_ALONE
+    if teller is None or not teller.peer.internal:
+        return False
+    return _refusal(importing, prefix, view, teller, ground) in _OURS_ALONE
 
 
 def _best(paths: Collection[Path], view_of: Callable[[Path], View], limit: int) -> tuple[Path, ...]:
@@ -158,6 +196,8 @@ def _forbidden(importing: Importing, prefix: Prefix, ground: Ground) -> str | No
         return "ownAddress"
     if importing.reach.is_connected(prefix):
         return "connectedSubnet"
+    if ground.of_service:
+        return None
     if ground.of_services or inside_any(prefix, importing.service_ranges):
         return "serviceRange"
     if ground.owner is not None and importing.identity.pod_routes is PodRoutes.OFF:
@@ -167,7 +207,7 @@ def _forbidden(importing: Importing, prefix: Prefix, ground: Ground) -> str | No
     return None
 
 
-def _refusal(prefix: Prefix, view: View, teller: Teller, ground: Ground) -> str | None:
+def _refusal(importing: Importing, prefix: Prefix, view: View, teller: Teller, ground: Ground) -> str | None:
     if view.why is not None:
         return view.why
     if prefix.prefixlen > 0 and martian(prefix):
@@ -176,13 +216,27 @@ def _refusal(prefix: Prefix, view: View, teller: Teller, ground: Ground) -> str 
         return Reason.MARTIAN_PREFIX
     if not next_hop_fits(teller.peer, prefix, view.version):
         return Reason.NEXT_HOP_FAMILY
-    if not _welcome(prefix, teller, ground):
+    if ground.of_service:
+        why = _service_refusal(importing, teller, ground)
+        if why is not None:
+            return why
+    elif not _welcome(prefix, teller, ground):
         if prefix.prefixlen == 0:
             return "defaultRoute"
         return "notAPodCIDR" if teller.peer.internal else "importNotAllowed"
     if view.unreachable:
         return "nextHopNotConnected"
     return None
+
+
+def _service_refusal(importing: Importing, teller: Teller, ground: Ground) -> str | None:
+    if not teller.peer.internal:
+        return "serviceRange"
+    if ground.announced:
+        return "announcedHere"
+    if not importing.service_routes:
+        return "serviceRoutesOff"
+    return "answeredHere" if ground.set_aside else None
 
 
 def _welcome(prefix: Prefix, teller: Teller, ground: Ground) -> bool:

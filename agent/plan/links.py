@@ -49,6 +49,20 @@ def _addresses(interfaces: tuple[Interface, ...]) -> Iterator[tuple[Interface, I
             yield interface, address
 
 
+def set_aside(interfaces: tuple[Interface, ...]) -> frozenset[Prefix]:
+    """Host addresses of interfaces that are down: kube-proxy's IPVS mode so keeps the service addresses it answers for.
+
+    Apart from `Links`, as they come and go with services.
+    """
+    return frozenset(
+        address.network
+        for interface in interfaces
+        if not interface.up
+        for address in interface.addresses
+        if address.network.prefixlen == address.network.max_prefixlen
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """What sessions over link-local addresses may be had on."""

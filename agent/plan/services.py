@@ -1,8 +1,9 @@
 """Which addresses of a Service this node announces, to whom, and why not the others.
 
 An address is announced as soon as one advertisement has it; what several say of it is merged later
-(`agent.plan.adverts`). A service's address goes to external peers and never into the mesh: kube-proxy answers for it on
-every node. It refuses to know peers and routes.
+(`agent.plan.adverts`). A service's address goes to external peers, and into the mesh only where the BGPInstance says
+so (`serviceRoutes`), for kube-proxy answers for it on every node; there each address is a host route, also one that
+routers are told as part of an aggregate. It refuses to know peers and routes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from agent.advertising import OWN_LOAD_BALANCER_CLASS, Advertisement, ServiceAdd
 from agent.model import EndpointSlice, Key, Kind, Namespace, Service, TrafficPolicy
 from agent.plan.adverts import NOTHING, Offer, Part, Share
 from agent.plan.identity import Announcing
-from agent.plan.prefixes import contains, host, inside_any
+from agent.plan.prefixes import host, inside_any
 from bgp.model import Address, Family, Prefix
 
 
@@ -27,6 +28,8 @@ class Taken(NamedTuple):
     """`Claims.taken`: the reason word."""
     by_other_service: Callable[[Key, Address], bool]
     """`ClusterIPs.of_another`."""
+    by_anybody: Callable[[Announcing, Prefix], bool]
+    """`guards.too_wide`, of an aggregate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,14 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
         return NOTHING
     case = _Case(announcing, subject, taken, _endpoints(announcing.node, subject.slices))
     sources, to_peers = defaultdict[Prefix, list[str]](list), defaultdict[Prefix, set[ToPeers]](set)
-    shares, silent = set[Share](), dict[Address, str]()
+    shares, considered = set[Share](), set[Prefix]()
+    silent, in_vain = dict[Address, str](), dict[Address, str]()
     for class_, address in _addresses(subject.service):
         asked = [wish for wish in wishes if class_ in wish.classes or class_ in wish.declined]
         why = case.silence(class_, address) if asked else None
         judged = [(wish, why or case.not_by(wish, class_, address)) for wish in asked]
         granted = [wish.by for wish, no in judged if no is None]
+        considered.update(found for wish in asked if (found := _aggregate(wish.by, address)) is not None)
         for advertisement in granted:
             aggregate = _aggregate(advertisement, address)
             if aggregate is not None:
@@ -64,11 +69,22 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
             sources[host(address)].append(f"{subject.key} ({class_})")
         elif judged:
             silent.setdefault(address, judged[0][1] or "")
-    parts = {prefix: Part(tuple(sources[prefix]), frozenset(told)) for prefix, told in to_peers.items()}
+        elif _is_in_vain(wishes, class_, subject.service.requested):
+            in_vain[address] = "requestNotAllowed"
+    to_mesh = announcing.to_mesh
+    parts = {
+        prefix: Part(tuple(sources[prefix]), frozenset(to_peers[prefix]), to_mesh=to_mesh)
+        for prefix in (sources if to_mesh else to_peers)
+    }
     return Offer(
         parts,
-        {(subject.key, str(address)): no for address, no in silent.items() if host(address) not in sources},
+        {
+            (subject.key, str(address)): no
+            for address, no in {**in_vain, **silent}.items()
+            if host(address) not in sources
+        },
         frozenset(shares),
+        frozenset(considered),
         frozenset(wish.by.name for wish in wishes),
     )
 
@@ -95,6 +111,16 @@ def _wish(by: Advertisement, requested: frozenset[ServiceAddress] | None) -> _Wi
         return _Wish(by, by.service.addresses, frozenset())
     wanted = (by.service.addresses | by.service.on_request) & requested
     return _Wish(by, wanted, by.service.addresses - wanted)
+
+
+def _is_in_vain(wishes: Iterable[_Wish], class_: ServiceAddress, requested: frozenset[ServiceAddress] | None) -> bool:
+    """The Service asks for the class, and no advertisement that selects it has it.
+
+    Who asks for all classes means those that there are: it is in vain only when there is none.
+    """
+    if requested is None or class_ not in requested:
+        return False
+    return requested != frozenset(ServiceAddress) or not any(wish.classes for wish in wishes)
 
 
 class _Endpoints(NamedTuple):
@@ -143,8 +169,6 @@ class _Case:
             return why  # LoadBalancerIPs too: some controllers (k3s' servicelb) give a service the addresses of nodes
         if class_ is ServiceAddress.EXTERNAL_IP:
             prefix = host(address)
-            if inside_any(prefix, announcing.service_ranges):
-                return "serviceRange"
             if inside_any(prefix, announcing.subnets):
                 return "nodeSubnet"
             if not inside_any(prefix, announcing.allowed_external_ips):
@@ -167,13 +191,9 @@ class _Case:
             return None
         if self._policy(class_) is TrafficPolicy.LOCAL:
             return "aggregateOfLocal"
-        return self._too_wide(aggregate)
-
-    def _too_wide(self, aggregate: Prefix) -> str | None:
-        """Routers must not be told to come to us for their own network, or for that of the nodes."""
-        subnet = any(contains(one, aggregate) or contains(aggregate, one) for one in self.announcing.subnets)
-        peer = any(contains(aggregate, host(one)) for one in self.announcing.peer_addresses)
-        return "aggregateTooWide" if subnet or peer else None
+        if self.taken.by_anybody(self.announcing, aggregate):
+            return "aggregateTooWide"
+        return None
 
     def _policy(self, class_: ServiceAddress) -> TrafficPolicy:
         service = self.subject.service
@@ -185,6 +205,8 @@ class _Case:
             return why
         if address in self.announcing.peer_addresses:
             return "peerAddress"
+        if inside_any(host(address), self.announcing.service_ranges):
+            return "serviceRange"
         return "serviceRange" if self.taken.by_other_service(self.subject.key, address) else None
 
 

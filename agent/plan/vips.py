@@ -1,4 +1,5 @@
-"""The services' addresses that routes from peers must not take: what is known of the service range without being told.
+"""The services' addresses that routes from peers must not take, and those that other nodes may give: what is known of
+the service range without being told.
 
 An index and the choice of what goes into it. Which of these addresses are announced is decided in `agent.plan.adverts`.
 """
@@ -14,35 +15,41 @@ from bgp.model import Address, Prefix
 
 
 class Known(NamedTuple):
-    """Addresses of one service that peers must not give us routes for."""
+    """Addresses of one service, as host prefixes: what they say of routes that peers give us."""
 
     unranged: tuple[Prefix, ...] = ()
     """ClusterIPs outside every known service range: a route for anything around them may be the service range's. (Only
     these, since users cannot choose them: whoever may create a Service must not be able to void a wide route.)"""
     exact: tuple[Prefix, ...] = ()
     """Other addresses: their host routes only."""
+    reachable: tuple[Prefix, ...] = ()
+    """Those to which other nodes may give host routes, where that is wanted (`serviceRoutes`)."""
 
 
 def known_addresses(announcing: Announcing, service: Service) -> Known:
-    cluster = map(host, service.cluster_ips)
-    allowed = (
+    cluster, ranges = [*map(host, service.cluster_ips)], announcing.service_ranges
+    allowed = [
         prefix for prefix in map(host, service.external_ips) if inside_any(prefix, announcing.allowed_external_ips)
-    )
+    ]
+    balanced, routers = [*map(host, service.load_balancer_ips)], announcing.peer_addresses
+    free = (*cluster, *(prefix for prefix in (*balanced, *allowed) if not inside_any(prefix, ranges)))
     return Known(
-        unranged=tuple(prefix for prefix in cluster if not inside_any(prefix, announcing.service_ranges)),
-        exact=tuple(dict.fromkeys([*map(host, service.load_balancer_ips), *allowed])),
+        unranged=tuple(prefix for prefix in cluster if not inside_any(prefix, ranges)),
+        exact=tuple(dict.fromkeys([*balanced, *allowed])),
+        reachable=tuple(dict.fromkeys(prefix for prefix in free if prefix.network_address not in routers)),
     )
 
 
 class ServiceAddresses:
     """The known addresses of all services, for the question which routes heard are of the service range."""
 
-    __slots__ = ("_exact", "_index", "_known", "_unranged")
+    __slots__ = ("_exact", "_index", "_known", "_reachable", "_unranged")
 
     def __init__(self) -> None:
         self._known: dict[Key, Known] = {}
         self._exact: dict[Prefix, int] = {}
         self._unranged: dict[Prefix, int] = {}
+        self._reachable: dict[Prefix, int] = {}
         self._index = PrefixIndex()
         """Keys of `_unranged`."""
 
@@ -55,6 +62,10 @@ class ServiceAddresses:
             _count(self._exact, prefix, -1)
         for prefix in known.exact:
             _count(self._exact, prefix, +1)
+        for prefix in before.reachable:
+            _count(self._reachable, prefix, -1)
+        for prefix in known.reachable:
+            _count(self._reachable, prefix, +1)
         for prefix in before.unranged:
             if not _count(self._unranged, prefix, -1):
                 self._index.drop(prefix)
@@ -65,7 +76,11 @@ class ServiceAddresses:
             self._known[key] = known
         else:
             del self._known[key]
-        return Known(_differing(before.unranged, known.unranged), _differing(before.exact, known.exact))
+        return Known(*map(_differing, before, known))
+
+    def reachable(self, prefix: Prefix) -> bool:
+        """It is exactly an address of a service that other nodes may have us reach through them."""
+        return prefix.prefixlen == prefix.max_prefixlen and prefix in self._reachable
 
     def forbid(self, prefix: Prefix) -> bool:
         return prefix in self._exact or (prefix.prefixlen > 0 and self._index.holds_any_of(prefix))

@@ -5,6 +5,7 @@ Reads `Status` only. A hop that is ok has no reason; hops after a "no" are left 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Container, Iterator
 from ipaddress import ip_network
 from itertools import chain
@@ -15,6 +16,8 @@ from agent.model import (
     FibKey,
     Key,
     Kind,
+    Problem,
+    Record,
     Service,
 )
 from agent.status.explain_absent import absent_hops, no_bgp_hops
@@ -93,7 +96,7 @@ def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> Vie
 
 def _closest(status: Status, asked: Prefix) -> Prefix:
     """What is known of the prefix itself, else of the longest one around it."""
-    silent = {parse_prefix(what) for _, what, _ in _not_announced(status)}
+    silent = {*(parse_prefix(what) for _, what, _ in _not_announced(status)), *_harmful(status)}
     known: tuple[Container[Prefix | None], ...] = (status.plan.originated, status.rib.prefixes(), silent)
     around = asked
     while True:
@@ -108,6 +111,10 @@ def _of_prefix(status: Status, prefix: Prefix) -> Iterator[Hop]:
     heard = status.rib.paths(prefix)
     in_use = prefix in status.plan.originated or is_installed(status, prefix)
     silent = [] if prefix in status.plan.originated else list(_silent(status, prefix, neutral=in_use))
+    silent += [
+        Hop(it.subject, it.message, ok=in_use, reason=it.reason, fix=it.fix, neutral=in_use)
+        for it in _harmful(status).get(prefix, ())
+    ]
     yield from silent
     if prefix in status.plan.originated:
         yield from _way_out(status, prefix)
@@ -141,6 +148,15 @@ def _not_announced(status: Status) -> Iterator[tuple[Key, str, str]]:
     for key, record in status.services.items():
         if isinstance(record, Service):
             yield from ((key, what, reason) for what, reason in record.left_out)
+
+
+def _harmful(status: Status) -> dict[Prefix | None, list[Problem]]:
+    """Static prefixes that are not announced from here, as `agent.plan.guards` words it."""
+    found = defaultdict[Prefix | None, list[Problem]](list)
+    for problem in status.problems:
+        if problem.reason == "prefixInUse":
+            found[parse_prefix(problem.message.split()[1])].append(problem)
+    return found
 
 
 def _way_out(status: Status, prefix: Prefix) -> Iterator[Hop]:
@@ -237,9 +253,16 @@ def _of_service(status: Status, namespace: str, name: str) -> Iterator[Hop]:
     if key in status.services and (none := list(no_bgp_hops(status))):
         yield from none
     elif key in status.services:
-        yield Hop(str(key), "no BGPAdvertisement for this node selects it", ok=False, reason="notSelected")
+        yield Hop(str(key), _not_selected(status.services[key]), ok=False, reason="notSelected")
     elif not wrong:
         yield Hop(str(key), "does not exist", ok=False, reason="objectNotFound")
+
+
+def _not_selected(service: Record) -> str:
+    none = "no BGPAdvertisement for this node announces an address of it"
+    if isinstance(service, Service) and service.requested:
+        return f"{none}, though its annotation bgpilot.io/advertise asks for it"
+    return none
 
 
 def _stems_from(sources: tuple[str, ...], name: str) -> bool:
@@ -252,6 +275,21 @@ def _meaning(reason: str) -> str:
 
 _MEANINGS: Final = {
     **{str(reason): reason.meaning for reason in Reason},
+    "noLocalEndpoint": "its traffic policy is Local, and no endpoint on this node can be used",
+    "noEndpoint": "no endpoint anywhere can be used, and whenNoEndpoints is Withdraw",
+    "externalIPNotAllowed": "it is an external IP outside all of allowedExternalIPs",
+    "optedOut": "the annotation bgpilot.io/advertise of the Service leaves it out",
+    "requestNotAllowed": "the Service asks for it by annotation, and no BGPAdvertisement that selects it has its class",
+    "otherLoadBalancerClass": "the loadBalancerClass of the Service says that somebody else answers for it",
+    "aggregateOfLocal": "its traffic policy is Local, and an aggregate cannot say which nodes have an endpoint",
+    "aggregateTooWide": "its aggregate would hold networks of nodes or pods, or a router",
+    "nodeExcluded": "this node has the label node.kubernetes.io/exclude-from-external-load-balancers",
+    "nodeDraining": "this node has a taint of nodes that are about to go",
+    "nodeAddress": "it is the address of a node",
+    "nodeSubnet": "it is an external IP in a network of this node",
+    "peerAddress": "it is the address of a router",
+    "podRange": "it is in the pod CIDR of a node",
+    "serviceRange": "it is in a range of ClusterIPs, or the ClusterIP of another Service",
     "headlessService": "a headless Service has no address of its own",
     "externalName": "a Service of type ExternalName is a name in the DNS and has no address",
     "ipModeProxy": "its load balancer has the traffic for itself (ipMode Proxy): nodes do not answer for the address",

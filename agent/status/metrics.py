@@ -46,9 +46,11 @@ class StatusCollector(Collector):
         yield from _agent(status, now)
         yield from _peers(status, wall_offset=self._wall() - now)
         yield from _prefixes(status)
+        yield from _refused(status)
         yield from _mesh_and_rib(status)
         yield from _kernel(status)
         yield from _cluster(status, now)
+        yield from _events(status)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
@@ -143,6 +145,19 @@ def _prefixes(status: Status) -> Iterator[Metric]:
     yield from (received, accepted, advertised)
 
 
+def _refused(status: Status) -> Iterator[Metric]:
+    services = _gauge("services_not_advertised", "Services with an address that is not announced from here.", "reason")
+    silent = Counter(why for _, why in {(key, why) for (key, _), why in status.plan.not_advertised.items()})
+    for why, count in sorted(silent.items()):
+        services.add_metric([why], count)
+    yield services
+    routes = _gauge("routes_refused", "Routes heard and not used, or not told to a peer.", "direction", "reason")
+    for direction, refused in (("in", status.plan.refused_in), ("out", status.plan.refused_out)):
+        for why, count in sorted(Counter(map(str, refused.values())).items()):
+            routes.add_metric([direction, why], count)
+    yield routes
+
+
 def _mesh_and_rib(status: Status) -> Iterator[Metric]:
     mesh = _gauge("mesh_peers", "Sessions with other nodes, by state.", "state")
     counts = Counter(status.peer_state(peer.address).state for peer in status.plan.peers.values() if peer.mesh)
@@ -203,6 +218,18 @@ def _cluster(status: Status, now: float) -> Iterator[Metric]:
         "bgpilot_kubernetes_picture_age_seconds",
         "Since the worst watch gave a sign of life; NaN before the first.",
         value=math.nan if age is None else age,
+    )
+
+
+def _events(status: Status) -> Iterator[Metric]:
+    written = _counter("events", "Kubernetes Events, by what became of them.", "result")
+    for result, count in sorted(status.figures.events.items()):
+        written.add_metric([result], count)
+    yield written
+    yield CounterMetricFamily(
+        "bgpilot_events_dropped",
+        "What was worth an Event and over before it could be written.",
+        value=status.figures.events_dropped,
     )
 
 

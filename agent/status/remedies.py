@@ -38,6 +38,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "ownAddress": "Stop the peer from announcing this node's own address.",
     "connectedSubnet": "Stop the peer from announcing the subnet this node stands in.",
     "serviceRange": "Stop the peer from announcing service addresses: kube-proxy answers for them on each node.",
+    "serviceRoutesOff": "Set `serviceRoutes: Import` in the BGPInstance of this node if it has no kube-proxy.",
+    "announcedHere": "Nothing to do: this node announces the address itself, so it answers for it.",
+    "answeredHere": "Nothing to do: kube-proxy of this node has the address on an interface, so it answers for it.",
     "insidePodCIDR": "Stop the peer from announcing parts of a pod CIDR: the Node it belongs to carries all of it.",
     "nextHopIsPod": "Make the peer send its own address as next hop: no pod of this node is a router.",
     "podRoutesOff": "Set `podRoutes: BGP` in the BGPInstance if bgpilot shall carry pods.",
@@ -46,7 +49,10 @@ REMEDIES: Final[Mapping[str, str]] = {
     "importNotAllowed": "Add the prefix to `import.allowed`, or set `import.podCIDRs: true`, in the BGPPeer.",
     "nextHopNotConnected": "Make the peer send a next hop inside a subnet of this node (next-hop-self on the router).",
     # A service address that is not announced.
-    "notSelected": "Label the Service, or widen `service.selector` or `addresses` of a Service BGPAdvertisement.",
+    "notSelected": "Label the Service, or widen `service.selector` or `addresses` of a Service BGPAdvertisement; where "
+    "that has `onRequest`, annotate the Service with bgpilot.io/advertise.",
+    "requestNotAllowed": "Add the class of the address to `service.onRequest` of a BGPAdvertisement that selects the "
+    "Service, or take it out of the annotation bgpilot.io/advertise.",
     "noLocalEndpoint": "The traffic policy is Local: run a ready pod of the Service here, or use policy Cluster.",
     "externalIPNotAllowed": "Add the address to `allowedExternalIPs` of the BGPInstance.",
     "optedOut": "Remove the annotation bgpilot.io/advertise from the Service, or name the class of the address in it.",
@@ -54,7 +60,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "answers for the address.",
     "noEndpoint": "No endpoint anywhere can be used: run a ready pod, or set `service.whenNoEndpoints: Keep`.",
     "aggregateOfLocal": "Announce it by a BGPAdvertisement without `aggregation`: a prefix says nothing of nodes.",
-    "aggregateTooWide": "Give `service.aggregation` more bits: the prefix holds a network of the nodes, or a router.",
+    "aggregateTooWide": "Give `service.aggregation` more bits: the prefix overlaps networks of nodes or pods, or holds "
+    "a router.",
     "nodeExcluded": "Remove the label node.kubernetes.io/exclude-from-external-load-balancers from the Node.",
     "nodeDraining": "Nothing to do if the node is about to go; else see the Problem for the taint.",
     "nodeAddress": "Take another address: this one belongs to a Node.",
@@ -75,6 +82,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "familyNotNegotiated": "Activate the family for the neighbor on the router, or take it out of `families` here.",
     "maxPrefixesNear": "Find out why the peer tells so much, or raise `maxPrefixes` of its BGPPeer before it is over.",
     "maxPrefixesExceeded": "Find out why the peer tells so much, or raise `maxPrefixes` of its BGPPeer.",
+    "malformedUpdate": "Look on the peer for where the route has its attributes from. Shown until the session ends.",
     "peerRefused": "Correct the field that is named; the other peers are not affected.",
     # The way there.
     "parting": "Nothing to do: it ends when the sessions that replace it have brought everything.",

@@ -104,6 +104,10 @@ class Figures:
     """How often ExaBGP was started again."""
     audit_corrected: int = 0
     """Entries of ExaBGP's table that were not what we believed."""
+    events: Mapping[str, int] = field(default_factory=dict)
+    """Kubernetes Events, by what became of them."""
+    events_dropped: int = 0
+    """What was worth one and over before it could be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import Final
 
-from bgp.inside import addressees, patches, reactor, sharing, sockets, zones
+from bgp.inside import addressees, patches, reactor, sharing, sockets, updates, zones
 from bgp.inside.extras import COMMUNICATION_MAX_BYTES
 from bgp.inside.patience import Patience
 
@@ -147,6 +147,7 @@ def replace() -> None:
     rib.OutgoingRIB._update_rib = reactor.keep_newest(rib.OutgoingRIB._update_rib)  # noqa: SLF001
     update.Update._split_nlris = reactor.as_negotiated(update.Update._split_nlris, AFI.ipv4, AFI.ipv6)  # noqa: SLF001
 
+    _hear()
     _share()
     for commands in (announce, tables):
         commands.extract_neighbors = addressees.split_at_commas(limit.extract_neighbors)
@@ -159,6 +160,25 @@ def replace() -> None:
     dial._setup = sockets.name_interface(dial._setup, NotConnected)  # noqa: SLF001
     dial._connect = sockets.fail_aloud(dial._connect, (NetworkError,))  # noqa: SLF001
     listener.Listener._listen = sockets.listen_for_all(listener.Listener._listen)  # noqa: SLF001
+
+
+def _hear() -> None:
+    """What has to do with UPDATEs that are received."""
+    from exabgp.bgp.message import notification, update  # noqa: PLC0415
+    from exabgp.bgp.message.update.attribute import Attribute, Attributes  # noqa: PLC0415
+    from exabgp.reactor.api import processes  # noqa: PLC0415
+
+    code = Attribute.CODE
+    wrong = (code.INTERNAL_TREAT_AS_WITHDRAW, code.INTERNAL_DISCARD)
+    path = (code.ORIGIN, code.AS_PATH, code.MED, code.LOCAL_PREF)
+    known = frozenset({*path, code.COMMUNITY, code.LARGE_COMMUNITY, code.ORIGINATOR_ID, code.CLUSTER_LIST, *wrong})
+    Attributes._generate_json = updates.write_what_is_read(Attributes._generate_json, known)  # noqa: SLF001
+    Attributes.parse = updates.keep_the_path(Attributes.parse, (code.AS4_PATH, code.AS4_AGGREGATOR))
+    unpack = updates.refuse_the_unreadable(
+        update.Update.unpack_message.__func__, code.INTERNAL_TREAT_AS_WITHDRAW, notification.Notify
+    )
+    update.Update.unpack_message = classmethod(unpack)
+    processes.Processes.notification = updates.leave_to_the_notification
 
 
 def _share() -> None:

@@ -48,6 +48,7 @@ GOOD: dict[str, tuple[str, dict[str, Any]]] = {
             "listenPort": 1790,
             "listenAddresses": ["10.0.0.0/8", "fd00::/8"],
             "podRoutes": "Off",
+            "serviceRoutes": "Import",
             "mesh": {
                 "mode": "RouteReflector",
                 "holdSeconds": 3,
@@ -146,6 +147,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     (INSTANCE, mesh(reflectors={"clusterID": "0.0.0.0"}), "spec.mesh.reflectors.clusterID", "other than 0.0.0.0"),
     (INSTANCE, mesh(reflectors={"controlPlane": "Never"}), "spec.mesh.reflectors.controlPlane", "supported values"),
     (INSTANCE, {"podRoutes": "Overlay"}, "spec.podRoutes", 'supported values: "BGP", "Off"'),
+    (INSTANCE, {"serviceRoutes": "On"}, "spec.serviceRoutes", 'supported values: "Off", "Announce", "Import"'),
     (INSTANCE, {"mesh": {"holdSeconds": 2}}, "spec.mesh.holdSeconds", HOLD),
     (INSTANCE, {"mesh": {"holdSeconds": 65536}}, "spec.mesh.holdSeconds", "should be less than or equal to 65535"),
     (INSTANCE, {"allowedExternalIPs": ["192.0.2.1"]}, "spec.allowedExternalIPs[0]", NO_PREFIX),
@@ -156,7 +158,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     (ADVERTISEMENT, {"type": "Pods"}, "spec.type", 'supported values: "PodCIDR", "Service"'),
     (ADVERTISEMENT, {"type": "Service"}, "spec", "type Service needs `service`: say which addresses"),
     (ADVERTISEMENT, service(type="PodCIDR"), "spec", "`service` has a meaning with type Service only: remove it"),
-    (ADVERTISEMENT, service(service={}), "spec.service.addresses", "Required value"),
+    (ADVERTISEMENT, service(service={}), "spec.service.addresses", "names no address, so nothing would be announced"),
     (
         ADVERTISEMENT,
         service(service={"addresses": []}),

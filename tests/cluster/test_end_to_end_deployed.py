@@ -142,6 +142,8 @@ def scene() -> Iterator[Scene]:
 
 
 def test_the_containers_do_the_job_with_what_the_manifest_gives_them(scene: Scene) -> None:
+    scene.cluster.apply(web_service("web", app="web"))  # an advertisement that selects no Service is a problem
+
     def in_sync() -> bool:
         told = scene.pod.status()
         assert (told["phase"], told["problems"]) == ("IN_SYNC", [])

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.lab.minicluster import Agent, tor_peer
+from tests.lab.minicluster import OUR_PROTOCOL, Agent, tor_peer
 from tests.lab.realcluster import AGENT_ACCOUNT, AGENT_NAMESPACE, MANIFEST, SERVICES_ADVERTISED, RealCluster
-from tests.lab.topology import Lab
+from tests.lab.topology import Lab, Node
 from tests.lab.wait import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -47,6 +47,8 @@ class Audited:
     agent: Agent
     events: tuple[Mapping[str, Any], ...]
     """What the agent asked of the API server."""
+    listed: str
+    """What `kubectl get events` shows."""
 
     @property
     def used(self) -> set[Right]:
@@ -54,13 +56,17 @@ class Audited:
 
 
 def _right(event: Mapping[str, Any]) -> Right:
+    """Events are written wherever their object is."""
     asked = event["objectRef"]
-    return Right(asked.get("namespace", ""), asked.get("apiGroup", ""), asked["resource"], event["verb"])
+    namespace = "" if asked["resource"] == "events" else asked.get("namespace", "")
+    return Right(namespace, asked.get("apiGroup", ""), asked["resource"], event["verb"])
 
 
 @pytest.fixture(scope="module", params=["true", "false"], ids=["WatchList", "without-WatchList"])
 def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
-    """An agent that has seen all it can see: a Node, services, a peer and its Secret; then a password that changed."""
+    """An agent that has seen all it can see: a Node, services, a peer and its Secret; then a password that is gone,
+    which is worth an Event, and once more after a restart.
+    """
     folder = tmp_path_factory.mktemp("audit")
     policy, log = folder / "policy.json", folder / "log"
     policy.write_text(json.dumps(AUDIT_POLICY))
@@ -87,9 +93,39 @@ def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         cluster.discard(f"{SECRETS}/tor")
         wait_until(lambda: ("secretMissing", "BGPPeer tor") in cluster.problems(agent), within=SECONDS)
         wait_until(lambda: agent.view("status")["picture"]["unhealthy"] == [], within=SECONDS)
+        wait_until(lambda: "bgppeer/tor" in _listed(cluster), within=SECONDS)
+        _lose_discard_route(node)
+        wait_until(lambda: "FIBDriftRepaired" in _listed(cluster), within=SECONDS)
+        agent.stop()
+        agent.restart()
+        wait_until(lambda: "create 409" in _written(log), within=SECONDS)
+        _lose_discard_route(node)
+        wait_until(lambda: "patch 200" in _written(log), within=SECONDS)
+        listed = _listed(cluster)
         agent.stop()  # what a watch was is written to the log when it ends
-        wait_until(lambda: len({_right(event) for event in _events(log)}) >= len(watched()), within=SECONDS)
-        yield Audited(agent, tuple(_events(log)))
+        wait_until(lambda: watched() <= {_right(event) for event in _events(log)}, within=SECONDS)
+        yield Audited(agent, tuple(_events(log)), listed)
+
+
+def _lose_discard_route(node: Node) -> None:
+    """Somebody removes a route of ours; it is there again on return."""
+
+    def discards() -> list[str]:
+        return [prefix for prefix, hops in node.kernel_routes("ipv4", "proto", OUR_PROTOCOL).items() if not hops]
+
+    (prefix,) = wait_until(discards, within=SECONDS)
+    node.run(["ip", "route", "del", "unreachable", prefix])
+    wait_until(discards, within=SECONDS)
+
+
+def _written(log: Path) -> set[str]:
+    """How the agent's Events were answered."""
+    events = (event for event in _events(log) if event["objectRef"]["resource"] == "events")
+    return {f"{event['verb']} {event['responseStatus']['code']}" for event in events}
+
+
+def _listed(cluster: RealCluster) -> str:
+    return cluster.control.kubectl("get", "events", "--namespace=default")
 
 
 def _events(log: Path) -> list[dict[str, Any]]:
@@ -139,3 +175,12 @@ def test_secrets_are_asked_for_by_name_only(audited: Audited) -> None:
 
     assert asked
     assert all("fieldSelector=metadata.name%3Dtor" in uri for uri in asked), asked
+
+
+def test_kubectl_shows_each_event_once_with_its_object_and_the_reason_word(audited: Audited) -> None:
+    """Also those that both lives of the agent had to tell."""
+    lines = [line.split(maxsplit=4)[1:] for line in audited.listed.splitlines()]
+
+    assert [line[:3] for line in lines].count(["Warning", "ConfigInvalid", "bgppeer/tor"]) == 1
+    assert [line[:3] for line in lines].count(["Warning", "FIBDriftRepaired", "node/node-1"]) == 1
+    assert any(line[2:3] == ["bgppeer/tor"] and line[3].startswith("secretMissing: ") for line in lines)

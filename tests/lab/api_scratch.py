@@ -14,6 +14,7 @@ from tests.lab.kubeapi import ApiError, KubeApi
 NODES = "/api/v1/nodes"
 PEERS = "/apis/bgpilot.io/v1alpha1/bgppeers"
 SECRETS = "/api/v1/namespaces/default/secrets"
+EVENTS = "/api/v1/namespaces/default/events"
 SERVICES = "/api/v1/namespaces/default/services"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 WATCH_LIST = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
@@ -54,6 +55,25 @@ class Scratch:
     def secret(self) -> dict[str, Any]:
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name}, "data": {"password": "Yg=="}}
         return self.create(SECRETS, body)
+
+    def event(self, **involved: Any) -> dict[str, Any]:
+        """On the Node of this name, unless something else is `involved`."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": self.name, "namespace": "default"},
+            "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": self.name, **involved},
+            "type": "Normal",
+            "reason": "BGPPeerEstablished",
+            "message": "it is up",
+            "count": 1,
+            "firstTimestamp": "2026-01-01T00:00:00Z",
+            "lastTimestamp": "2026-01-01T00:00:00Z",
+            "source": {"component": "bgpilot", "host": self.name},
+            "reportingComponent": "bgpilot",
+            "reportingInstance": self.name,
+        }
+        return self.create(EVENTS, body)
 
     def watch(self, collection: str, query: str) -> Iterator[dict[str, Any]]:
         return self.api.watch(f"{collection}?{query}&timeoutSeconds={SECONDS}", within=SECONDS + 10)

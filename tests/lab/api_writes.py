@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.lab.api_scratch import NODES, PEERS, Scratch, case, version
+from tests.lab.api_scratch import EVENTS, NODES, PEERS, Scratch, case, version
 from tests.lab.kubeapi import ApiError
 
 # Writing.
@@ -134,6 +134,38 @@ def an_object_in_a_namespace_that_does_not_exist_is_refused(scratch: Scratch) ->
         scratch.api.post(f"/api/v1/namespaces/{scratch.name}/secrets", body)
 
     assert refused.value.status == 404
+
+
+# Events.
+
+
+@case
+def an_event_on_a_node_lives_in_the_namespace_default_and_can_be_renewed(scratch: Scratch) -> None:
+    made = scratch.event()
+
+    renewed = scratch.api.patch(f"{EVENTS}/{scratch.name}", {"count": 2, "lastTimestamp": "2026-01-01T00:05:00Z"})
+
+    assert made["involvedObject"]["name"] == scratch.name
+    assert (renewed["count"], renewed["lastTimestamp"]) == (2, "2026-01-01T00:05:00Z")
+    assert (renewed["firstTimestamp"], renewed["message"]) == (made["firstTimestamp"], made["message"])
+
+
+@case
+def an_event_that_is_there_is_not_made_again(scratch: Scratch) -> None:
+    scratch.event()
+
+    with pytest.raises(ApiError, match="already exists") as refused:
+        scratch.event()
+
+    assert (refused.value.status, refused.value.reason) == (409, "AlreadyExists")
+
+
+@case
+def an_event_on_an_object_of_another_namespace_is_refused(scratch: Scratch) -> None:
+    with pytest.raises(ApiError, match=r"does not match event\.namespace") as refused:
+        scratch.event(kind="Service", namespace="kube-system")
+
+    assert (refused.value.status, refused.value.reason) == (422, "Invalid")
 
 
 # Custom kinds.

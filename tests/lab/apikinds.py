@@ -112,6 +112,8 @@ def _plain(schema: Any) -> Any:
 
 def completed(resource: Resource, wanted: Object) -> Object:
     """Unknown fields dropped, defaults filled in, the plain schema checked; nothing of the kind for built-in kinds."""
+    if resource.kind == "Event":
+        _check_event(resource, wanted)
     if resource.schema is None:
         return wanted
     whole: Object = _filled(resource.schema, wanted, keep=("kind", "apiVersion", "metadata"))
@@ -131,6 +133,14 @@ def _filled(schema: Mapping[str, Any], value: Any, keep: Iterable[str] = ()) -> 
     if isinstance(value, list) and "items" in schema:
         return [_filled(schema["items"], item) for item in value]
     return value
+
+
+def _check_event(resource: Resource, wanted: Object) -> None:
+    """What lies in no namespace has its Events in `default`."""
+    about = wanted.get("involvedObject", {}).get("namespace", "")
+    if (about or "default") != wanted["metadata"]["namespace"]:
+        message = f'involvedObject.namespace: Invalid value: "{about}": does not match event.namespace'
+        raise invalid(resource, wanted["metadata"]["name"], message)
 
 
 def refused(code: HTTPStatus, reason: str, resource: Resource, name: str, what: str) -> Refused:

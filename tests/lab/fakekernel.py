@@ -43,6 +43,8 @@ class FakeKernel:
     """Turns of the event loop that each write and dump takes."""
     writes: list[RouteChange] = field(default_factory=list)
     """All changes asked for, in order."""
+    dumps: list[int] = field(default_factory=list)
+    """For each dump, how many changes had been asked for before it."""
 
     def __post_init__(self) -> None:
         self.table = self
@@ -66,6 +68,7 @@ class FakeKernel:
         self._concerns = concerns
 
     async def dump(self) -> Dump:
+        self.dumps.append(len(self.writes))
         await self._take_time()
         if self.failing_dumps:
             self.failing_dumps -= 1

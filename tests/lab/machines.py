@@ -76,12 +76,12 @@ class Host(Namespace):
         self.configure(ip=[*lines, f"link set {device} up"])
         self.site.switch.configure(ip=[f"link set {self._port(subnet)} master {subnet.bridge} up"])
 
-    def unplug(self) -> None:
-        """Pulls the cable of `eth0`: the host sees the carrier go, the address and the IPv4 routes stay."""
-        self.site.switch.ip("link", "set", self._port(self.subnet), "down")
+    def unplug(self, subnet: Subnet | None = None) -> None:
+        """Pulls a cable, that of `eth0` or the one into `subnet`: the carrier goes, addresses and IPv4 routes stay."""
+        self.site.switch.ip("link", "set", self._port(subnet or self.subnet), "down")
 
-    def plug(self) -> None:
-        self.site.switch.ip("link", "set", self._port(self.subnet), "up")
+    def plug(self, subnet: Subnet | None = None) -> None:
+        self.site.switch.ip("link", "set", self._port(subnet or self.subnet), "up")
 
     def link_down(self) -> None:
         """Takes `eth0` down by hand: the kernel forgets every route through it."""

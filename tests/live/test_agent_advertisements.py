@@ -190,6 +190,16 @@ def test_static_prefixes_have_a_discard_route_as_long_as_they_are_announced(scen
     wait_until(lambda: STATIC not in scene.discards("ipv4") and STATIC6 not in scene.discards("ipv6"))
 
 
+def test_a_prefix_whose_discard_route_would_cut_the_node_off_from_a_router_is_not_announced(scene: Scene) -> None:
+    router = str(scene.lab.routers[0].address())
+    scene.advertise("lab", type="Prefix", prefixes=[f"{router}/32", STATIC])
+
+    scene.told_both(STATIC)
+    assert f"{router}/32" not in scene.discards("ipv4")
+    assert "prefixInUse" in scene.explained(f"{router}/32")
+    assert scene.frr.established()
+
+
 def test_an_aggregate_stays_as_long_as_one_address_in_it(scene: Scene) -> None:
     service = {"addresses": ["ClusterIP"], "aggregation": {"ipv4": 24, "ipv6": 64}}
     scene.advertise("ranges", type="Service", service=service)

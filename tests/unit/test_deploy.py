@@ -157,7 +157,7 @@ def rights(kind: str) -> set[tuple[str, str, str]]:
     }
 
 
-def test_the_agent_may_watch_what_it_watches_and_nothing_else() -> None:
+def test_the_agent_may_watch_what_it_watches_and_write_events_and_nothing_else() -> None:
     wanted = {
         (resource.group, resource.plural, verb)
         for kind, resource in RESOURCES.items()
@@ -165,7 +165,7 @@ def test_the_agent_may_watch_what_it_watches_and_nothing_else() -> None:
         for verb in ("list", "watch")
     }
 
-    assert rights("ClusterRole") == wanted
+    assert rights("ClusterRole") == wanted | {("", "events", "create"), ("", "events", "patch")}
 
 
 def test_secrets_may_be_read_in_the_agents_namespace_only() -> None:

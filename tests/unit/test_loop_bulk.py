@@ -18,6 +18,7 @@ from agent.loop import STEP_SECONDS
 from agent.model import (
     ALWAYS_WATCHED,
     Applied,
+    FibDrifted,
     FibKey,
     FibRoute,
     Interface,
@@ -113,6 +114,21 @@ async def test_a_rule_that_admits_a_full_table_is_applied_in_passes_of_bounded_w
     await done(scene, 0)
 
     assert 0 < max(longest_batch) <= PREFIXES_PER_PASS
+
+
+async def test_what_led_over_a_lost_link_moves_before_the_kernel_is_read_again(scene: Scene) -> None:
+    """Who read first would compare the kernel with a plan that knows nothing of it, and put back what has just gone."""
+    await scene.put(router(EVERYTHING), up(ROUTER))
+    await scene.put(FULL_TABLE)
+    await done(scene, len(PREFIXES))
+    dumps, writes = len(scene.kernel.dumps), len(scene.kernel.writes)
+
+    await scene.put(FibDrifted())
+    await scene.put(InterfacesChanged((Interface(2, "eth0", False, (ip_interface("192.0.2.2/24"),)),)))
+
+    await eventually(lambda: len(scene.kernel.dumps) > dumps, within=30)
+    assert scene.kernel.dumps[dumps] - writes >= len(PREFIXES) - PREFIXES_PER_PASS, "all but what the last pass prunes"
+    assert all(change.new is None for change in scene.kernel.writes[writes:])
 
 
 async def test_each_pass_leaves_the_others_a_turn_even_when_no_driver_waits(scene: Scene) -> None:

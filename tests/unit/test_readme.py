@@ -5,6 +5,7 @@ The tables of settings are made of the schemas; what reads them here is written 
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import typer
 import yaml
 
 from agent.cli.app import app
+from bgp.check import Reason
+from tests.unit.reasonwords import said_by_the_code
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -107,3 +110,55 @@ def test_every_flag_has_a_row_with_its_variable() -> None:
         rows = [row for row in ROWS if f"`{parameter.opts[0]}`" in row]
         assert rows, parameter.opts
         assert f"`{variables[0]}`" in rows[0]
+
+
+def rules() -> list[list[str]]:
+    """The cells of the tables of rules."""
+    section = README.split("### What is announced, and what is installed")[1].split("\n**Nodes")[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
+    return [row for row in cells if row[-1] not in {"says no", "---"}]
+
+
+def said_by_the_rules() -> set[str]:
+    return {word for *_, words in rules() for word in re.findall(r"`(\w+)`", words)}
+
+
+def test_each_word_that_keeps_a_route_out_or_in_stands_at_a_rule() -> None:
+    assert said_by_the_code() - said_by_the_rules() == set()
+
+
+def test_each_word_at_a_rule_is_one_that_the_code_can_say() -> None:
+    sources = [path.read_text() for room in ("agent", "bgp") for path in (ROOT / room).rglob("*.py")]
+
+    unknown = {word for word in said_by_the_rules() if not any(f'"{word}"' in source for source in sources)}
+
+    assert unknown == set()
+
+
+def test_each_word_at_a_rule_is_in_a_test() -> None:
+    files = [*(ROOT / "tests" / "scenarios").glob("*.yaml"), *(ROOT / "tests").rglob("test_*.py")]
+    texts = [path.read_text() for path in files if path.name != Path(__file__).name]
+    enumerated = {str(reason): f"Reason.{reason.name}" for reason in Reason}
+
+    untested = {
+        word
+        for word in said_by_the_rules()
+        if not any(word in text or enumerated.get(word, word) in text for text in texts)
+    }
+
+    assert untested == set()
+
+
+def test_each_setting_of_a_rule_is_a_field() -> None:
+    """Names with a default in the schema or not; values and labels are told from them by their form."""
+    known = {name for field, _ in custom_fields() for name in re.split(r"[.\[\]]+", field)} | {
+        name for field, _ in custom_fields() for name in (field.removeprefix("spec."),)
+    }
+    known |= {"selector", "namespaceSelector", "prefixes", "mesh", "damping", "attributes", "service.aggregation"}
+    written = {part for _, _, where, _ in rules() for part in re.findall(r"`([a-z][\w.]+)(?:: \w+)?`", where)}
+
+    assert {name for name in written if "/" not in name} - known - {"type"} - OF_OTHERS == set()
+
+
+OF_OTHERS = {"internalTrafficPolicy", "externalTrafficPolicy"}
+"""Fields of Services."""

@@ -243,7 +243,16 @@ def test_end_of_rib_and_the_end_of_a_refresh_both_mean_that_all_has_been_heard()
 def test_paths_pass_through() -> None:
     heard = PathsHeard(PEER)
 
-    assert after().heard(heard, 0.0) == [heard]
+    assert after(SENT, RECEIVED, UP).heard(heard, 0.0) == [heard]
+
+
+@pytest.mark.parametrize("event", [PathsHeard(PEER), EndOfRib(PEER, Family.IPV4), Refreshed(PEER, Family.IPV4)])
+def test_what_comes_before_the_session_is_up_or_after_its_end_means_nothing(event: Heard) -> None:
+    for before in ([], [SENT], [SENT, RECEIVED], [SENT, RECEIVED, UP, WentDown(PEER, "x")]):
+        sessions = after(*before)
+
+        assert sessions.heard(event, 9.0) == []
+        assert sessions.states[PEER].synced == frozenset()
 
 
 def test_when_exabgp_is_lost_every_session_is_down_and_comes_up_anew() -> None:

@@ -19,6 +19,7 @@ from agent.intent import (
     PodRoutes,
     SecretRef,
     Selector,
+    ServiceRoutes,
 )
 from agent.model import Kind, Problem, Record
 
@@ -45,6 +46,7 @@ def test_an_instance_in_full() -> None:
         "listenPort": 1790,
         "listenAddresses": ["10.0.0.0/8", "fd00::/8"],
         "podRoutes": "Off",
+        "serviceRoutes": "Import",
         "mesh": {
             "mode": "RouteReflector",
             "holdSeconds": 9,
@@ -70,6 +72,7 @@ def test_an_instance_in_full() -> None:
         listen_port=1790,
         listen_addresses=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
         pod_routes=PodRoutes.OFF,
+        service_routes=ServiceRoutes.IMPORT,
         mesh=Mesh(
             mode=MeshMode.ROUTE_REFLECTOR,
             hold_seconds=9,
@@ -255,6 +258,7 @@ def test_advertisements_of_both_types() -> None:
         (Kind.INSTANCE, {"asn": True}, "spec.asn = True is not a number in range", "from 1 to"),
         (Kind.INSTANCE, {"asn": 23456}, "spec.asn = 23456 is AS_TRANS", "real AS number"),
         (Kind.INSTANCE, {"podRoutes": "Maybe"}, "spec.podRoutes = 'Maybe' is not known", "BGP, Off"),
+        (Kind.INSTANCE, {"serviceRoutes": True}, "spec.serviceRoutes = True", "Off, Announce, Import"),
         (Kind.INSTANCE, {"mesh": {"holdSeconds": 2}}, "spec.mesh.holdSeconds = 2 is shorter than BGP", "3 or more"),
         (Kind.INSTANCE, {"mesh": 9}, "spec.mesh = 9 is not an object", "such as `reflectors`"),
         (Kind.INSTANCE, {"serviceCIDRs": "10.96.0.0/12"}, "spec.serviceCIDRs = '10.96.0.0/12' is not a list", "a list"),

@@ -35,6 +35,7 @@ from agent.intent import (
     PodRoutes,
     SecretRef,
     Selector,
+    ServiceRoutes,
 )
 from agent.model import (
     Applied,
@@ -104,6 +105,7 @@ _HEARD = tuple(
             "10.244.0.7/32",
             "10.244.1.0/25",
             "fd01::7/128",
+            "fd02::1/128",
             "::/0",
         ),
     )
@@ -209,6 +211,7 @@ instances = st.builds(
     listen_port=st.sampled_from((179, 1790)),
     listen_addresses=st.sampled_from(((), (), (ip_network("10.0.0.2/31"),), (ip_network("fd00::/64"),))),
     pod_routes=st.sampled_from(PodRoutes),
+    service_routes=st.sampled_from((ServiceRoutes.OFF, ServiceRoutes.ANNOUNCE, *[ServiceRoutes.IMPORT] * 2)),
     damping=st.sampled_from((Damping(), Damping(), Damping(withdraw_seconds=9.0))),
     maximum_paths=st.sampled_from((16, 16, 1)),
     mesh=st.builds(
@@ -357,6 +360,7 @@ _INTERFACES = (
     (_ETH0, Interface(8, "br0", up=True, addresses=(ip_interface("10.244.1.1/24"),))),
     (_ETH0, Interface(9, "lo", up=True, addresses=(ip_interface("127.0.0.1/8"), ip_interface("172.31.0.1/32")))),
     (replace(_ETH0, up=False),),
+    (_ETH0, Interface(5, "kube-ipvs0", up=False, addresses=tuple(map(ip_interface, ("10.96.0.1/32", "fd02::1/128"))))),
     (),
 )
 

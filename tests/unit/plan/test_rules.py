@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 
 import pytest
 
@@ -13,25 +13,30 @@ from agent.intent import (
     ExternalPeer,
     Instance,
     SecretRef,
+    ServiceRoutes,
 )
 from agent.model import (
+    EndpointSlice,
     FibKey,
+    Interface,
     Key,
     Kind,
     Node,
     Secret,
     Service,
+    TrafficPolicy,
 )
 from agent.plan.model import PlanDelta
 from agent.plan.picture import Dirty
 from agent.plan.planner import Planner
 from agent.plan.printer import describe
-from bgp.model import Attributes, Password, Path, PathsHeard, RouteKey
+from bgp.model import Attributes, Family, Password, Path, PathsHeard, RouteKey
 from tests.unit.plan.histories import Cluster
 
 _OWN = Node(name="n1", created=1.0, addresses=(ip_address("10.0.0.2"),), pod_cidrs=(ip_network("10.244.1.0/24"),))
 _OTHER = Node(name="n2", created=2.0, addresses=(ip_address("10.0.0.3"),), pod_cidrs=(ip_network("10.244.2.0/24"),))
 _TOR = ExternalPeer(name="tor", address=ip_address("10.0.0.254"), asn=65001)
+_ANYTHING = AllowedPrefix(ip_network("0.0.0.0/0"), 0, 32)
 _SERVICES = Advertisement(
     name="all", type=AdvertisementType.SERVICE, service=ServiceChoice(addresses=frozenset(ServiceAddress))
 )
@@ -65,7 +70,7 @@ def test_a_route_is_installed_when_the_wider_claim_of_an_older_node_goes():
 @pytest.mark.parametrize("cidr", ["10.244.2.0/23", "10.244.2.0/24", "10.244.2.0/26"])
 def test_a_part_of_a_pod_cidr_leaves_the_kernel_when_its_node_joins_and_returns_when_it_goes(cidr: str):
     part = ip_network("10.244.2.5/32")
-    all_admitted = replace(_TOR, import_allowed=(AllowedPrefix(ip_network("0.0.0.0/0"), 0, 32),))
+    all_admitted = replace(_TOR, import_allowed=(_ANYTHING,))
     cluster, planner = _planned(_OWN, all_admitted)
     cluster.hear(PathsHeard(_TOR.address, (), ((Path(_TOR.address, _TOR.address, Attributes()), (part,)),)))
     _update(cluster, planner)
@@ -183,6 +188,82 @@ def test_one_prefix_lost_on_one_path_keeps_the_other_next_hop():
     _update(cluster, planner)
 
     assert [hop.gateway for hop in planner.plan.fib[FibKey(_OTHER.pod_cidrs[0], 0)].next_hops] == [peers[1]]
+
+
+_VIP = ip_network("10.96.0.1/32")
+_WEB = Service(
+    namespace="default",
+    name="web",
+    cluster_ips=(_VIP.network_address,),
+    internal_policy=TrafficPolicy.LOCAL,
+)
+
+
+def _with_service_route() -> tuple[Cluster, Planner]:
+    """Another node tells the address of a Service, and `serviceRoutes` is Import."""
+    cluster, planner = _planned(
+        _OWN, _OTHER, Instance(name="main", service_routes=ServiceRoutes.IMPORT), _SERVICES, _WEB
+    )
+    peer = _OTHER.addresses[0]
+    cluster.hear(PathsHeard(peer, (), ((Path(peer, peer, Attributes()), (_VIP,)),)))
+    _update(cluster, planner)
+    assert FibKey(_VIP, 0) in planner.plan.fib
+    return cluster, planner
+
+
+def test_the_route_to_a_service_address_goes_with_an_endpoint_here_and_comes_back_without():
+    cluster, planner = _with_service_route()
+    here = EndpointSlice(namespace="default", name="e", service="web", family=Family.IPV4, ready=frozenset({_OWN.name}))
+
+    cluster.set(here)
+    _update(cluster, planner)
+    assert planner.plan.refused_in[RouteKey(_OTHER.addresses[0], _VIP)] == "announcedHere"
+    assert FibKey(_VIP, 0) not in planner.plan.fib
+
+    cluster.remove(Key(Kind.ENDPOINT_SLICE, "default", "e"))
+    _update(cluster, planner)
+    assert FibKey(_VIP, 0) in planner.plan.fib
+
+
+def test_the_route_to_a_service_address_goes_when_kube_proxy_has_it_on_an_interface_and_comes_back_without():
+    cluster, planner = _with_service_route()
+    before = cluster.interfaces
+
+    cluster.link((*before, Interface(5, "kube-ipvs0", up=False, addresses=(ip_interface(str(_VIP)),))))
+    _update(cluster, planner)
+    assert planner.plan.refused_in[RouteKey(_OTHER.addresses[0], _VIP)] == "answeredHere"
+    assert FibKey(_VIP, 0) not in planner.plan.fib
+
+    cluster.link(before)
+    _update(cluster, planner)
+    assert FibKey(_VIP, 0) in planner.plan.fib
+
+
+def test_of_prefixes_left_for_later_those_that_lead_to_a_lost_next_hop_come_first():
+    """Where a living one is left beside it, the kernel goes on sending some packets to the lost one."""
+    cluster, planner = Cluster(), Planner(judged_at_once=3)
+    eth0, eth1 = (
+        Interface(index, f"eth{index}", up=True, addresses=(ip_interface(address),))
+        for index, address in ((2, "10.0.0.2/24"), (3, "172.20.0.2/24"))
+    )
+    far = replace(_TOR, name="far", address=ip_address("172.20.0.254"))
+    for record in (_OWN, *(replace(router, import_allowed=(_ANYTHING,)) for router in (_TOR, far))):
+        cluster.set(record)
+    cluster.link((eth0, eth1))
+    shared = [ip_network(f"198.18.{n}.0/24") for n in range(2)]
+    alone = [ip_network(f"198.19.{n}.0/24") for n in range(9)]
+    for router, prefixes in ((_TOR.address, [*alone, *shared]), (far.address, shared)):
+        path = Path(router, router, Attributes(as_path=(65001,)))
+        cluster.hear(PathsHeard(router, (), ((path, tuple(prefixes)),)))
+    for late in _update(cluster, planner).unjudged:
+        planner.update(cluster.picture, Dirty(prefixes=frozenset({late})))
+    assert all(len(planner.plan.fib[FibKey(prefix, 0)].next_hops) == 2 for prefix in shared)
+
+    cluster.link((eth0,))
+
+    left = list(_update(cluster, planner).unjudged)
+    assert left[:2] == shared
+    assert sorted(left) == sorted([*shared, *alone])
 
 
 @pytest.mark.parametrize("number", range(200))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
 from agent.model import FibRoute, NextHop, Problem, Service
@@ -12,6 +9,7 @@ from agent.status.explain import explain
 from agent.status.remedies import REMEDIES
 from bgp.check import Reason
 from bgp.model import Direction, PeerState, RouteKey, SessionError, SpeakerLost
+from tests.unit.reasonwords import OF_ADDRESSES, OF_ROUTES, said_by
 from tests.unit.status.scene import (
     MATE,
     MATE_PODS,
@@ -257,21 +255,8 @@ def test_what_is_no_subject_has_no_answer_or_is_an_unknown_service(scene, subjec
     assert view is None or view["kind"] == "service"
 
 
-def reason_words_of_the_planner():
-    """Words the planner gives to routes and addresses: string results of the functions that judge."""
-    root = Path(__file__).parents[3] / "agent" / "plan"
-    words = set()
-    for name in ("imports.py", "adverts.py", "services.py"):
-        source = (root / name).read_text()
-        words |= set(re.findall(r'return "([a-z]+[A-Z]\w+)"', source))
-        words |= set(re.findall(r'"([a-z]+[A-Z]\w+)" if ', source)) | set(
-            re.findall(r' else "([a-z]+[A-Z]\w+)"', source)
-        )
-    return words
-
-
 def test_every_reason_word_for_a_route_has_a_remedy():
-    words = reason_words_of_the_planner()
+    words = said_by(OF_ADDRESSES) | said_by(OF_ROUTES)
     assert {"ownPodCIDR", "noLocalEndpoint", "notAPodCIDR"} <= words
 
     words |= {"notBest", "notInstalled", "kernelConflict", "kernelRefused"}

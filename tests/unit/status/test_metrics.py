@@ -7,9 +7,11 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.status.metrics import make_registry
+from agent.status.status import Figures
 from agent.status.views import status_view
-from bgp.model import SessionState
-from tests.unit.status.scene import MATE, MATE_PODS, NOW, STRAY, TOR6, Scene, learned, missing_secret
+from bgp.check import Reason
+from bgp.model import RouteKey, SessionState
+from tests.unit.status.scene import MATE, MATE_PODS, NOW, STRAY, TOR, TOR6, WEB, Scene, learned, missing_secret
 
 WALL_AHEAD = 1_700_000_000.0
 
@@ -113,3 +115,27 @@ def test_figures_of_kernel_cluster_and_loop_are_there(scene):
     assert samples(scene, "bgpilot_phase") == {labels(phase="IN_SYNC"): 1}
     assert samples(scene, "bgpilot_build_info") == {labels(version="1.2.3"): 1}
     assert samples(scene, "bgpilot_rib_paths")[labels(afi="ipv4", origin="mesh")] == 1
+
+
+def test_what_is_not_advertised_and_what_is_refused_is_counted_by_reason(scene):
+    scene.refused_in.clear()
+    for address in ("198.51.100.8", "198.51.100.9"):
+        scene.not_advertised[WEB, address] = "externalIPNotAllowed"
+    scene.hear(TOR, STRAY, MATE_PODS, reason="importNotAllowed")
+    scene.refused_out[RouteKey(TOR6, STRAY)] = Reason.FAMILY_NOT_SPOKEN
+
+    assert samples(scene, "bgpilot_services_not_advertised") == {labels(reason="externalIPNotAllowed"): 1}
+    assert samples(scene, "bgpilot_routes_refused") == {
+        labels(direction="in", reason="importNotAllowed"): 2,
+        labels(direction="out", reason="familyNotSpoken"): 1,
+    }
+
+
+def test_events_are_counted_by_what_became_of_them(scene):
+    figures = Figures(events={"written": 3, "failed": 1}, events_dropped=2)
+
+    assert samples(scene, "bgpilot_events_total", figures=figures) == {
+        labels(result="written"): 3,
+        labels(result="failed"): 1,
+    }
+    assert samples(scene, "bgpilot_events_dropped_total", figures=figures) == {(): 2}
