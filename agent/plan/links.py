@@ -131,8 +131,8 @@ class Reach:
         return self._index.covers(prefix)
 
     def is_neighbour(self, address: Address) -> bool:
-        """`address` stands in a connected subnet whose interface is up."""
-        return any(subnet.up for subnet in self._around(address))
+        """`address` stands in a connected subnet whose interface is up, and is that of one machine there."""
+        return any(subnet.up and not _is_broadcast(address, subnet.network) for subnet in self._around(address))
 
     def subnet_of(self, address: Address) -> Prefix | None:
         """The subnet that the node's own `address` stands in."""
@@ -144,6 +144,11 @@ class Reach:
     def _around(self, address: Address) -> Iterator[Subnet]:
         for network in self._index.around(address):
             yield from self._subnets[network]
+
+
+def _is_broadcast(address: Address, network: Prefix) -> bool:
+    """Linux refuses it as a gateway. A /31 has none (RFC 3021)."""
+    return network.version == 4 and network.prefixlen < 31 and int(address) == int(network.broadcast_address)
 
 
 def in_subnet(prefix: Prefix, subnet: Prefix | None) -> bool:
