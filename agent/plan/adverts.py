@@ -3,6 +3,11 @@
 Only what the node originates is announced here; what was learned is passed on by route reflectors alone, inside the AS
 (`agent.plan.reflection`). Which addresses of a Service are announced is `agent.plan.services`; what peers say is judged
 in `agent.plan.imports`.
+
+Only pod CIDRs have a discard route. One for an aggregate of service addresses would take them from the node itself: the
+kernel (6.18) looks the route up before kube-proxy's rules for what is sent from here are asked, so that a connection
+from the node to any address in it ends with EHOSTUNREACH, the API server's ClusterIP among them. Without it a packet to
+an address that is not in use goes back to the router until its TTL is over.
 """
 
 from __future__ import annotations
@@ -75,13 +80,13 @@ def pod_parts(identity: Identity | None, to_peers: frozenset[ToPeers]) -> dict[P
 
 def static_parts(advertisement: Advertisement, harmful: Container[Prefix]) -> dict[Prefix, Part]:
     """`harmful`: those that may not be announced from here (`agent.plan.guards`)."""
-    part = Part((f"{Kind.ADVERTISEMENT} {advertisement.name}",), frozenset({advertisement.to_peers}), guarded=True)
+    part = Part((f"{Kind.ADVERTISEMENT} {advertisement.name}",), frozenset({advertisement.to_peers}))
     return {prefix: part for prefix in advertisement.prefixes if prefix not in harmful}
 
 
 def aggregate_part(advertisement: Advertisement) -> Part:
     name = f"{Kind.ADVERTISEMENT} {advertisement.name} (aggregate)"
-    return Part((name,), frozenset({advertisement.to_peers}), guarded=True)
+    return Part((name,), frozenset({advertisement.to_peers}))
 
 
 def selects_nothing(advertisement: Advertisement) -> Problem:

@@ -116,6 +116,10 @@ class Claims:
         holder = self._oldest(set(self._claimants(prefix)))
         return holder if holder in exact else None
 
+    def is_anothers(self, prefix: Prefix, node: str) -> bool:
+        """Some other Node than this has exactly this pod CIDR, rightly or not."""
+        return not self._by_cidr.get(prefix, set()) <= {node}
+
     def is_part(self, prefix: Prefix) -> bool:
         """`prefix` is less than some pod CIDR it lies in, whoever that is of."""
         return self._cidrs.covers(prefix, but_itself=True)

@@ -1,7 +1,7 @@
-"""Which prefixes must not be announced, because the discard route that goes with them would take somebody's traffic.
+"""Which prefixes must not be announced, because they would draw to this node what is meant for others.
 
-A discard route beats the route to a network that its prefix is only part of, and the default route to everything in
-the prefix that has no longer route of its own. It refuses to know what a prefix is good for.
+Routers take the longer route: a part of a network or of a pod CIDR wins over the way that there is. It refuses to know
+what a prefix is good for.
 """
 
 from __future__ import annotations
@@ -28,32 +28,34 @@ def static_problems(own: Own, claims: Claims) -> Iterator[tuple[Prefix, Problem]
     """The prefixes of advertisements of type Prefix that are not announced from here, and why."""
     for advertisement in own.static:
         for prefix in advertisement.prefixes:
-            if harmed := harmed_by(own, claims, prefix):
+            if why := harm(own, claims, prefix):
                 name = f"{Kind.ADVERTISEMENT} {advertisement.name}"
                 yield (
                     prefix,
                     Problem(
                         "prefixInUse",
                         name,
-                        f"prefix {prefix} of {name} is not announced from here: its discard route would cut this node "
-                        f"off from {harmed}",
+                        f"prefix {prefix} of {name} is not announced from here: it {why}, which it would cut off",
                         "Take it out of spec.prefixes, or let spec.nodeSelector select other nodes.",
                     ),
                 )
 
 
-def harmed_by(own: Own, claims: Claims, prefix: Prefix) -> str | None:
-    """What this node could not reach any more with a discard route for all of `prefix`.
+def harm(own: Own, claims: Claims, prefix: Prefix) -> str | None:
+    """Whose traffic would come here if `prefix` were announced.
 
-    A prefix equal to or around a connected network or a pod CIDR is harmless: their routes are preferred or longer.
+    A prefix equal to a connected network, or around one or a pod CIDR, is harmless: their routes are longer or
+    preferred to it.
     """
     if own.announcing is None or own.importing is None:
         return None
     for subnet in sorted(own.announcing.subnets, key=str):
         if subnet != prefix and contains(subnet, prefix):
-            return f"its neighbours in {subnet}"
+            return f"is part of {subnet}, the network of this node's neighbours"
     if claims.is_part(prefix):
-        return "pods, since it is part of a pod CIDR"
+        return "is part of the pod CIDR of a node"
+    if claims.is_anothers(prefix, own.announcing.node):
+        return "is the pod CIDR of another node"
     routers = [one for one in own.announcing.peer_addresses if contains(prefix, host(one))]
     connected = [subnet for subnet in own.announcing.subnets if contains(prefix, subnet)]
     for address in sorted({*claims.addresses_in(prefix), *routers} - own.importing.own_addresses, key=by_number):
@@ -63,4 +65,4 @@ def harmed_by(own: Own, claims: Claims, prefix: Prefix) -> str | None:
 
 
 def _who(address: Address, router: bool) -> str:
-    return f"{'router' if router else 'node'} {address}, which is not on a network of this node"
+    return f"holds {'router' if router else 'node'} {address}, on no network of this node"

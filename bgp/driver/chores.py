@@ -170,11 +170,8 @@ class Chores:
             self._timers.later("configure", RETRY_SECONDS, lambda: self.do(Chore.CONFIGURE))
             return
         if gone is not None:
-            for address in gone:
-                replaced = address in (self._file.peers or {})
-                self._owner.put(
-                    PeerRemoved(address, replaced)
-                )  # now: after the reload the new session may be up already
+            for removed in gone:
+                self._owner.put(removed)  # now: after the reload the new session may be up already
             self.do(Chore.RELOAD)
 
     async def _reload(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from bgp import exaconfig
 from bgp.driver import process
 from bgp.driver.validator import NoVerdictError, Validator
-from bgp.model import Address, Peer
+from bgp.model import Address, Peer, PeerRemoved
 
 
 class PeersFile:
@@ -33,7 +33,7 @@ class PeersFile:
     async def stop(self) -> None:
         await self._validator.stop()
 
-    async def put(self, peers: Mapping[Address, Peer]) -> tuple[Address, ...] | None:
+    async def put(self, peers: Mapping[Address, Peer]) -> tuple[PeerRemoved, ...] | None:
         """Answers with the peers that are in it no more, or have become others; None: it is as it was.
 
         Raises OSError when it cannot be checked or written: worth another try, which a refusal is not.
@@ -54,7 +54,7 @@ class PeersFile:
             return None
         before, self.peers = self.peers or {}, {one.address: one for one in peers.values() if one.held is None}
         self._text = text
-        return tuple(address for address, peer in before.items() if self._is_another(address, peer))
+        return tuple(found for peer in before.values() if (found := self._removed(peer)) is not None)
 
     async def _put(self, text: str) -> str | None:
         """Put the text in place if ExaBGP would take it; otherwise why not, and the file stays as it was."""
@@ -68,6 +68,17 @@ class PeersFile:
             candidate.unlink(missing_ok=True)
         return why
 
-    def _is_another(self, address: Address, peer: Peer) -> bool:
-        now = (self.peers or {}).get(address)
-        return now is None or exaconfig.identity(now) != exaconfig.identity(peer)
+    def _removed(self, peer: Peer) -> PeerRemoved | None:
+        """None: it still is what it was."""
+        now = (self.peers or {}).get(peer.address)
+        if now is not None and exaconfig.identity(now) == exaconfig.identity(peer):
+            return None
+        return PeerRemoved(peer.address, replaced=now is not None and not _is_elsewhere(peer, now))
+
+
+def _is_elsewhere(peer: Peer, now: Peer) -> bool:
+    """A router that is said to be in another AS than before: what it has told is not believed until it tells it again.
+
+    Nodes change their AS on purpose, and forward on.
+    """
+    return not peer.mesh and None not in (peer.peer_asn, now.peer_asn) and peer.peer_asn != now.peer_asn

@@ -376,7 +376,7 @@ async def test_a_table_that_is_refused_stops_nothing_and_is_asked_for_again(
     assert not rig.speaker.failed.done()
 
 
-async def test_what_a_peer_said_is_void_when_it_is_removed_and_not_yet_when_another_takes_its_place(rig: Rig) -> None:
+async def test_what_a_peer_said_is_void_when_it_is_removed_or_in_another_as_and_not_yet_when_we_are(rig: Rig) -> None:
     await rig.exabgp.connect()
     await rig.tell()
     await rig.in_sync()
@@ -387,15 +387,16 @@ async def test_what_a_peer_said_is_void_when_it_is_removed_and_not_yet_when_anot
     await rig.tell()
     await rig.in_sync()
     assert not [event for event in rig.events if isinstance(event, PeerRemoved)]
-    rig.peers = {TOR.address: replace(TOR, peer_asn=65002)}
-    await rig.tell()
-    await rig.in_sync()
+    for changed in (replace(TOR, local_asn=64999), replace(TOR, local_asn=64999, peer_asn=65002)):
+        rig.peers = {TOR.address: changed}
+        await rig.tell()
+        await rig.in_sync()
     rig.peers = {}
     await rig.tell()
     await rig.in_sync()
 
     removed = [event for event in rig.events if isinstance(event, PeerRemoved)]
-    assert removed == [PeerRemoved(TOR.address, replaced=True), PeerRemoved(TOR.address)]
+    assert removed == [PeerRemoved(TOR.address, replaced=True), PeerRemoved(TOR.address), PeerRemoved(TOR.address)]
 
 
 async def test_a_session_that_ended_while_there_was_no_bridge_is_down_with_the_next_one(rig: Rig) -> None:

@@ -109,12 +109,14 @@ def _pods(truth: Truth) -> Iterator[Wish]:
 def _prefixes(truth: Truth) -> Iterator[Wish]:
     for advertisement in truth.here(AdvertisementType.PREFIX):
         for prefix in advertisement.prefixes:
-            if not _discard_would_hurt(truth, prefix):
+            if not _would_draw(truth, prefix):
                 yield Wish(prefix, *advertisement.to_peers)
 
 
-def _discard_would_hurt(truth: Truth, prefix: Prefix) -> bool:
-    """A discard route would be preferred to what leads to neighbours, to pods, or to nodes and routers far away."""
+def _would_draw(truth: Truth, prefix: Prefix) -> bool:
+    """Routers would come here for neighbours, for other nodes' pods, or for nodes and routers far away."""
+    if any(prefix in node.pod_cidrs for node in truth.every(Node) if node.name != truth.own):
+        return True
     pods = [cidr for node in truth.every(Node) for cidr in node.pod_cidrs]
     others = [address for node in truth.every(Node) if node.name != truth.own for address in node.addresses]
     others += [peer.address for peer in truth.every(ExternalPeer) if peer.address is not None]
