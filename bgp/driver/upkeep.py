@@ -164,6 +164,8 @@ class Upkeep:
                 self._gone("another ExaBGP has been started")
             self._instance = hello.instance
             self.telling.restarted()
+            if self._file.peers is not None:  # it has begun with the file as it is: what it says of new peers counts
+                self.sessions.configure(self._file.peers)
         self._alive()
         self.dropped += hello.dropped
         self._timers.cancel("lost")

@@ -101,7 +101,8 @@ class FakeExaBgp:
             {"type": "state", "time": f"{self._generation}.{len(self.heard)}", "neighbor": {**said, "state": "up"}},
         ]
         self.up[peer] = [json.dumps(line) for line in lines]
-        self.say(*self.up[peer])
+        if not self._writer.is_closing():
+            self.say(*self.up[peer])
 
     def goes_down(self, peer: str) -> None:
         said = {"address": {"local": "192.0.2.9", "peer": peer}, "state": "down", "reason": "stop, message [removed]"}

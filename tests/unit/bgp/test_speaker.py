@@ -12,6 +12,7 @@ import pytest
 
 from bgp.driver.chores import ENDED_UNHEARD, RETRY_SECONDS
 from bgp.driver.link import LINE_MAX, CommandRefusedError, Link, LinkLostError
+from bgp.driver.process import CONFIGURATION
 from bgp.model import (
     Attributes,
     BgpEvent,
@@ -53,6 +54,7 @@ def a_route(number: int, med: int = 0) -> Route:
 
 class Rig:
     def __init__(self, run_dir: Path) -> None:
+        self.configuration = run_dir / CONFIGURATION
         self.events: list[BgpEvent] = []
         self.exabgp = FakeExaBgp(run_dir)
         self.routes: dict[RouteKey, Route] = {}
@@ -113,6 +115,24 @@ async def test_answers_lost_with_the_bridge_are_read_back_and_nothing_is_told_tw
     assert rig.told() == rig.wanted()
     assert set(announced) == rig.wanted() - told
     assert not any(isinstance(event, SpeakerLost) for event in rig.events)
+
+
+async def test_what_another_exabgp_says_of_peers_that_are_new_since_the_last_one_is_not_lost(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    await rig.exabgp.disconnect()
+    rig.exabgp.new_process()
+    new = replace(TOR, address=ip_address("192.0.2.77"), name="BGPPeer/new")
+    rig.peers = {TOR.address: TOR, new.address: new}
+    await rig.tell()
+    await eventually(lambda: "192.0.2.77" in rig.configuration.read_text())
+    rig.exabgp.comes_up("192.0.2.77")
+    await rig.exabgp.connect()
+    await rig.in_sync()
+
+    (up,) = [event for event in rig.events if isinstance(event, SessionUp)]
+    assert (up.peer, up.peer_asn, up.families) == (new.address, 65001, frozenset(Family))
 
 
 async def test_another_exabgp_is_told_everything_anew(rig: Rig) -> None:
