@@ -41,8 +41,8 @@ class HostilePeer(WirePeer):
     early = b""
     between = b""
 
-    def update(self, body: bytes) -> None:
-        self.send(UPDATE, body)
+    def update(self, *bodies: bytes) -> None:
+        self.send(UPDATE, *bodies)
 
     def _heard(self, session: Session, kind: int, body: bytes) -> None:
         if kind == 1 and self.early:

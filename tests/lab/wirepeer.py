@@ -115,8 +115,11 @@ class WirePeer:
     def _update(self, attributes: bytes, nlri: bytes) -> None:
         self.send(UPDATE, struct.pack("!HH", 0, len(attributes)) + attributes + nlri)
 
-    def send(self, kind: int, body: bytes) -> None:
-        self.session.writer.write(message(kind, body))
+    def send(self, kind: int, *bodies: bytes) -> None:
+        """All in one write. A speaker that takes offence at the first may end the connection before a second write,
+        which would fail then, and asyncio drops what has come and is not read (a NOTIFICATION) when a write fails.
+        """
+        self.session.writer.write(b"".join(message(kind, body) for body in bodies))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session(writer)

@@ -97,6 +97,14 @@ class Racks:
     def mesh_is(self, node: Node, *, up: bool) -> bool:
         return [peer["is_up"] for name, peer in self.peers(node).items() if name.startswith("node/")] == [up]
 
+    def without_password(self) -> None:
+        """Take the mesh password away, and wait until the session between the two has gone and come for that."""
+        before = self.peers(self.a1)["node/node-2"]["flaps"]
+        self.instance()
+        wait_until(lambda: self.peers(self.a1)["node/node-2"]["flaps"] > before, within=60)
+        for node in (self.a1, self.a2):
+            wait_until(lambda node=node: self.mesh_is(node, up=True), within=60)
+
     def problems(self, node: Node) -> set[tuple[str, str]]:
         told = self.cluster.agent(node).ask("status")["problems"]
         return {(problem["reason"], problem["subject"]) for problem in told}
@@ -219,8 +227,7 @@ def test_the_mesh_password_is_demanded_waited_for_and_followed_by_the_mesh_alone
     wait_until(lambda: racks.peers(racks.a1)["node/node-2"]["flaps"] > flaps, within=60)
     wait_until(lambda: racks.mesh_is(racks.a1, up=True), within=60)
 
-    racks.instance()
-    wait_until(lambda: racks.mesh_is(racks.a1, up=True), within=60)
+    racks.without_password()
     assert racks.to_routers() == before
 
 
@@ -252,8 +259,7 @@ def test_with_another_password_on_one_side_there_is_no_session_between_the_two(r
     odd["metadata"]["labels"] = LABELS["a"]
     racks.api.apply(odd)
     racks.api.delete("BGPInstance", "odd")
-    racks.instance()
-    wait_until(lambda: racks.mesh_is(racks.a1, up=True), within=60)
+    racks.without_password()
 
 
 def test_mode_none_ends_the_mesh_when_it_has_parted_and_the_router_carries_what_it_carried(racks: Racks) -> None:

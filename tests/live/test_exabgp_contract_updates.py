@@ -36,8 +36,7 @@ class Outcomes:
         session = self.wire.session
         await self._marked(session.ended)
         self.exabgp.events.clear()
-        self.wire.update(case.body)
-        self.wire.update(self.build.announce(MARK_NLRI))
+        self.wire.update(case.body, self.build.announce(MARK_NLRI))
         await eventually(lambda: session.ended or self._heard_mark())
         if session.ended:
             said = [sent.data for sent in session.of("notification")]
