@@ -2,7 +2,8 @@
 
 It listens on any number of addresses, each in any network namespace. `apply`, `merge` and `delete` change objects
 without a request; `cut` and `restore` are an API server that goes away and comes back with what it had; `hold_back` is
-one that lags for some of its clients. It passes the contract cases of `tests.lab.api_contract`, as the real one does.
+one that lags for some of its clients, `withhold` one that does not know all of a kind yet. It passes the contract cases
+of `tests.lab.api_contract`, as the real one does.
 `python -m tests.lab.api --port 6443` runs one.
 
 It refuses what it does not do as the real one does: label selectors, strategic merge, server-side apply, tables,
@@ -167,6 +168,20 @@ class EmbeddedApi:
         What is listed, and what a watch begins with, is the present.
         """
         self._call(lambda: [self._front.hold_back(client, seconds) for client in clients])
+
+    def withhold(self, *kinds: str) -> None:
+        """Whoever asks for all objects of these kinds gets them without their end, until `release`."""
+        for kind in kinds:
+            self._call(partial(self._front.lists.withhold, self._store.kind(kind).kind))
+
+    def release(self, *kinds: str) -> None:
+        """None named: all that are withheld."""
+        for kind in kinds or self._call(self._front.lists.withheld):
+            self._call(partial(self._front.lists.release, kind))
+
+    def listed(self, client: str) -> frozenset[str]:
+        """Kinds of which the client of this address has got all objects since some were withheld."""
+        return self._call(lambda: self._front.lists.of(client))
 
     def cut(self) -> None:
         """Go away: every connection is closed, new ones are refused."""

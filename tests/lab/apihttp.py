@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from tests.lab.apikinds import Object, Refused, Resource
-from tests.lab.apilag import Lag
+from tests.lab.apilag import Lag, Lists
 from tests.lab.apioptions import Options, Place, parse_options
 from tests.lab.apistore import Event, Store, event_line
 
@@ -38,6 +38,7 @@ class Front:
         self._pages: OrderedDict[str, tuple[int, Sequence[Object]]] = OrderedDict()
         self._watches: set[asyncio.Task[Any]] = set()
         self._lag = Lag()
+        self.lists = Lists()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -112,6 +113,7 @@ class Front:
         return Place(resource, namespace, name, subresource)
 
     async def _list(self, resource: Resource, options: Options) -> Object:
+        await self.lists.may_end(resource.kind)
         await self._wait_for(options.revision)
         if options.token:
             if options.token not in self._pages:
@@ -169,7 +171,7 @@ class Front:
         try:
             told = self._start(options)
             if options.initial or told is None:
-                told = await self._send_initial(stream, resource, options)
+                told = await self._send_initial(stream, resource, options, client)
             while True:
                 changed.clear()
                 due = self._lag.due(client, self._store.events(resource, told), time.monotonic())
@@ -196,14 +198,16 @@ class Front:
         self._store.check_reachable(options.revision)
         return options.revision
 
-    async def _send_initial(self, stream: web.StreamResponse, resource: Resource, options: Options) -> int:
+    async def _send_initial(self, stream: web.StreamResponse, resource: Resource, options: Options, client: str) -> int:
         revision = self._store.revision
         things = self._store.list(resource, options.namespace, options.name)
         for start in range(0, len(things), EVENTS_PER_WRITE):
             lines = (event_line("ADDED", thing) for thing in things[start : start + EVENTS_PER_WRITE])
             await stream.write(b"".join(lines))
         if options.initial and options.bookmarks:
+            await self.lists.may_end(resource.kind)
             await stream.write(_bookmark(resource, revision, initial=True))
+            self.lists.ended(resource.kind, client)
         return revision
 
     async def _wait_for(self, revision: int | None) -> None:

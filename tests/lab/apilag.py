@@ -1,10 +1,12 @@
-"""Clients of the embedded API server whose watches are told of a change some time after it happened.
+"""Clients of the embedded API server that are told late: of a change some time after it, of a list's end not yet.
 
-As one behind an API server whose watch cache lags: nothing is left out, and the order stays.
+As those of a server whose watch cache lags, or is not filled yet: nothing is left out, and the order stays.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,3 +33,33 @@ class Lag:
         count = next((place for place, event in enumerate(events) if event.happened_at > horizon), len(events))
         held = events[count:]
         return Due(events[:count], held[0].happened_at - horizon if held else None)
+
+
+class Lists:
+    """Which kinds' lists do not come to their end, and who has got all of which."""
+
+    def __init__(self) -> None:
+        self._ended: defaultdict[str, set[str]] = defaultdict(set)
+        self._withheld: dict[str, asyncio.Event] = {}
+
+    def withhold(self, kind: str) -> None:
+        self._ended.clear()
+        self._withheld[kind] = asyncio.Event()
+
+    def release(self, kind: str) -> None:
+        self._withheld.pop(kind).set()
+
+    def withheld(self) -> tuple[str, ...]:
+        return tuple(self._withheld)
+
+    async def may_end(self, kind: str) -> None:
+        """Returns as soon as lists of the kind may come to their end."""
+        if kind in self._withheld:
+            await self._withheld[kind].wait()
+
+    def ended(self, kind: str, client: str) -> None:
+        self._ended[client].add(kind)
+
+    def of(self, client: str) -> frozenset[str]:
+        """Kinds of which the client has got all since lists were withheld last."""
+        return frozenset(self._ended[client])

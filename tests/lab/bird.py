@@ -20,6 +20,7 @@ TABLE: Mapping[Family, str] = {"ipv4": "4", "ipv6": "6"}
 PREFIX = re.compile(r"^(\S+/\d+)?\s+(?:unicast|blackhole|unreachable|prohibit)\s+\[")
 NEXT_HOP = re.compile(r"^\s+via (\S+) on ")
 NEIGHBOR = re.compile(r"^\s+Neighbor address:\s+(\S+?)(?:%\S+)?$")
+RECEIVED = re.compile(r"^\s+Import (?:updates|withdraws):\s+(\d+)")
 BGP_STATE = re.compile(r"^\s+BGP state:\s+(\S+)$")
 
 
@@ -115,6 +116,11 @@ class Bird:
         """Every path of a prefix with its attributes, as BIRD prints it."""
         return self.birdc(f"show route {prefix} all")
 
+    def changes_heard(self) -> int:
+        """How many prefixes peers have announced and withdrawn, also when it was the same again."""
+        found = map(RECEIVED.match, self.birdc("show protocols all").splitlines())
+        return sum(int(match[1]) for match in found if match)
+
     def stop(self) -> None:
         self.process.stop()
 
@@ -127,6 +133,7 @@ class Bird:
     def _config_lines(self) -> Iterator[str]:
         yield f"router id {self.router_id};"
         yield "log stderr all;"
+        yield "timeformat route iso long us;"
         yield "protocol device {}"
         yield "protocol direct { ipv4; ipv6; }"  # interior next hops are resolved through connected routes
         for family, table in TABLE.items():
@@ -169,7 +176,11 @@ def _session(neighbor: Neighbor, asn: int) -> Iterator[str]:
     for family in neighbor.families:
         yield f"  {family} {{"
         yield "    import all; next hop self;"
-        yield "    export filter { if source ~ [ RTS_STATIC, RTS_BGP ] then accept; reject; };"
+        yield "    export filter {"
+        # Only a MED that the filter sets is told to another AS.
+        yield "      if source = RTS_STATIC && defined(bgp_med) then bgp_med = bgp_med;"
+        yield "      if source ~ [ RTS_STATIC, RTS_BGP ] then accept; reject;"
+        yield "    };"
         yield "  };"
     yield "}"
 

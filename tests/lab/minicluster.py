@@ -72,18 +72,18 @@ class Agent:
         assert done.returncode in {0, 3}, done.stdout + done.stderr
         return json.loads(done.stdout)
 
-    def view(self, *path: str) -> Any:
+    def view(self, *path: str, **query: str) -> Any:
         """What `ask` answers, straight from the agent's socket: for what is asked again and again."""
-        return view(self.run_dir, *path)
+        return view(self.run_dir, *path, **query)
 
     def _start(self) -> Process:
         return self.namespace.start(self._argv, log="agent")
 
 
-def view(run_dir: Path, *path: str) -> Any:
+def view(run_dir: Path, *path: str, **query: str) -> Any:
     """What the agent of this run directory answers; AssertionError while it does not."""
     try:
-        return ask(run_dir / SOCKET_NAME, *path)
+        return ask(run_dir / SOCKET_NAME, *path, **query)
     except (UnreachableError, RefusedError) as error:
         raise AssertionError(str(error)) from error
 

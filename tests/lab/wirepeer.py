@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
@@ -36,6 +37,7 @@ class Sent:
 @dataclass(slots=True)
 class Session:
     writer: asyncio.StreamWriter
+    began_at: float = field(default_factory=time.monotonic)
     open: bytes = b""
     heard: list[Sent] = field(default_factory=list)
     ended: bool = False
@@ -57,6 +59,8 @@ class WirePeer:
         route_refresh: bool = True,
     ) -> None:
         self.sessions: list[Session] = []
+        self.refusing: tuple[int, int] | None = None
+        """Code and subcode of the NOTIFICATION that answers an OPEN from now on, in place of ours."""
         self._asn = asn
         self._hold_seconds = hold_seconds
         self._restart_seconds = restart_seconds
@@ -139,6 +143,10 @@ class WirePeer:
         match kind:
             case 1:
                 session.open = body
+                if self.refusing is not None:
+                    session.writer.write(message(NOTIFICATION, bytes(self.refusing)))
+                    session.writer.close()
+                    return
                 session.writer.write(message(OPEN, self._open()) + message(KEEPALIVE, b""))
             case 2:
                 session.heard += _read_update(body)
@@ -206,7 +214,7 @@ def _read_update(body: bytes) -> list[Sent]:
     if not (withdrawn or attributes or nlri):
         return [Sent("end-of-rib", "ipv4")]
     found = [Sent("withdraw", "ipv4", _unpack(withdrawn, "ipv4"))] if withdrawn else []
-    for code, value in _attributes(attributes):
+    for code, value in attributes_of(attributes):
         family = FAMILIES[value[1]] if code in (MP_REACH, MP_UNREACH) else ""
         if code == MP_UNREACH:
             prefixes = _unpack(value[3:], family)
@@ -218,7 +226,8 @@ def _read_update(body: bytes) -> list[Sent]:
     return found
 
 
-def _attributes(data: bytes) -> Iterable[tuple[int, bytes]]:
+def attributes_of(data: bytes) -> Iterable[tuple[int, bytes]]:
+    """Code and value of each path attribute in the `data` of an announcement."""
     while data:
         flags, code = data[0], data[1]
         head, length = (4, struct.unpack_from("!H", data, 2)[0]) if flags & 0x10 else (3, data[2])

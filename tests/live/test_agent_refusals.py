@@ -1,16 +1,18 @@
-"""What an agent must never announce or install, seen from outside: the router's table and the nodes' kernels judge.
+"""What an agent must never announce or install, seen from outside: two routers' tables and the nodes' kernels judge.
 
 All that could be allowed is allowed here: any ExternalIP, any learned prefix. What is refused all the same is refused
-for the reason that `bgpilot explain` names. None of it is a reason to lose a session.
+for the reason that `bgpilot explain` names. None of it is a reason to lose a session. The cluster's service ranges are
+those of its ServiceCIDR objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.lab.judges import Judges, both, hosts
 from tests.lab.minicluster import (
     LAB_HOLD_SECONDS,
     ROUTER_ASN,
@@ -18,8 +20,6 @@ from tests.lab.minicluster import (
     custom,
     service_object,
     slice_object,
-    tor,
-    tor_peer,
 )
 from tests.lab.netns import Family
 from tests.lab.topology import Lab, Node
@@ -38,33 +38,54 @@ SERVICES = custom(
     "services",
     {"type": "Service", "service": {"addresses": ["ExternalIP", "LoadBalancerIP"]}},
 )
+CLUSTER_IPS = custom(
+    "BGPAdvertisement",
+    "cluster-ips",
+    {"type": "Service", "service": {"addresses": ["ClusterIP"], "selector": {"matchLabels": {"odd": "yes"}}}},
+)
 FAMILIES: tuple[Family, Family] = ("ipv4", "ipv6")
-FINE = {"ipv4": "192.0.2.7", "ipv6": "2001:db8::7"}
+FINE = ("192.0.2.7", "2001:db8::7")
 """ExternalIPs that nothing is wrong with: when these are told, the others have been thought about."""
+TAKEN = {
+    "10.96.7.7": "serviceRange",
+    "fd96::7:7": "serviceRange",
+    "10.97.0.9": "serviceRange",  # outside the range that is known, and the ClusterIP of another Service
+    "fd97::9": "serviceRange",
+    "10.244.2.9": "podRange",
+    "fd10:244:2::9": "podRange",
+    "172.18.0.12": "nodeAddress",
+    "fd18::12": "nodeAddress",
+    "172.18.0.1": "peerAddress",
+}
+"""What is somebody's: no Service may have it, in whatever class. (The router is a peer by its IPv4 address alone.)"""
+NODE_SUBNET = {"172.18.0.200": "nodeSubnet", "fd18::200": "nodeSubnet", "fd18::1": "nodeSubnet"}
+"""Nobody's so far; LoadBalancerIPs may be given out of it."""
 LEARNED = {"ipv4": "198.51.100.0/24", "ipv6": "2001:db8:51::/48"}
 """Learned prefixes that nothing is wrong with."""
 VIA_POD = {"ipv4": "203.0.113.0/24", "ipv6": "2001:db8:113::/48"}
-"""What the router announces with a pod's address as next hop."""
+"""What FRR announces with a pod's address as next hop."""
 POD_OF_NODE_1 = {"ipv4": "10.244.1.7", "ipv6": "fd10:244:1::7"}
-ELSEWHERE = "10.99.0.77"
+ELSEWHERE = ("10.99.0.77", "fd99::77")
 """Of a router that is behind another: in no subnet of the nodes."""
-HOST_LENGTH = {"ipv4": 32, "ipv6": 128}
+LATER = ("198.19.0.7", "2001:db8:19::7")
+"""Inside a service range that comes while all is running."""
 
 
 class Scene:
-    """Two nodes in a mesh, FRR as their router, every node peering with it in both families over IPv4."""
+    """Two nodes in a mesh, FRR and BIRD as their routers, every node peering with both in both families over IPv4."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.cluster = MiniCluster(lab)
         self.api = self.cluster.api
-        peer: dict[str, Any] = {"import": ANYTHING}
-        self.api.apply(INSTANCE, SERVICES, tor_peer(lab.router, **peer))
-        self.frr = tor(lab.router)
+        self.judges = Judges(lab)
+        self.frr = self.judges.frr
+        self.api.apply(INSTANCE, SERVICES, CLUSTER_IPS, service_range("kubernetes", "10.96.0.0/16", "fd96::/64"))
+        self.api.apply(self.judges.peer("frr", **{"import": ANYTHING}), self.judges.peer("bird"))
         self.frr.configure(["bgp route-map delay-timer 0", *self._via_pod()])
         self.cluster.start()
         self.cluster.wait_meshed()
-        wait_until(lambda: len(self.frr.established()) == len(lab.nodes))
+        self.judges.wait_established()
 
     def _via_pod(self) -> list[str]:
         """`VIA_POD` is told with a next hop that is a pod of node 1."""
@@ -87,37 +108,42 @@ class Scene:
             lines += ["exit-address-family", "exit"]
         return lines
 
-    def serve(self, name: str, *external_ips: str) -> None:
-        """A Service with these ExternalIPs, and then one of which the router gets to know from both nodes."""
-        self.api.apply(service_object(name, ["10.96.0.80"], external_ips=external_ips))
-        self.api.apply(service_object("fine", ["10.96.0.81"], external_ips=list(FINE.values())))
-        for family in FAMILIES:
-            self.told(FINE[family], *self.lab.nodes.values(), family=family)
+    def serve(self, name: str, external_ips: Iterable[str] = (), load_balancer_ips: Iterable[str] = ()) -> None:
+        """A Service with these addresses, and then one of which both routers get to know from both nodes."""
+        thing = service_object(
+            name, ["10.96.0.80"], external_ips=list(external_ips), load_balancer_ips=list(load_balancer_ips)
+        )
+        self.api.apply(thing)
+        self.api.apply(service_object("fine", ["10.96.0.81"], external_ips=FINE))
+        self.told(FINE, *self.lab.nodes.values())
 
-    def told(self, address: str, *nodes: Node, family: Family = "ipv4") -> None:
-        """The router has the address from exactly these nodes, from now on or soon."""
-        wanted = sorted(str(node.address(family)) for node in nodes)
-        prefix = f"{address}/{HOST_LENGTH[family]}"
-        wait_until(lambda: self.frr.routes(family).get(prefix, []) == wanted, within=60)
+    def told(self, addresses: Iterable[str], *nodes: Node) -> None:
+        """Both routers have these addresses from exactly these nodes, from now on or soon."""
+        self.judges.told(hosts(addresses), *nodes)
 
-    def hosts_told(self) -> set[str]:
-        """Addresses to which the router has host routes."""
-        found = (prefix.rsplit("/", 1) for family in FAMILIES for prefix in self.frr.routes(family))
-        return {address for address, length in found if length in ("32", "128")}
+    def told_only(self, *addresses: str) -> bool:
+        assert self.judges.hosts() == both(*addresses)
+        return True
+
+    def explained(self, node: Node, subject: str) -> list[dict[str, Any]]:
+        """The hops of `bgpilot explain` that are noes."""
+        answer = self.cluster.agent(node).view("explain", subject=subject)
+        return [hop for hop in answer["hops"] if not hop["ok"]]
 
     def why(self, node: Node, subject: str) -> set[str]:
-        """Reason words of the noes that `bgpilot explain` tells; its exit code says that there are some."""
-        agent = self.cluster.agent(node)
-        answer = agent.ask("explain", subject)
-        assert agent.cli("explain", subject).returncode == (0 if answer["ok"] else 3)
-        return {hop["reason"] for hop in answer["hops"] if not hop["ok"]}
+        """Their reason words."""
+        return {hop["reason"] for hop in self.explained(node, subject)}
+
+    def why_not(self, node: Node, service: str) -> dict[str, str]:
+        """Address of the Service → reason word."""
+        return {hop["text"].split()[0]: hop["reason"] for hop in self.explained(node, service)}
 
     def heard(self, node: Node, *prefixes: str) -> None:
-        """The router has told the node of these, from now on or soon."""
+        """FRR has told the node of these, from now on or soon."""
         peer = str(self.lab.router.address())
 
         def all_heard() -> bool:
-            rows = self.cluster.agent(node).ask("routes", "--peer", peer)["rows"]
+            rows = self.cluster.agent(node).view("routes", peer=peer)["rows"]
             return {row["prefix"] for row in rows} >= set(prefixes)
 
         wait_until(all_heard, within=60)
@@ -127,13 +153,22 @@ class Scene:
         wait_until(lambda: prefix in self.cluster.learned(node, family), within=60)
 
     def flaps(self) -> int:
-        tables = [self.cluster.agent(node).ask("peers")["peers"].values() for node in self.lab.nodes.values()]
+        tables = [self.cluster.agent(node).view("peers")["peers"].values() for node in self.lab.nodes.values()]
         return sum(peer["flaps"] for table in tables for peer in table)
+
+
+def service_range(name: str, *cidrs: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": name},
+        "spec": {"cidrs": list(cidrs)},
+    }
 
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    with Lab(nodes=2) as lab:
+    with Lab(nodes=2, routers=2) as lab:
         built = Scene(lab)
         yield built
         assert built.flaps() == 0
@@ -152,46 +187,64 @@ def clean(scene: Scene) -> Iterator[None]:
         for thing in scene.api.list(kind):
             scene.api.delete(kind, thing["metadata"]["name"], thing["metadata"]["namespace"])
     for family in FAMILIES:
-        for prefix in [prefix for prefix, hops in scene.frr.routes(family).items() if not hops]:
-            scene.frr.withdraw(prefix)
-    wait_until(lambda: scene.hosts_told() == set())
+        scene.frr.withdraw(*(prefix for prefix, hops in scene.frr.routes(family).items() if not hops))
+    wait_until(scene.told_only)
     scene.cluster.wait_meshed()
 
 
-@pytest.mark.parametrize("address", ["172.18.0.200", "fd18::200"])
-def test_an_external_ip_inside_the_nodes_subnet_is_not_told(
-    scene: Scene, nodes: tuple[Node, Node], address: str
+@pytest.mark.parametrize(
+    ("class_", "refused"), [("external_ips", TAKEN | NODE_SUBNET), ("load_balancer_ips", TAKEN)], ids=["external", "lb"]
+)
+def test_an_address_that_is_somebody_elses_is_not_told_and_says_whose(
+    scene: Scene, nodes: tuple[Node, Node], class_: str, refused: dict[str, str]
 ) -> None:
-    scene.serve("thief", address)
+    scene.api.apply(service_object("victim", ["10.97.0.9", "fd97::9"]))
+    scene.serve("thief", **{class_: refused})
 
-    assert scene.hosts_told() == set(FINE.values())
+    scene.told_only(*FINE)
     for node in nodes:
-        assert scene.why(node, address) == scene.why(node, "default/thief") == {"nodeSubnet"}
+        assert scene.why_not(node, "default/thief") == refused
+
+
+def test_a_refusal_is_an_exit_code_and_is_found_by_the_address_too(scene: Scene, nodes: tuple[Node, Node]) -> None:
+    scene.serve("thief", external_ips=NODE_SUBNET)
+
+    for address in NODE_SUBNET:
+        assert scene.why(nodes[0], address) == {"nodeSubnet"}
+    agent = scene.cluster.agent(nodes[0])
+    assert (agent.cli("explain", "default/thief").returncode, agent.cli("explain", "default/fine").returncode) == (3, 0)
+
+
+@pytest.mark.parametrize("class_", ["external_ips", "load_balancer_ips"])
+def test_an_address_is_withdrawn_when_a_service_range_takes_it(
+    scene: Scene, nodes: tuple[Node, Node], class_: str
+) -> None:
+    scene.serve("early", **{class_: LATER})
+    scene.told(LATER, *nodes)
+
+    scene.api.apply(service_range("more", "198.19.0.0/24", "2001:db8:19::/64"))
+    scene.told(LATER)
+    for node in nodes:
+        assert scene.why(node, "default/early") == {"serviceRange"}
+
+    scene.api.delete("ServiceCIDR", "more")
+    scene.told(LATER, *nodes)
 
 
 def test_an_external_ip_that_is_a_routers_is_not_told_as_long_as_the_router_is_a_peer(
     scene: Scene, nodes: tuple[Node, Node]
 ) -> None:
-    scene.api.apply(custom("BGPPeer", "far", {"address": ELSEWHERE, "asn": ROUTER_ASN}))
-    scene.serve("thief", ELSEWHERE, str(scene.lab.router.address()))
+    for number, address in enumerate(ELSEWHERE):
+        scene.api.apply(custom("BGPPeer", f"far-{number}", {"address": address, "asn": ROUTER_ASN}))
+    scene.serve("thief", external_ips=ELSEWHERE)
 
-    assert scene.hosts_told() == set(FINE.values())
+    scene.told_only(*FINE)
     for node in nodes:
-        assert scene.why(node, f"{ELSEWHERE}/32") == scene.why(node, "default/thief") == {"peerAddress"}
+        assert scene.why_not(node, "default/thief") == dict.fromkeys(ELSEWHERE, "peerAddress")
 
-    scene.api.delete("BGPPeer", "far")
+    for number, _ in enumerate(ELSEWHERE):
+        scene.api.delete("BGPPeer", f"far-{number}")
     scene.told(ELSEWHERE, *nodes)
-
-
-@pytest.mark.parametrize("address", ["10.244.2.9", "fd10:244:2::9"])
-def test_an_external_ip_inside_another_nodes_pod_cidr_is_not_told(
-    scene: Scene, nodes: tuple[Node, Node], address: str
-) -> None:
-    scene.serve("thief", address)
-
-    assert scene.hosts_told() == set(FINE.values())
-    for node in nodes:
-        assert scene.why(node, "default/thief") == {"podRange"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -235,35 +288,43 @@ def test_policy_local_looks_at_the_endpoints_of_the_addresses_own_family(
         *(slice_object("web", endpoints, family=family) for family, endpoints in pods.items()),
     )
 
-    scene.told(vip, first)
-    scene.told(vip6, second, family="ipv6")
-    for node, silent in ((first, vip6), (second, vip)):
-        (no,) = [hop for hop in scene.cluster.agent(node).ask("explain", "default/web")["hops"] if not hop["ok"]]
-        assert (no["reason"], no["text"].split()[0]) == ("noLocalEndpoint", silent)
+    scene.told([vip], first)
+    scene.told([vip6], second)
+    assert scene.why_not(first, "default/web") == {vip6: "noLocalEndpoint"}
+    assert scene.why_not(second, "default/web") == {vip: "noLocalEndpoint"}
 
     scene.api.apply(slice_object("web", {second.name: ["10.244.2.9"]}))
-    scene.told(vip, second)
-    scene.told(vip6, second, family="ipv6")
+    scene.told([vip, vip6], second)
+
+
+VIPS, OUTSIDE = ["10.96.0.80", "fd96::80"], ["192.0.2.9", "2001:db8::9"]
+
+
+def _given(*ingress: dict[str, str]) -> dict[str, Any]:
+    return {"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": list(ingress)}}}
 
 
 @pytest.mark.parametrize(
-    ("spec", "ingress", "reason"),
+    ("change", "reason", "told"),
     [
-        ({"clusterIP": "None", "clusterIPs": ["None"]}, {}, "headlessService"),
-        ({"type": "ExternalName", "externalName": "example.org"}, {}, "externalName"),
-        ({}, {"ip": "192.0.2.9", "ipMode": "Proxy"}, "ipModeProxy"),
-        ({}, {"hostname": "lb.example.org"}, "hostnameOnly"),
+        ({"spec": {"clusterIP": "None", "clusterIPs": ["None"], "externalIPs": OUTSIDE}}, "headlessService", []),
+        ({"spec": {"type": "ExternalName", "externalName": "a.example", "externalIPs": OUTSIDE}}, "externalName", []),
+        (_given(*({"ip": ip, "ipMode": "Proxy"} for ip in OUTSIDE)), "ipModeProxy", VIPS),
+        (_given({"hostname": "lb.example.org"}), "hostnameOnly", VIPS),
     ],
+    ids=["headless", "ExternalName", "ipMode Proxy", "hostname"],
 )
 def test_a_service_without_an_address_that_a_node_answers_for_says_what_it_is(
-    scene: Scene, nodes: tuple[Node, Node], spec: dict[str, object], ingress: dict[str, str], reason: str
+    scene: Scene, nodes: tuple[Node, Node], change: dict[str, dict[str, Any]], reason: str, told: list[str]
 ) -> None:
-    service = service_object("odd", ["10.96.0.80"])
-    service["spec"] |= spec
-    service["status"] = {"loadBalancer": {"ingress": [ingress] if ingress else []}}
+    service = service_object("odd", VIPS, labels={"odd": "yes"})
+    for part, changed in change.items():
+        service[part] |= changed
     scene.api.apply(service)
 
     scene.serve("usual")
+    scene.told(told, *nodes)
 
-    assert scene.hosts_told() == set(FINE.values())
-    assert scene.why(nodes[0], "default/odd") == {reason}
+    scene.told_only(*FINE, *told)
+    for node in nodes:
+        assert scene.why(node, "default/odd") == {reason}

@@ -1,83 +1,94 @@
-"""Real agents and a router outside: what FRR and BIRD are told, and what of theirs gets into a node's kernel.
+"""Real agents and two routers outside: what FRR and BIRD are told, and what of theirs gets into a node's kernel.
 
-The router's own table is the judge of an announcement, the node's kernel of a learned route.
+The routers' own tables are the judges of an announcement, both families at once; the node's kernel of a learned route.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.lab.bird import Bird
-from tests.lab.frr import Frr
+from tests.lab.judges import Judges, both, hosts
 from tests.lab.minicluster import (
-    CLUSTER_ASN,
     LAB_HOLD_SECONDS,
+    OUR_PROTOCOL,
     ROUTER_ASN,
     MiniCluster,
     custom,
     service_object,
     slice_object,
-    tor,
-    tor_peer,
 )
-from tests.lab.neighbor import Neighbor
 from tests.lab.netns import Family
 from tests.lab.topology import Lab, Node
 from tests.lab.wait import wait_until
 
 pytestmark = pytest.mark.live
 
-VIP, VIP6, EXTERNAL_IP, BALANCER_IP, BALANCER_IP6 = "10.96.0.80", "fd96::80", "192.0.2.7", "192.0.2.80", "2001:db8::80"
-ALL_SERVICES = custom(
-    "BGPAdvertisement",
-    "services",
-    {
-        "type": "Service",
-        "service": {
-            "addresses": ["ClusterIP", "ExternalIP", "LoadBalancerIP"],
-            "selector": {"matchLabels": {"advertise": "yes"}},
-        },
-    },
-)
+VIPS = ("10.96.0.80", "fd96::80")
+EXTERNAL_IPS = ("192.0.2.7", "2001:db8:7::7")
+BALANCER_IPS = ("192.0.2.80", "2001:db8::80")
+CLASSES = {"ClusterIP": VIPS, "ExternalIP": EXTERNAL_IPS, "LoadBalancerIP": BALANCER_IPS}
+ALLOWED = ["192.0.2.0/29", "2001:db8:7::/64"]
+"""EXTERNAL_IPS are inside."""
+OUTSIDE = ("192.0.2.8", "2001:db8:8::7")
+"""The addresses next to ALLOWED."""
+OTHERS = ("10.96.0.81", "fd96::81")
 LABELS = {"advertise": "yes"}
 
 
 class Scene:
-    """Two nodes in a mesh, FRR as their router, every node peering with it."""
+    """Two nodes in a mesh, FRR and BIRD as their routers, every node peering with both."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.cluster = MiniCluster(lab)
         self.api = self.cluster.api
-        self.api.apply(custom("BGPInstance", "default", {"mesh": {"holdSeconds": LAB_HOLD_SECONDS}}))
-        self.api.apply(tor_peer(lab.router), ALL_SERVICES)
-        self.frr = tor(lab.router)
+        self.judges = Judges(lab)
+        self.frr = self.judges.frr
+        self.reset()
         self.cluster.start()
         self.cluster.wait_meshed()
-        wait_until(lambda: len(self.frr.established()) == len(lab.nodes))
+        self.judges.wait_established()
 
-    def hops(self, *nodes: Node, family: Family = "ipv4") -> list[str]:
-        return sorted(str(node.address(family)) for node in nodes)
+    def reset(self) -> None:
+        """Settings, peers and what is advertised, as every test finds them."""
+        self.instance()
+        self.api.apply(*self.judges.peers())
+        self.advertise(*CLASSES)
 
-    def told(self, prefix: str, *nodes: Node, family: Family = "ipv4") -> None:
-        """The router has the prefix from exactly these nodes, from now on or soon."""
-        wanted = self.hops(*nodes, family=family)
-        wait_until(lambda: self.frr.routes(family).get(prefix, []) == wanted)
+    def instance(self, **spec: Any) -> None:
+        self.api.apply(custom("BGPInstance", "default", {"mesh": {"holdSeconds": LAB_HOLD_SECONDS}, **spec}))
+
+    def advertise(self, *classes: str) -> None:
+        chosen = {"addresses": list(classes), "selector": {"matchLabels": LABELS}}
+        self.api.apply(custom("BGPAdvertisement", "services", {"type": "Service", "service": chosen}))
+
+    def service(self, name: str = "web", *, cluster_ips: Iterable[str] = VIPS, **more: Any) -> None:
+        self.api.apply(service_object(name, list(cluster_ips), **{"labels": LABELS, **more}))
+
+    def told(self, addresses: Iterable[str], *nodes: Node) -> None:
+        """Both routers have host routes to these from exactly these nodes, from now on or soon."""
+        self.judges.told(hosts(addresses), *nodes)
+
+    def told_only(self, *addresses: str) -> bool:
+        assert self.judges.hosts() == both(*addresses)
+        return True
 
     def endpoints(self, name: str, *nodes: Node, ready: bool = True) -> None:
-        self.api.apply(slice_object(name, {node.name: [f"10.244.{node.index}.9"] for node in nodes}, ready=ready))
+        for family, pod in (("IPv4", "10.244.{}.9"), ("IPv6", "fd10:244:{}::9")):
+            pods = {node.name: [pod.format(node.index)] for node in nodes}
+            self.api.apply(slice_object(name, pods, family=family, ready=ready))
 
     def flaps(self) -> int:
-        peers = [self.cluster.agent(node).ask("peers")["peers"].values() for node in self.lab.nodes.values()]
+        peers = [self.cluster.agent(node).view("peers")["peers"].values() for node in self.lab.nodes.values()]
         return sum(peer["flaps"] for table in peers for peer in table)
 
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    with Lab(nodes=2) as lab:
+    with Lab(nodes=2, routers=2) as lab:
         built = Scene(lab)
         yield built
         assert built.flaps() == 0, "none of all the changes in this file is a reason to lose a session"
@@ -96,103 +107,113 @@ def clean(scene: Scene) -> Iterator[None]:
     for kind in ("Service", "EndpointSlice"):
         for thing in scene.api.list(kind):
             scene.api.delete(kind, thing["metadata"]["name"], thing["metadata"]["namespace"])
-    scene.api.apply(tor_peer(scene.lab.router))
-    scene.api.apply(custom("BGPInstance", "default", {"mesh": {"holdSeconds": LAB_HOLD_SECONDS}}))
-    for prefix in [prefix for prefix, hops in scene.frr.routes("ipv4").items() if not hops]:
-        scene.frr.withdraw(prefix)
-    wait_until(lambda: all(prefix.startswith("10.244.") for prefix in scene.frr.routes("ipv4")))
+    scene.reset()
+    for family in scene.lab.families:
+        scene.frr.withdraw(*(prefix for prefix, hops in scene.frr.routes(family).items() if not hops))
+    scene.judges.bird.withdraw(*scene.judges.bird.originated)
+    wait_until(scene.told_only)
     scene.cluster.wait_meshed()
 
 
-def test_pod_cidrs_reach_the_router_from_their_own_node_only(scene: Scene, nodes: tuple[Node, Node]) -> None:
+def test_pod_cidrs_reach_the_routers_from_their_own_node_only(scene: Scene, nodes: tuple[Node, Node]) -> None:
     for node in nodes:
-        scene.told(str(node.pod_cidrs["ipv4"]), node)
-        scene.told(str(node.pod_cidrs["ipv6"]), node, family="ipv6")
+        scene.judges.told(map(str, node.pod_cidrs.values()), node)
 
 
-def test_a_cluster_ip_is_told_by_every_node_in_both_families(scene: Scene, nodes: tuple[Node, Node]) -> None:
-    scene.api.apply(service_object("web", [VIP, VIP6], labels=LABELS))
+@pytest.mark.parametrize("chosen", CLASSES)
+def test_a_class_of_addresses_is_told_by_every_node_and_no_class_that_was_not_chosen(
+    scene: Scene, nodes: tuple[Node, Node], chosen: str
+) -> None:
+    scene.instance(allowedExternalIPs=ALLOWED)
+    scene.advertise(chosen)
+    scene.service(external_ips=EXTERNAL_IPS, load_balancer_ips=BALANCER_IPS)
     scene.endpoints("web", nodes[0])
 
-    scene.told(f"{VIP}/32", *nodes)
-    scene.told(f"{VIP6}/128", *nodes, family="ipv6")
+    scene.told(CLASSES[chosen], *nodes)
+    scene.told_only(*CLASSES[chosen])
 
     scene.api.delete("Service", "web", "default")
-    scene.told(f"{VIP}/32")
-    scene.told(f"{VIP6}/128", family="ipv6")
+    wait_until(scene.told_only)
 
 
 def test_a_service_that_is_not_selected_is_not_told(scene: Scene, nodes: tuple[Node, Node]) -> None:
-    scene.api.apply(service_object("quiet", ["10.96.0.81"]), service_object("web", [VIP], labels=LABELS))
+    scene.service("quiet", cluster_ips=OTHERS, labels={})
+    scene.service()
 
-    scene.told(f"{VIP}/32", *nodes)
+    scene.told(VIPS, *nodes)
 
-    assert "10.96.0.81/32" not in scene.frr.routes("ipv4")
+    scene.told_only(*VIPS)
 
 
 def test_a_changed_label_changes_what_is_told(scene: Scene, nodes: tuple[Node, Node]) -> None:
-    scene.api.apply(service_object("web", [VIP]))
-    scene.api.apply(service_object("web", [VIP], labels=LABELS))
-    scene.told(f"{VIP}/32", *nodes)
+    scene.service(labels={})
+    scene.service()
+    scene.told(VIPS, *nodes)
 
-    scene.api.apply(service_object("web", [VIP]))
+    scene.service(labels={})
 
-    scene.told(f"{VIP}/32")
+    scene.told(VIPS)
 
 
-def test_policy_local_follows_the_endpoints(scene: Scene, nodes: tuple[Node, Node]) -> None:
+def test_policy_local_follows_the_endpoints_for_addresses_from_outside(scene: Scene, nodes: tuple[Node, Node]) -> None:
     first, second = nodes
-    scene.api.apply(
-        service_object("web", [VIP], load_balancer_ips=[BALANCER_IP], external_policy="Local", labels=LABELS)
-    )
+    outside = EXTERNAL_IPS + BALANCER_IPS
+    scene.instance(allowedExternalIPs=ALLOWED)
+    scene.service(external_ips=EXTERNAL_IPS, load_balancer_ips=BALANCER_IPS, external_policy="Local")
     scene.endpoints("web", first)
-    scene.told(f"{BALANCER_IP}/32", first)
-    scene.told(f"{VIP}/32", *nodes)
+    scene.told(outside, first)
+    scene.told(VIPS, *nodes)
 
     scene.endpoints("web", first, second)
-    scene.told(f"{BALANCER_IP}/32", *nodes)
+    scene.told(outside, *nodes)
     scene.endpoints("web", second)
-    scene.told(f"{BALANCER_IP}/32", second)
+    scene.told(outside, second)
     scene.endpoints("web", second, ready=False)
-    scene.told(f"{BALANCER_IP}/32")
+    scene.told(outside)
     scene.endpoints("web", first)
-    scene.told(f"{BALANCER_IP}/32", first)
-    scene.api.delete("EndpointSlice", "web-ipv4", "default")
+    scene.told(outside, first)
+    for family in scene.lab.families:
+        scene.api.delete("EndpointSlice", f"web-{family}", "default")
 
-    scene.told(f"{BALANCER_IP}/32")
+    scene.told(outside)
+    scene.told(VIPS, *nodes)
 
 
-def test_internal_policy_local_holds_for_cluster_ips(scene: Scene, nodes: tuple[Node, Node]) -> None:
-    scene.api.apply(service_object("web", [VIP], internal_policy="Local", labels=LABELS))
+def test_internal_policy_local_holds_for_cluster_ips_alone(scene: Scene, nodes: tuple[Node, Node]) -> None:
+    scene.service(load_balancer_ips=BALANCER_IPS, internal_policy="Local")
     scene.endpoints("web", nodes[1])
 
-    scene.told(f"{VIP}/32", nodes[1])
+    scene.told(VIPS, nodes[1])
+    scene.told(BALANCER_IPS, *nodes)
 
 
 def test_an_address_shared_by_two_services_survives_the_loss_of_one(scene: Scene, nodes: tuple[Node, Node]) -> None:
-    for name, own in (("one", "10.96.0.1"), ("two", "10.96.0.2")):
-        scene.api.apply(service_object(name, [own], load_balancer_ips=[BALANCER_IP], labels=LABELS))
-    scene.told(f"{BALANCER_IP}/32", *nodes)
-    watch = scene.lab.router.start(["ip", "monitor", "route"], log="shared-vip")
+    for name, cluster_ips in (("one", VIPS), ("two", OTHERS)):
+        scene.service(name, cluster_ips=cluster_ips, load_balancer_ips=BALANCER_IPS)
+    scene.told(BALANCER_IPS, *nodes)
 
-    scene.api.delete("Service", "one", "default")
-    scene.told("10.96.0.1/32")
+    with scene.judges.watch() as watch:
+        scene.api.delete("Service", "one", "default")
+        scene.told(VIPS)
 
-    assert f"{BALANCER_IP}" not in watch.output()
-    scene.told(f"{BALANCER_IP}/32", *nodes)
+        scene.told(BALANCER_IPS, *nodes)
+        for address in BALANCER_IPS:
+            assert watch.changes(address) == [[], []]
 
 
 def test_external_ips_are_told_inside_the_allow_list_only(scene: Scene, nodes: tuple[Node, Node]) -> None:
-    scene.api.apply(service_object("web", [VIP], external_ips=[EXTERNAL_IP], labels=LABELS))
-    scene.told(f"{VIP}/32", *nodes)
-    assert f"{EXTERNAL_IP}/32" not in scene.frr.routes("ipv4")
+    scene.service(external_ips=EXTERNAL_IPS + OUTSIDE)
+    scene.told(VIPS, *nodes)
+    scene.told_only(*VIPS)
     explained = scene.cluster.agent(nodes[0]).cli("explain", "default/web").stdout
-    assert "externalIPNotAllowed" in explained
+    assert explained.count("externalIPNotAllowed") >= len(EXTERNAL_IPS + OUTSIDE)
 
-    spec = {"mesh": {"holdSeconds": LAB_HOLD_SECONDS}, "allowedExternalIPs": ["192.0.2.0/29"]}
-    scene.api.apply(custom("BGPInstance", "default", spec))
+    scene.instance(allowedExternalIPs=ALLOWED)
+    scene.told(EXTERNAL_IPS, *nodes)
+    scene.told_only(*VIPS, *EXTERNAL_IPS)
 
-    scene.told(f"{EXTERNAL_IP}/32", *nodes)
+    scene.instance()
+    scene.told(EXTERNAL_IPS)
 
 
 def test_nothing_of_a_router_is_installed_unless_allowed(scene: Scene, nodes: tuple[Node, Node]) -> None:
@@ -217,10 +238,8 @@ def test_nothing_of_a_router_is_installed_unless_allowed(scene: Scene, nodes: tu
 
 def test_import_allows_what_it_names_and_never_what_is_ours(scene: Scene, nodes: tuple[Node, Node]) -> None:
     first, _ = nodes
-    scene.api.apply(
-        custom("BGPInstance", "default", {"mesh": {"holdSeconds": LAB_HOLD_SECONDS}, "serviceCIDRs": ["10.96.0.0/16"]})
-    )
-    scene.api.apply(tor_peer(scene.lab.router, **{"import": {"allowed": [{"prefix": "0.0.0.0/0", "ge": 0, "le": 32}]}}))
+    scene.instance(serviceCIDRs=["10.96.0.0/16"])
+    scene.api.apply(scene.judges.peer("frr", **{"import": {"allowed": [{"prefix": "0.0.0.0/0", "ge": 0, "le": 32}]}}))
     hostile = [str(first.pod_cidrs["ipv4"]), "10.244.1.128/25", "172.18.0.0/24", "172.18.0.11/32", "10.96.0.5/32"]
     scene.frr.announce("198.51.100.0/24", *hostile)
 
@@ -234,26 +253,57 @@ def test_import_allows_what_it_names_and_never_what_is_ours(scene: Scene, nodes:
     wait_until(lambda: "198.51.100.0/24" not in scene.cluster.learned(first, "ipv4"))
 
 
-def test_what_was_learned_is_not_told_to_another_router(scene: Scene, nodes: tuple[Node, Node]) -> None:
-    second_router = Bird(
-        scene.lab.client,
-        asn=64700,
-        router_id="10.99.0.10",
-        neighbors=[Neighbor("172.18.0.0/24", CLUSTER_ASN, families=("ipv4",), extra=("multihop 2;",))],
-    )
-    scene.api.apply(tor_peer(scene.lab.router, **{"import": {"allowed": [{"prefix": "198.51.100.0/24"}]}}))
-    scene.api.apply(
-        custom("BGPPeer", "second", {"address": "10.99.0.10", "asn": 64700, "holdSeconds": LAB_HOLD_SECONDS})
-    )
-    scene.frr.announce("198.51.100.0/24")
-    wait_until(lambda: "198.51.100.0/24" in scene.cluster.learned(nodes[0], "ipv4"))
-    wanted = {str(node.pod_cidrs["ipv4"]) for node in nodes}
+def test_what_was_learned_of_a_router_is_told_to_nobody_else(scene: Scene, nodes: tuple[Node, Node]) -> None:
+    of_frr, of_bird = {"198.51.100.0/24", "2001:db8:51::/48"}, {"203.0.113.0/24", "2001:db8:113::/48"}
+    everything = [{"prefix": prefix} for prefix in of_frr | of_bird]
+    scene.api.apply(*scene.judges.peers(**{"import": {"allowed": everything}}))
+    scene.frr.announce(*of_frr)
+    scene.judges.bird.announce(*of_bird)
+    for node in nodes:
+        wait_until(lambda node=node: of_frr | of_bird <= _learned(scene, node))  # type: ignore[misc]
 
-    wait_until(lambda: set(second_router.routes("ipv4")) >= wanted)
+    scene.service()
+    scene.told(VIPS, *nodes)
 
-    assert set(second_router.routes("ipv4")) == wanted
-    scene.api.delete("BGPPeer", "second")
-    second_router.stop()
+    pods = {str(cidr) for node in nodes for cidr in node.pod_cidrs.values()}
+    tables = scene.judges.tables()
+    assert set(tables["frr"]) == set(tables["bird"]) == {*pods, *hosts(VIPS)}
+    for node, other in (nodes, nodes[::-1]):
+        told = scene.cluster.agent(node).view("routes", peer=other.name)["rows"]
+        assert {row["prefix"] for row in told} == {str(cidr) for cidr in other.pod_cidrs.values()}
+
+
+def test_pod_routes_off_leaves_pods_to_another_cni(scene: Scene, nodes: tuple[Node, Node]) -> None:
+    scene.service()
+    scene.told(VIPS, *nodes)
+
+    scene.instance(podRoutes="Off")
+
+    for node in nodes:
+        scene.judges.told(map(str, node.pod_cidrs.values()))
+        for family in scene.lab.families:
+            wait_until(lambda: node.kernel_routes(family, "proto", OUR_PROTOCOL) == {})  # noqa: B023
+    scene.told(VIPS, *nodes)
+
+
+def test_two_routers_that_announce_the_same_are_one_multipath_route(scene: Scene, nodes: tuple[Node, Node]) -> None:
+    prefixes: dict[Family, str] = {"ipv4": "198.51.100.0/24", "ipv6": "2001:db8:51::/48"}
+    allowed = [{"prefix": prefix} for prefix in prefixes.values()]
+    scene.api.apply(*scene.judges.peers(**{"import": {"allowed": allowed}}))
+    scene.frr.announce(*prefixes.values())
+    scene.judges.bird.announce(*prefixes.values())
+    hops = {family: [str(router.address(family)) for router in scene.lab.routers] for family in scene.lab.families}
+
+    def installed(routers: slice) -> bool:
+        for node in nodes:
+            for family, prefix in prefixes.items():
+                assert scene.cluster.learned(node, family).get(prefix) == hops[family][routers]
+        return True
+
+    wait_until(lambda: installed(slice(0, 2)))
+    scene.frr.withdraw(*prefixes.values())
+
+    wait_until(lambda: installed(slice(1, 2)))
 
 
 def test_a_peer_for_some_nodes_only_is_dialed_by_those(scene: Scene, nodes: tuple[Node, Node]) -> None:
@@ -265,74 +315,25 @@ def test_a_peer_for_some_nodes_only_is_dialed_by_those(scene: Scene, nodes: tupl
     scene.api.merge("Node", nodes[0].name, {"metadata": {"labels": {"rack": "a"}}})
     scene.api.apply(custom("BGPPeer", "some", spec))
 
-    wait_until(lambda: "10.99.0.77" in scene.cluster.agent(nodes[0]).ask("peers")["peers"])
+    wait_until(lambda: "10.99.0.77" in scene.cluster.agent(nodes[0]).view("peers")["peers"])
 
-    assert "10.99.0.77" not in scene.cluster.agent(nodes[1]).ask("peers")["peers"]
+    assert "10.99.0.77" not in scene.cluster.agent(nodes[1]).view("peers")["peers"]
     scene.api.delete("BGPPeer", "some")
-    wait_until(lambda: "10.99.0.77" not in scene.cluster.agent(nodes[0]).ask("peers")["peers"])
+    wait_until(lambda: "10.99.0.77" not in scene.cluster.agent(nodes[0]).view("peers")["peers"])
 
 
 def test_the_hold_time_of_a_peer_is_what_was_set(scene: Scene, nodes: tuple[Node, Node]) -> None:
-    peer = scene.cluster.agent(nodes[0]).ask("peers")["peers"]["172.18.0.1"]
+    peer = scene.cluster.agent(nodes[0]).view("peers")["peers"]["172.18.0.1"]
 
     assert (peer["hold_seconds"], peer["keepalive_seconds"]) == (LAB_HOLD_SECONDS, LAB_HOLD_SECONDS // 3)
 
 
 def _refused(scene: Scene, node: Node) -> dict[str, str]:
     """Prefix → reason word, of what the router announced and the node does not take."""
-    rows = scene.cluster.agent(node).ask("routes", "--peer", "tor")["rows"]
+    rows = scene.cluster.agent(node).view("routes", peer="frr")["rows"]
     return {row["prefix"]: row["reason"] for row in rows if not row["accepted"]}
 
 
-def test_pod_routes_off_leaves_pods_to_another_cni(lab: Callable[..., Lab]) -> None:
-    site = lab(nodes=2)
-    with MiniCluster(site) as cluster:
-        cluster.api.apply(custom("BGPInstance", "default", {"podRoutes": "Off"}), tor_peer(site.router), ALL_SERVICES)
-        cluster.api.apply(service_object("web", [VIP], labels=LABELS))
-        frr = tor(site.router)
-
-        cluster.start()
-        wait_until(lambda: len(frr.routes("ipv4").get(f"{VIP}/32", [])) == 2, within=60)
-
-        assert set(frr.routes("ipv4")) == {f"{VIP}/32"}
-        for node in site.nodes.values():
-            assert node.kernel_routes("ipv4", "proto", "179") == {}
-            assert node.kernel_routes("ipv6", "proto", "179") == {}
-
-
-def test_bird_is_told_the_same(lab: Callable[..., Lab]) -> None:
-    site = lab(nodes=2)
-    with MiniCluster(site) as cluster:
-        neighbors = [
-            Neighbor(str(network), CLUSTER_ASN, hold_seconds=LAB_HOLD_SECONDS)
-            for network in site.router.subnet.networks.values()
-        ]
-        bird = Bird(site.router, asn=ROUTER_ASN, router_id="10.99.0.1", neighbors=neighbors)
-        cluster.api.apply(tor_peer(site.router), ALL_SERVICES, service_object("web", [VIP, VIP6], labels=LABELS))
-        cluster.start()
-        both = sorted(str(node.address("ipv4")) for node in site.nodes.values())
-
-        wait_until(lambda: bird.routes("ipv4").get(f"{VIP}/32") == both, within=60)
-
-        both6 = sorted(str(node.address("ipv6")) for node in site.nodes.values())
-        wait_until(lambda: bird.routes("ipv6").get(f"{VIP6}/128") == both6)
-        for node in site.nodes.values():
-            assert bird.routes("ipv4")[str(node.pod_cidrs["ipv4"])] == [str(node.address("ipv4"))]
-
-
-def test_two_routers_that_announce_the_same_are_one_multipath_route(lab: Callable[..., Lab]) -> None:
-    site = lab(nodes=1, routers=2, families=("ipv4",))
-    with MiniCluster(site) as cluster:
-        allowed = {"import": {"allowed": [{"prefix": "198.51.100.0/24"}]}}
-        cluster.api.apply(*(tor_peer(router, name=router.name, **allowed) for router in site.routers))
-        frrs: list[Frr] = [tor(router) for router in site.routers]
-        cluster.start()
-        node = site.node(1)
-        for frr in frrs:
-            frr.announce("198.51.100.0/24")
-        both = sorted(str(router.address()) for router in site.routers)
-
-        wait_until(lambda: cluster.learned(node, "ipv4").get("198.51.100.0/24") == both, within=60)
-        frrs[0].withdraw("198.51.100.0/24")
-
-        wait_until(lambda: cluster.learned(node, "ipv4").get("198.51.100.0/24") == both[1:])
+def _learned(scene: Scene, node: Node) -> set[str]:
+    """What the kernel of the node has of ours, both families."""
+    return {prefix for family in scene.lab.families for prefix in scene.cluster.learned(node, family)}

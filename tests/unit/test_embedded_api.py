@@ -200,6 +200,28 @@ def test_a_client_that_is_held_back_no_longer_is_told_at_once_what_it_missed(api
     assert [next(held)["type"] for _ in range(2)] == ["ADDED", "DELETED"]
 
 
+def test_a_list_that_is_withheld_comes_to_its_end_when_it_is_released(api: EmbeddedApi) -> None:
+    api.apply(NODE)
+    api.withhold("Node")
+    events = api.client().watch(f"{NODES}?{WATCH_LIST}&timeoutSeconds=20")
+    first = next(events)
+    assert (first["type"], api.listed("127.0.0.1")) == ("ADDED", frozenset())
+
+    api.release("Node")
+
+    initial, bookmark = until_bookmark(events)
+    assert (initial, bookmark["type"]) == ([], "BOOKMARK")
+    assert api.listed("127.0.0.1") == {"Node"}
+
+
+def test_other_kinds_are_listed_while_one_is_withheld(api: EmbeddedApi) -> None:
+    api.withhold("Secret")
+
+    until_bookmark(api.client().watch(f"{NODES}?{WATCH_LIST}&timeoutSeconds=20"))
+
+    assert api.listed("127.0.0.1") == {"Node"}
+
+
 def watching(visitor: KubeApi) -> Iterator[dict[str, Any]]:
     """The changes of Nodes, from now on."""
     events = visitor.watch(f"{NODES}?{WATCH_LIST}&timeoutSeconds=20")

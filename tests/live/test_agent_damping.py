@@ -1,0 +1,175 @@
+"""An endpoint whose readiness flips: what routers hear of it, and when. FRR's versions and BIRD's log judge.
+
+No test waits for a time to pass. That nothing is told is shown behind a mark, with waits that are longer than the test;
+that something waited, by what BIRD wrote down: not so soon after the endpoint changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.lab.announced import FIRST, GONE, LEAVING, READY, SECOND, UNREADY, Scene, of
+from tests.lab.minicluster import Object
+from tests.lab.topology import Lab
+
+pytestmark = pytest.mark.live
+
+LONG = 60_000
+"""Milliseconds: `Scene.told` gives up before."""
+VIPS = ("198.51.100.80", "2001:db8::80")
+"""Of `of(80)`."""
+LEAVES: dict[str, list[tuple[str, Object]]] = {
+    "deleted": [(SECOND, READY)],
+    "terminating": [(FIRST, LEAVING), (SECOND, READY)],
+    "terminated": [(FIRST, GONE), (SECOND, READY)],
+}
+"""How the first node's endpoint leaves."""
+leaves = pytest.mark.parametrize("left", LEAVES.values(), ids=LEAVES)
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[Scene]:
+    with Lab(nodes=2, routers=2) as lab:
+        scene = Scene(lab)
+        yield scene
+        assert scene.flaps() == 0, "what endpoints do is no reason to lose a session"
+        scene.close()
+
+
+@pytest.fixture
+def scene(built: Scene) -> Iterator[Scene]:
+    """With a Service under policy Local."""
+    built.local("web", 80)
+    yield built
+    built.clear()
+
+
+# Not ready any more.
+
+
+def test_a_readiness_that_comes_back_before_the_wait_is_over_is_told_to_nobody(scene: Scene) -> None:
+    scene.damp(withdrawMilliseconds=LONG)
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, FIRST, SECOND))
+    before = scene.heard(*VIPS)
+
+    scene.endpoints("web", (FIRST, UNREADY), (SECOND, READY))
+    scene.told(of(80, FIRST, SECOND))
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, FIRST, SECOND))
+
+    assert scene.heard(*VIPS) == before
+
+
+def test_each_flip_is_told_where_nothing_is_to_wait(scene: Scene) -> None:
+    scene.damp(withdrawMilliseconds=0)
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, FIRST, SECOND))
+
+    scene.endpoints("web", (FIRST, UNREADY), (SECOND, READY))
+    scene.told(of(80, SECOND))
+
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, FIRST, SECOND))
+
+
+def test_a_lost_readiness_counts_half_a_second_later_when_nothing_is_said(scene: Scene) -> None:
+    scene.damp()
+    scene.ready("web", FIRST)
+    scene.told(of(80, FIRST))
+
+    began_at = _now()
+    scene.endpoints("web", (FIRST, UNREADY))
+    scene.told({})
+
+    for deleted_at in _heard_last(scene, "removed"):
+        assert deleted_at - began_at >= timedelta(milliseconds=500)
+
+
+# Ready for the first time.
+
+
+def test_a_readiness_is_told_to_nobody_before_it_has_settled(scene: Scene) -> None:
+    scene.damp(announceMilliseconds=LONG)
+    scene.endpoints("web", (FIRST, UNREADY), (SECOND, READY))
+    scene.told(of(80, SECOND))
+    before = scene.heard(*VIPS)
+
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, SECOND))
+    scene.endpoints("web", (FIRST, UNREADY), (SECOND, READY))
+    scene.told(of(80, SECOND))
+
+    assert scene.heard(*VIPS) == before
+
+
+def test_a_readiness_that_lasts_is_told_when_it_has_settled(scene: Scene) -> None:
+    scene.damp(announceMilliseconds=1000)
+    scene.endpoints("web", (FIRST, UNREADY))
+    scene.told({})
+
+    began_at = _now()
+    scene.ready("web", FIRST)
+    scene.told(of(80, FIRST))
+
+    for new_at in _heard_last(scene, "added"):
+        assert new_at - began_at >= timedelta(seconds=1)
+
+
+# Gone.
+
+
+@leaves
+def test_an_endpoint_that_leaves_never_waits(scene: Scene, left: list[tuple[str, Object]]) -> None:
+    scene.damp(withdrawMilliseconds=LONG, announceMilliseconds=LONG)
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, FIRST, SECOND))
+
+    scene.endpoints("web", *left)
+    scene.told(of(80, SECOND))
+
+
+@leaves
+def test_an_endpoint_that_leaves_after_its_readiness_does_not_wait_for_the_rest(
+    scene: Scene, left: list[tuple[str, Object]]
+) -> None:
+    scene.damp(withdrawMilliseconds=LONG)
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, FIRST, SECOND))
+    scene.endpoints("web", (FIRST, UNREADY), (SECOND, READY))
+    scene.told(of(80, FIRST, SECOND))
+
+    scene.endpoints("web", *left)
+    scene.told(of(80, SECOND))
+
+
+@pytest.mark.parametrize("what", ["Service", "EndpointSlice", "label"])
+def test_neither_services_nor_slices_wait(scene: Scene, what: str) -> None:
+    scene.damp(withdrawMilliseconds=LONG)
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, FIRST, SECOND))
+
+    match what:
+        case "Service":
+            scene.api.delete("Service", "web", "default")
+        case "EndpointSlice":
+            scene.drop_slices()
+        case _:
+            scene.ready("shop", FIRST, SECOND)
+    scene.told({})
+
+
+def _heard_last(scene: Scene, what: str) -> list[datetime]:
+    """When BIRD was told so of each address, last of all."""
+    last = [scene.said_to_bird(vip)[-1] for vip in VIPS]
+    assert [said for _, said in last] == [what] * len(VIPS)
+    return [at for at, _ in last]
+
+
+def _now() -> datetime:
+    """As BIRD writes it down: local time, cut off to milliseconds."""
+    now = datetime.now()  # noqa: DTZ005
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
