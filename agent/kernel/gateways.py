@@ -22,6 +22,7 @@ from agent.kernel.defaults import DefaultRoute, decode_default, gateways_of
 from agent.kernel.following import Following
 from agent.kernel.heard import decode_error
 from agent.kernel.netlink import (
+    MAIN_TABLE,
     NLM_F_DUMP_INTR,
     NLMSG_DONE,
     NLMSG_ERROR,
@@ -33,7 +34,7 @@ from agent.kernel.netlink import (
     messages,
 )
 from agent.kernel.nlsocket import RECEIVE_BYTES, drop_all_but_defaults, join, open_netlink
-from agent.kernel.routes import ANSWER_SECONDS, DEFAULT_PROTOCOL, DUMP_ATTEMPTS, DUMP_PARTS_MAX, MAIN_TABLE
+from agent.kernel.routes import ANSWER_SECONDS, DEFAULT_PROTOCOL, DUMP_ATTEMPTS, DUMP_PARTS_MAX
 from agent.model import Gateway
 
 _LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_ROUTE, _NEXTHOP = 1, 5, 7, 11, 32

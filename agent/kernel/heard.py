@@ -16,6 +16,7 @@ from agent.kernel.netlink import (
     AF_INET,
     AF_INET6,
     DEFAULT_METRIC,
+    DISCARD_TABLE,
     NLMSG_DONE,
     NLMSGHDR,
     RTA_DST,
@@ -139,13 +140,17 @@ def _decode_rest(body: bytes) -> _Rest:
         oddity = f"type {_TYPE_NAMES.get(kind, kind)}"
     elif tos or source:
         oddity = "a source prefix" if source else f"TOS {tos:#x}"
+    table = number_in(found, RTA_TABLE) or table
+    type_ = _TYPES.get(kind, RouteType.UNICAST)
+    if table == DISCARD_TABLE and type_ is RouteType.UNREACHABLE:
+        type_ = RouteType.UNREACHABLE_FORWARDED
     return _Rest(
         length=length,
         protocol=protocol,
-        table=number_in(found, RTA_TABLE) or table,
+        table=table,
         metric=0 if metric == DEFAULT_METRIC[4 if family == AF_INET else 6] else metric,
         cloned=bool(flags & _RTM_F_CLONED),
-        type=_TYPES.get(kind, RouteType.UNICAST),
+        type=type_,
         next_hops=hops,
         oddity=oddity,
         address=found.get(RTA_DST, bytes(size)),

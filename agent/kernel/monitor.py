@@ -1,4 +1,4 @@
-"""Hears of changes to the kernel's routes that we did not make, and of events that lose routes without a word.
+"""Hears of changes to the kernel's routes and our rules that we did not make, and of events that lose routes silently.
 
 Kernel 6.18 removes IPv4 routes with inline gateways silently when their link goes down, is deleted, or loses its last
 IPv4 address (losing only the address of the gateway's subnet keeps them): so LINK and IFADDR events count as drift too.
@@ -23,12 +23,22 @@ from agent.kernel.netlink import (
     messages,
 )
 from agent.kernel.nlsocket import RECEIVE_BYTES, drop_events_of, join, open_netlink
+from agent.kernel.rules import RTM_DELRULE, RTM_NEWRULE, protocol_of_rule
 from agent.model import FibKey
 
 READS_PER_TURN: Final = 256
 """Events read before the event loop gets its turn again, about 1–3 ms."""
 READS_PER_DRAIN: Final = 4096
-_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _NEXTHOP = 1, 5, 7, 9, 11, 32
+_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV6_RULE, _NEXTHOP = (
+    1,
+    5,
+    7,
+    8,
+    9,
+    11,
+    19,
+    32,
+)
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR, _RTM_DELNEXTHOP = 16, 17, 20, 21, 105
 _IFF_UP: Final = 1
 _RT_SCOPE_LINK: Final = 253
@@ -47,7 +57,7 @@ class Monitor:
         *,
         protocol: int,
         table: int,
-        ignored_port: int,
+        ignored_ports: tuple[int, ...],
         concerns: Callable[[FibKey], bool],
         on_drift: Callable[[], None],
     ) -> None:
@@ -60,8 +70,8 @@ class Monitor:
         self._up: dict[int, bool] = {}
         self._socket = open_netlink()
         try:
-            drop_events_of(self._socket, ignored_port)
-            join(self._socket, (_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE))
+            drop_events_of(self._socket, ignored_ports)
+            join(self._socket, (_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV6_RULE))
             with contextlib.suppress(OSError):  # a kernel before 5.3 has no next-hop objects to tell of
                 join(self._socket, (_NEXTHOP,))
             asyncio.get_running_loop().add_reader(self._socket, self._read, READS_PER_TURN)
@@ -113,6 +123,8 @@ class Monitor:
             return self._hear_link(message)
         if message.type in (_RTM_NEWADDR, _RTM_DELADDR):
             return self._hear_address(message)
+        if message.type in (RTM_NEWRULE, RTM_DELRULE):
+            return protocol_of_rule(message.body) == self._protocol
         # No route of ours uses a next-hop object, but one that stands in our way may, and goes with it silently.
         return message.type == _RTM_DELNEXTHOP
 

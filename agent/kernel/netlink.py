@@ -48,9 +48,13 @@ S32: Final = struct.Struct("=i")
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 9, 15, 18
 _RT_SCOPE_NOWHERE: Final = 255
 TYPE_NUMBERS: Final = {RouteType.UNICAST: 1, RouteType.BLACKHOLE: 6, RouteType.UNREACHABLE: 7}
+MAIN_TABLE: Final = 254
+DISCARD_TABLE: Final = 179_179
+"""Where routes of type UNREACHABLE_FORWARDED are: a table that only forwarded packets are led to
+(`agent.kernel.rules`). Its number is one that nobody else takes: what others had in it would be asked as well."""
 DEFAULT_METRIC: Final = {4: 0, 6: 1024}
 """IPv6 has no metric 0: the kernel makes it 1024 (IP6_RT_PRIO_USER), and a delete with 0 would match any metric."""
-_FAMILY: Final = {4: AF_INET, 6: AF_INET6}
+FAMILY: Final = {4: AF_INET, 6: AF_INET6}
 ADDRESS_BYTES: Final = {AF_INET: 4, AF_INET6: 16}
 
 
@@ -121,13 +125,14 @@ class Encoder:
         ip6_route_del, tested on kernel 6.18).
         """
         version = route.prefix.version
-        table = self._table if self._table < 256 else 0
+        forwarded = route.type is RouteType.UNREACHABLE_FORWARDED
+        table = DISCARD_TABLE if forwarded else self._table
         scope = _RT_SCOPE_NOWHERE if deleting else 0
-        kind = TYPE_NUMBERS[route.type]
+        kind = TYPE_NUMBERS[RouteType.UNREACHABLE if forwarded else route.type]
         head = RTMSG.pack(
-            _FAMILY[version], route.prefix.prefixlen, 0, 0, table, self._protocol, scope, kind, 0
+            FAMILY[version], route.prefix.prefixlen, 0, 0, table if table < 256 else 0, self._protocol, scope, kind, 0
         ) + RTATTR.pack(4 + route.prefix.max_prefixlen // 8, RTA_DST)
-        tail = _attribute(RTA_TABLE, U32.pack(self._table)) + _attribute(
+        tail = attribute(RTA_TABLE, U32.pack(table)) + attribute(
             RTA_PRIORITY, U32.pack(route.metric or DEFAULT_METRIC[version])
         )
         return head, tail if deleting and version == 4 else tail + _encode_next_hops(route)
@@ -152,7 +157,7 @@ def _encode_next_hops(route: FibRoute) -> bytes:
         raise ValueError(f"{route.prefix}: an IPv4 gateway of an IPv6 route")
     if len(route.next_hops) == 1:
         (hop,) = route.next_hops
-        device = _attribute(RTA_OIF, U32.pack(hop.interface)) if hop.interface else b""
+        device = attribute(RTA_OIF, U32.pack(hop.interface)) if hop.interface else b""
         return _encode_gateway(hop.gateway, version) + device
     if not route.next_hops:
         return b""
@@ -160,17 +165,17 @@ def _encode_next_hops(route: FibRoute) -> bytes:
     for hop in route.next_hops:
         gateway = _encode_gateway(hop.gateway, version)
         hops += RTNEXTHOP.pack(RTNEXTHOP.size + len(gateway), 0, 0, hop.interface) + gateway
-    return _attribute(RTA_MULTIPATH, bytes(hops))
+    return attribute(RTA_MULTIPATH, bytes(hops))
 
 
 def _encode_gateway(gateway: Address, version: int) -> bytes:
     """`version` is the route's. RTA_VIA (struct rtvia) is known to kernels from 5.2 on; older ones refuse it."""
     if gateway.version == version:
-        return _attribute(RTA_GATEWAY, gateway.packed)
-    return _attribute(RTA_VIA, U16.pack(_FAMILY[gateway.version]) + gateway.packed)
+        return attribute(RTA_GATEWAY, gateway.packed)
+    return attribute(RTA_VIA, U16.pack(FAMILY[gateway.version]) + gateway.packed)
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
     """The padding is not in the attribute's own length."""
     return RTATTR.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
 
@@ -185,9 +190,9 @@ def _joined(waiting: Sequence[tuple[int, int, int, bytes]]) -> bytes:
 
 def dump_request(version: int, seq: int, *, protocol: int = 0, table: int = 0) -> bytes:
     """Ask for all routes of one IP version; 0 means any. Filters need NETLINK_GET_STRICT_CHK on the socket."""
-    body = RTMSG.pack(_FAMILY[version], 0, 0, 0, table if table < 256 else 0, protocol, 0, 0, 0)
+    body = RTMSG.pack(FAMILY[version], 0, 0, 0, table if table < 256 else 0, protocol, 0, 0, 0)
     if table:
-        body += _attribute(RTA_TABLE, U32.pack(table))
+        body += attribute(RTA_TABLE, U32.pack(table))
     return NLMSGHDR.pack(NLMSGHDR.size + len(body), RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, seq, 0) + body
 
 

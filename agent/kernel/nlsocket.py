@@ -50,19 +50,19 @@ def join(sock: socket.socket, groups: tuple[int, ...]) -> None:
         sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
 
-def drop_events_of(sock: socket.socket, port: int) -> None:
-    """Let the kernel drop, before it queues them, events that the netlink socket with this port id caused.
+def drop_events_of(sock: socket.socket, ports: tuple[int, ...]) -> None:
+    """Let the kernel drop, before it queues them, events that the netlink sockets with these port ids caused.
 
     Classic BPF on the first message of a datagram (events come one by one). A word is loaded as big-endian, while
     nlmsg_pid, at offset 12, is in host order.
     """
-    (swapped,) = struct.unpack(">I", struct.pack("=I", port))
+    swapped = struct.unpack(f">{len(ports)}I", struct.pack(f"={len(ports)}I", *ports))
     _filter(
         sock,
         (0x20, 0, 0, 12),  # ld [12]
-        (0x15, 0, 1, swapped),  # jeq #port, next, accept
-        (0x06, 0, 0, 0),  # ret #0: drop
-        (0x06, 0, 0, 0xFFFF_FFFF),  # accept: ret all
+        *((0x15, len(ports) - at, 0, port) for at, port in enumerate(swapped)),  # jeq #port, drop, next
+        (0x06, 0, 0, 0xFFFF_FFFF),  # ret all: accept
+        (0x06, 0, 0, 0),  # drop: ret #0
     )
 
 

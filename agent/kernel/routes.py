@@ -23,6 +23,8 @@ from agent.kernel.heard import Heard, decode_error, decode_route, protocol_of
 from agent.kernel.monitor import Monitor
 from agent.kernel.netlink import (
     BATCH_MESSAGES,
+    DISCARD_TABLE,
+    MAIN_TABLE,
     NLM_F_DUMP_INTR,
     NLMSG_DONE,
     NLMSG_ERROR,
@@ -36,11 +38,11 @@ from agent.kernel.netlink import (
 )
 from agent.kernel.nlsocket import RECEIVE_BYTES, open_netlink
 from agent.kernel.table import WRITTEN_METRICS, Dump, DumpFailedError, Holder, KernelError, RouteChange
-from agent.model import FibKey, FibRoute, Problem
+from agent.model import DISCARD_METRIC, FibKey, FibRoute, Problem, RouteType
 from bgp.model import Prefix
 
 DEFAULT_PROTOCOL: Final = 179
-MAIN_TABLE: Final = 254
+FORWARDED: Final = RouteType.UNREACHABLE_FORWARDED
 ANSWER_SECONDS: Final = 5.0
 """Longest wait for one datagram. The kernel answers within the send; it never answers what it took for noise."""
 DUMP_ATTEMPTS: Final = 5
@@ -85,8 +87,11 @@ class KernelRoutes:
         """Prefixes that also have a route with our number which we would never write, as of the last dump."""
         self._concerns: Callable[[FibKey], bool] = lambda _key: True
 
-    async def start(self, on_drift: Callable[[], None]) -> None:
-        """Raises OSError. `on_drift` is called from the event loop, at most once per read; it must not block."""
+    async def start(self, on_drift: Callable[[], None], *, also_ours: tuple[int, ...] = ()) -> None:
+        """Raises OSError. `on_drift` is called from the event loop, at most once per read; it must not block.
+
+        `also_ours`: other sockets' port ids, whose writes are no drift either.
+        """
         self._on_drift = on_drift
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel-routes")
         self._writer = open_netlink()
@@ -94,7 +99,7 @@ class KernelRoutes:
             self._monitor = Monitor(
                 protocol=self._protocol,
                 table=self._table,
-                ignored_port=self._writer.getsockname()[0],
+                ignored_ports=(self._writer.getsockname()[0], *also_ours),
                 concerns=lambda key: self._concerns(key),  # noqa: PLW0108  # it may be set later
                 on_drift=on_drift,
             )
@@ -122,8 +127,10 @@ class KernelRoutes:
 
     async def holders(self, keys: Collection[FibKey]) -> Mapping[FibKey, Holder]:
         found: dict[FibKey, Holder] = {}
-        for version in {key.prefix.version for key in keys}:
-            for part in await self._dump(version, table=self._table):
+        discards = {key.prefix.version for key in keys if key.metric == DISCARD_METRIC}
+        tables = [(version, DISCARD_TABLE) for version in discards]
+        for version, table in (*tables, *((version, self._table) for version in {key.prefix.version for key in keys})):
+            for part in await self._dump(version, table=table):
                 for heard in part:
                     if heard.key in keys and heard.key not in found:
                         found[heard.key] = self._holder(heard)
@@ -254,12 +261,16 @@ class KernelRoutes:
         """Take a route with our number among `routes`, or say why it is not one that we wrote."""
         if heard.route is None:
             return heard.oddity
-        if heard.table != self._table:
+        forwarded = heard.route.type is FORWARDED
+        if heard.table != self._table and not forwarded:
             return f"table {heard.table}"
-        if heard.key.metric not in WRITTEN_METRICS:
+        if heard.key.metric not in ({DISCARD_METRIC} if forwarded else WRITTEN_METRICS):
             return f"metric {heard.key.metric}"
-        alone = routes.setdefault(heard.key, heard.route) is heard.route
-        return "" if alone else "a second route for this prefix and metric"
+        there = routes.get(heard.key)
+        others = there is not None and (there.type is FORWARDED) is not forwarded
+        if there is None or (others and not forwarded):
+            routes[heard.key] = heard.route  # one in the other table is left over from a change, and does no harm
+        return "" if there is None or others else "a second route for this prefix and metric"
 
     def _problem(self, heard: Heard, why: str) -> Problem:
         return Problem(
@@ -294,6 +305,8 @@ def _steps(change: RouteChange, recreated: set[FibKey]) -> list[Step]:
             return [Step(Operation.DELETE, old)]
         case RouteChange(old=FibRoute() as old, new=FibRoute() as new) if new.key in recreated:
             return [Step(Operation.DELETE, old), Step(Operation.CREATE, new)]
+        case RouteChange(old=FibRoute() as old, new=FibRoute() as new) if FORWARDED in {old.type, new.type}:
+            return [Step(Operation.CREATE, new), Step(Operation.DELETE, old)]  # they are in two tables
         case RouteChange(old=FibRoute(), new=FibRoute() as new):
             return [Step(Operation.REPLACE, new)]
         case _:

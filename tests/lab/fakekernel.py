@@ -1,7 +1,8 @@
 """A routing table in memory that fulfils the driver's contract, with faults on order and the hand of an operator.
 
 It passes the same contract tests as the real kernel (`tests.lab.realkernel` has the same methods). It knows IPv4 and
-IPv6 unicast and discard routes of table main; it does not route, and knows next hops only by the subnets of one link.
+IPv6 unicast and discard routes of table main, and those for forwarded packets with their rules; it does not route, and
+knows next hops only by the subnets of one link.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 
+from agent.kernel.netlink import DISCARD_TABLE
+from agent.kernel.rules import Rule, rules_for
 from agent.kernel.table import WRITTEN_METRICS, Dump, DumpFailedError, Holder, KernelError, RouteChange, fulfils
 from agent.model import (
+    DISCARD_METRIC,
     FibKey,
     FibRoute,
     NextHop,
     Problem,
     RouteType,
 )
+from bgp.model import Prefix
 from tests.lab.realkernel import PROTOCOL, SUBNETS, Seen
 
+APART = {RouteType.UNREACHABLE_FORWARDED, RouteType.INCOMPLETE}
 NAMES = {"static": "protocol 4 (static)", "boot": "protocol 3 (boot)"}
 
 
@@ -50,6 +56,9 @@ class FakeKernel:
         self.table = self
         self._entries: dict[FibKey, list[Entry]] = {}
         self._elsewhere: list[Problem] = []
+        self._apart: set[Prefix] = set()
+        self._rules: list[tuple[int, str]] = []
+        """IP version, and the rule as iproute2 prints it."""
         self._subnets = {subnet: ip_interface(subnet).network for subnet in SUBNETS}
         self._up = True
         self._events = 0
@@ -83,6 +92,12 @@ class FakeKernel:
                     foreign.append(_problem(str(key.prefix)))
                 else:
                     ours[key] = entry.route
+        for prefix in self._apart:
+            whole = all(
+                _printed(rule) in self._rules for rule in rules_for(self._apart) if rule.version == prefix.version
+            )
+            kind = RouteType.UNREACHABLE_FORWARDED if whole else RouteType.INCOMPLETE
+            ours.setdefault(FibKey(prefix, DISCARD_METRIC), FibRoute(prefix, type=kind, metric=DISCARD_METRIC))
         return Dump(ours, tuple(foreign))
 
     async def holders(self, keys: Collection[FibKey]) -> Mapping[FibKey, Holder]:
@@ -96,10 +111,32 @@ class FakeKernel:
             self.writes.append(change)
             error = self.refuse.get(change.key)
             if error is None:
-                error = self._delete(change.key) if change.new is None else self._put(change, change.new)
+                error = self._change(change)
             if error is not None:
                 failed[change.key] = error
+        self._settle_rules()
         return failed
+
+    def _change(self, change: RouteChange) -> KernelError | None:
+        """The discards for forwarded packets are in another table, so that others are never in their way."""
+        apart = {route.type in APART for route in change if route is not None}
+        if True not in apart:
+            return self._delete(change.key) if change.new is None else self._put(change, change.new)
+        error = None
+        if False in apart and change.new is not None:
+            made = RouteChange(None, change.new) if change.new.type not in APART else RouteChange(change.old, None)
+            error = self._delete(change.key) if made.new is None else self._put(made, made.new)
+        wanted = change.new is not None and change.new.type in APART
+        self._events += wanted is not (change.key.prefix in self._apart)
+        (self._apart.add if wanted else self._apart.discard)(change.key.prefix)
+        return error
+
+    def _settle_rules(self) -> None:
+        needed = {_printed(rule) for rule in rules_for(self._apart)}
+        kept = [rule for rule in self._rules if rule in needed or not rule[1].endswith(f"proto {PROTOCOL}")]
+        added = [rule for rule in sorted(needed) if rule not in kept]
+        self._events += len(self._rules) - len(kept) + len(added)
+        self._rules = [*kept, *added]
 
     def _put(self, change: RouteChange, new: FibRoute) -> KernelError | None:
         if any(not self._reachable(hop) for hop in new.next_hops):
@@ -140,6 +177,27 @@ class FakeKernel:
 
     def close(self) -> None:
         self._entries.clear()
+
+    def rule(self, what: str, *, version: int = 4) -> None:
+        """The forms of `ip rule` that the tests use: `add pref N WHAT protocol P`, `del pref N`."""
+        verb, _, preference, *words = what.split()
+        protocol = words[words.index("protocol") + 1] if "protocol" in words else None
+        line = f"{preference}: {' '.join(words)}".replace("not iif", "not from all iif").replace("protocol", "proto")
+        found = [it for it in self._rules if it[0] == version and it[1].startswith(f"{preference}:")]
+        if verb == "add":
+            self._rules.append((version, line))
+        else:
+            self._rules.remove(found[0])
+            protocol = found[0][1].split()[-1]
+        self._events += 1
+        if protocol == str(PROTOCOL):
+            self._on_drift()
+
+    def rules(self, *, version: int = 4) -> list[str]:
+        return sorted((line for which, line in self._rules if which == version), key=lambda line: line.split(":")[0])
+
+    def discards(self) -> set[str]:
+        return set(map(str, self._apart))
 
     def route(self, what: str, *, version: int = 4) -> None:
         """The few forms of `ip route` that the tests use: VERB [TYPE] PREFIX [via [inet6] GATEWAY] [WORD VALUE]..."""
@@ -184,6 +242,8 @@ class FakeKernel:
     def flush(self, *, protocol: int = PROTOCOL) -> None:
         for key, entries in self._entries.items():
             self._entries[key] = [entry for entry in entries if entry.protocol != str(protocol)]
+        if protocol == PROTOCOL:
+            self._apart.clear()
         self._on_drift()
 
     def link(self, *, up: bool) -> None:
@@ -233,6 +293,11 @@ class FakeKernel:
     def _heard(self, key: FibKey, protocol: str, *, ours_only: bool) -> None:
         if protocol == str(PROTOCOL) or (not ours_only and self._concerns(key)):
             self._on_drift()
+
+
+def _printed(rule: Rule) -> tuple[int, str]:
+    where = f"{DISCARD_TABLE}" if rule.suppressed is None else f"main suppress_prefixlength {rule.suppressed}"
+    return rule.version, f"{rule.preference}: not from all iif lo lookup {where} proto {PROTOCOL}"
 
 
 def _problem(prefix: str) -> Problem:

@@ -412,3 +412,129 @@ class WholeTable:
 
     async def test_a_deletion_of_what_is_gone_is_done(self, bench):
         assert await bench.world.table.write([RouteChange(route(V4, G1), None), RouteChange(route(V6, H1), None)]) == {}
+
+
+def forwarded(prefix: str) -> FibRoute:
+    return discard(prefix, RouteType.UNREACHABLE_FORWARDED)
+
+
+def rules(length: int, protocol: int | str = 179) -> list[str]:
+    return [
+        f"32764: not from all iif lo lookup main suppress_prefixlength {length - 1} proto {protocol}",
+        f"32765: not from all iif lo lookup 179179 proto {protocol}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "short", "long"),
+    [(4, "10.96.0.0/16", "203.0.113.0/24"), (6, "fd96::/48", "fd97::/64")],
+    ids=["IPv4", "IPv6"],
+)
+class DiscardsForForwardedPackets:
+    async def test_are_in_a_table_of_their_own_with_two_rules_and_go_with_them(self, bench, version, short, long):
+        await bench.run(forwarded(short))
+        assert (bench.world.discards(), bench.world.seen()) == ({short}, set())
+        assert bench.world.rules(version=version) == rules(int(short[-2:]))
+        assert bench.world.rules(version=10 - version) == []
+
+        await bench.run()
+        assert (bench.world.discards(), bench.world.rules(version=version)) == (set(), [])
+
+    async def test_share_rules_that_follow_the_shortest(self, bench, version, short, long):
+        await bench.run(forwarded(long))
+        assert bench.world.rules(version=version) == rules(int(long[-2:]))
+
+        await bench.run(forwarded(long), forwarded(short))
+        assert bench.world.rules(version=version) == rules(int(short[-2:]))
+
+        await bench.run(forwarded(long))
+        assert bench.world.rules(version=version) == rules(int(long[-2:]))
+        assert bench.world.discards() == {long}
+
+    async def test_are_not_written_again_after_a_restart(self, bench, version, short, long):
+        await bench.run(forwarded(short), forwarded(long))
+        bench.world.events()
+        bench.new_driver()
+
+        await bench.fib.resync()
+        await bench.run(forwarded(short), forwarded(long))
+
+        assert (bench.world.events(), bench.fib.operations) == (0, {})
+
+    async def test_are_swept_with_their_rules_when_nobody_wants_them_after_a_restart(self, bench, version, short, long):
+        await bench.run(forwarded(short))
+        bench.new_driver()
+
+        await bench.fib.resync()
+        await bench.run(sweep=False)
+        assert (bench.world.discards(), bench.world.rules(version=version)) == ({short}, rules(int(short[-2:])))
+
+        await bench.run()
+        assert (bench.world.discards(), bench.world.rules(version=version)) == (set(), [])
+
+    @pytest.mark.parametrize("preference", [32764, 32765])
+    async def test_get_a_rule_back_that_somebody_removed(self, bench, version, short, long, preference):
+        await bench.run(forwarded(short))
+        bench.world.rule(f"del pref {preference}", version=version)
+
+        await bench.drifted()
+        assert bench.fib.actual[forwarded(short).key].type is RouteType.INCOMPLETE
+        await bench.run(forwarded(short))
+
+        assert bench.world.rules(version=version) == rules(int(short[-2:]))
+        assert bench.fib.drift == {"changed": 1}
+
+    async def test_without_rules_are_removed_as_well(self, bench, version, short, long):
+        await bench.run(forwarded(short))
+        bench.world.rule("del pref 32764", version=version)
+
+        await bench.drifted()
+        await bench.run()
+
+        assert (bench.world.discards(), bench.world.rules(version=version)) == (set(), [])
+
+    async def test_come_back_when_somebody_removed_them(self, bench, version, short, long):
+        await bench.run(forwarded(short))
+        bench.world.flush()
+
+        await bench.drifted()
+        await bench.run(forwarded(short))
+
+        assert (bench.world.discards(), bench.world.rules(version=version)) == ({short}, rules(int(short[-2:])))
+        assert bench.fib.drift == {"missing": 1}
+
+    async def test_leave_no_rules_when_they_are_lost_and_unwanted(self, bench, version, short, long):
+        await bench.run(forwarded(short), route(V4, G1))
+        bench.world.flush()
+
+        await bench.drifted()
+        await bench.run(route(V4, G1))
+
+        assert bench.world.rules(version=version) == []
+
+    async def test_leave_the_same_rules_of_another_protocol_alone(self, bench, version, short, long):
+        for line in rules(int(short[-2:]), "static"):
+            bench.world.rule(
+                "add pref " + line.replace(":", "").replace("from all ", "").replace("proto", "protocol"),
+                version=version,
+            )
+
+        await bench.run(forwarded(short))
+        assert sorted(bench.world.rules(version=version)) == sorted(
+            rules(int(short[-2:])) + rules(int(short[-2:]), "static")
+        )
+
+        await bench.run()
+        assert bench.world.rules(version=version) == rules(int(short[-2:]), "static")
+
+    async def test_turn_into_a_route_for_all_packets_and_back(self, bench, version, short, long):
+        everywhere = ours(short, kind="unreachable", metric=DISCARD_METRIC)
+        await bench.run(forwarded(short))
+
+        await bench.run(discard(short))
+        assert (bench.world.discards(), bench.world.seen()) == (set(), {everywhere})
+        assert bench.world.rules(version=version) == []
+
+        await bench.run(forwarded(short))
+        assert (bench.world.discards(), bench.world.seen()) == ({short}, set())
+        assert bench.world.rules(version=version) == rules(int(short[-2:]))

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.kernel.forwarded import RoutesAndRules
+from agent.kernel.netlink import DISCARD_TABLE
 from agent.kernel.nlsocket import join, open_netlink
-from agent.kernel.routes import KernelRoutes
 from tests.lab.wait import wait_until
 
 CLONE_NEWNET = 0x4000_0000
@@ -59,9 +60,9 @@ class RealKernel:
         wait_until(_both_ends_work)  # the kernel tells of the carrier a while after, and a test may count events
         for subnet in SUBNETS:
             ip(f"addr add {subnet} dev e0 nodad")
-        self.table = KernelRoutes(protocol=PROTOCOL)
+        self.table = RoutesAndRules(protocol=PROTOCOL)
         self._events = open_netlink()
-        join(self._events, (7, 11))  # IPv4 and IPv6 routes
+        join(self._events, (7, 8, 11, 19))  # IPv4 and IPv6 routes and rules
 
     def close(self) -> None:
         self._events.close()
@@ -70,9 +71,27 @@ class RealKernel:
         """`what` is the rest of an `ip route` command."""
         ip(f"-{version} route {what}")
 
+    def rule(self, what: str, *, version: int = 4) -> None:
+        """`what` is the rest of an `ip rule` command."""
+        ip(f"-{version} rule {what}")
+
+    def rules(self, *, version: int = 4) -> list[str]:
+        """As iproute2 prints them, but those that each namespace begins with."""
+        lines = (" ".join(line.split()) for line in ip(f"-{version} rule show").splitlines())
+        return [line for line in lines if line.split(":")[0] not in ("0", "32766", "32767")]
+
+    def discards(self) -> set[str]:
+        """Prefixes of ours in the table that forwarded packets are led to."""
+        return {
+            str(route["dst"])
+            for version in (4, 6)
+            for route in json.loads(ip(f"-j -{version} route show table all type unreachable proto 179"))
+            if route.get("table") == str(DISCARD_TABLE)
+        }
+
     def flush(self, *, protocol: int = PROTOCOL) -> None:
         for version in (4, 6):
-            ip(f"-{version} route flush proto {protocol}")
+            ip(f"-{version} route flush table all proto {protocol}")
 
     def link(self, *, up: bool) -> None:
         """IPv6 addresses go with the link (sysctl keep_addr_on_down is 0), and are given back with it."""
@@ -95,7 +114,7 @@ class RealKernel:
         return found
 
     def events(self) -> int:
-        """Number of route events since the last call."""
+        """Number of events of routes and rules since the last call."""
         count = 0
         while True:
             try:

@@ -10,7 +10,13 @@ from tests.lab.realkernel import RealKernel, fresh_netns
 
 pytest.register_assert_rewrite("tests.lab.kernelcontract")
 
-from tests.lab.kernelcontract import Bench, OneRouteOfEachFamily, WholeTable, running  # noqa: E402
+from tests.lab.kernelcontract import (  # noqa: E402
+    Bench,
+    DiscardsForForwardedPackets,
+    OneRouteOfEachFamily,
+    WholeTable,
+    running,
+)
 
 pytestmark = pytest.mark.live
 
@@ -27,4 +33,8 @@ class TestOneRouteOfEachFamily(OneRouteOfEachFamily):
 
 
 class TestWholeTable(WholeTable):
+    pass
+
+
+class TestDiscardsForForwardedPackets(DiscardsForForwardedPackets):
     pass

@@ -14,6 +14,7 @@ from agent.kernel.heard import NLM_F_ACK_TLVS, NLM_F_CAPPED, decode_error, decod
 from agent.kernel.netlink import (
     BATCH_BYTES,
     BATCH_MESSAGES,
+    DISCARD_TABLE,
     NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -52,7 +53,7 @@ def routes(draw):
         st.sampled_from([(networks(IPv4Network, 32), IPv4Address), (networks(IPv6Network, 128), IPv6Address)])
     )
     prefix = draw(prefixes)
-    kind = draw(st.sampled_from(RouteType))
+    kind = draw(st.sampled_from([kind for kind in RouteType if kind is not RouteType.INCOMPLETE]))
     gateways = st.integers(0, 2**prefix.max_prefixlen - 1).map(address)
     if prefix.version == 4:  # RFC 8950
         gateways |= st.integers(0, 2**128 - 1).map(IPv6Address)
@@ -74,7 +75,8 @@ def test_a_route_written_is_the_route_read(route, table, operation):
     heard = decode_route(message.body)
 
     assert (heard.route, heard.key, heard.oddity) == (route, route.key, "")
-    assert (heard.protocol, heard.table) == (179, table)
+    apart = route.type is RouteType.UNREACHABLE_FORWARDED
+    assert (heard.protocol, heard.table) == (179, DISCARD_TABLE if apart else table)
 
 
 @unhurried
@@ -85,7 +87,8 @@ def test_a_delete_names_prefix_metric_and_protocol(route):
     heard = decode_route(message.body)
 
     assert message.type == RTM_DELROUTE
-    assert (heard.key, heard.protocol, heard.table) == (route.key, 179, 254)
+    apart = route.type is RouteType.UNREACHABLE_FORWARDED
+    assert (heard.key, heard.protocol, heard.table) == (route.key, 179, DISCARD_TABLE if apart else 254)
 
 
 @unhurried

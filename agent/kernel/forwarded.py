@@ -1,0 +1,111 @@
+"""The routing table that the driver sees: `KernelRoutes`, and the rules that the discards for forwarded packets need.
+
+Which rules there must be follows from which of these discards are in the kernel, so nobody asks for a rule: they come
+before the first discard that needs them, are looked at with each dump, and go after the last. A discard without its
+rules is found INCOMPLETE, and writing it again puts the rules in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from agent.kernel.routes import DEFAULT_PROTOCOL, FORWARDED, KernelRoutes
+from agent.kernel.rules import Rule, rules_for
+from agent.kernel.rulesocket import RuleSocket
+from agent.kernel.table import Dump, Holder, KernelError, RouteChange
+from agent.model import DISCARD_METRIC, FibKey, FibRoute, RouteType
+from bgp.model import Prefix
+
+
+class RoutesAndRules:
+    """A `RouteTable`: table main, and what is discarded of forwarded packets."""
+
+    def __init__(self, *, protocol: int = DEFAULT_PROTOCOL) -> None:
+        self._routes = KernelRoutes(protocol=protocol)
+        self._socket = RuleSocket(protocol=protocol)
+        self._discards: frozenset[Prefix] = frozenset()
+        self._rules: frozenset[Rule] = frozenset()
+        """Ours that are there."""
+
+    async def start(self, on_drift: Callable[[], None]) -> None:
+        """As `KernelRoutes.start`."""
+        port = self._socket.open()
+        try:
+            await self._routes.start(on_drift, also_ours=(port,))
+        except OSError:
+            self._socket.close()
+            raise
+
+    async def stop(self) -> None:
+        await self._routes.stop()
+        self._socket.close()
+
+    def concern(self, concerns: Callable[[FibKey], bool]) -> None:
+        self._routes.concern(concerns)
+
+    async def holders(self, keys: Collection[FibKey]) -> Mapping[FibKey, Holder]:
+        return await self._routes.holders(keys)
+
+    async def dump(self) -> Dump:
+        dump = await self._routes.dump()
+        self._rules, odd = await self._socket.read()
+        discards = [route for key, route in dump.routes.items() if key.metric == DISCARD_METRIC and _is_discard(route)]
+        self._discards = frozenset(route.prefix for route in discards)
+        without = {rule.version for rule in rules_for(self._discards) - self._rules}
+        incomplete = [
+            FibRoute(route.prefix, type=RouteType.INCOMPLETE, metric=DISCARD_METRIC)
+            for route in discards
+            if route.prefix.version in without
+        ]
+        if not incomplete:
+            return Dump(dump.routes, (*dump.foreign, *odd))
+        return Dump({**dump.routes, **{route.key: route for route in incomplete}}, (*dump.foreign, *odd))
+
+    async def write(self, changes: Sequence[RouteChange]) -> Mapping[FibKey, KernelError]:
+        discards = [change for change in changes if change.key.metric == DISCARD_METRIC]
+        if not discards and self._rules == rules_for(self._discards):
+            return await self._routes.write(changes)  # nearly always, and of a table many at once
+        wanted = {change.key for change in discards if _is_discard(change.new)}
+        refused = await self._add_rules(rules_for(self._discards.union(key.prefix for key in wanted)))
+        failed = {key: refused[key.prefix.version] for key in wanted if key.prefix.version in refused}
+        on_routes = [_on_routes(change) for change in changes if change.key not in failed]
+        failed |= await self._routes.write([change for change in on_routes if change is not None])
+        done = {change.key for change in discards if change.key not in failed}
+        self._discards = self._discards - {key.prefix for key in done} | {key.prefix for key in done & wanted}
+        await self._leave(rules_for(self._discards))
+        return failed
+
+    async def _add_rules(self, wanted: frozenset[Rule]) -> Mapping[int, KernelError]:
+        """Why not, by IP version. First those that let routes of main win."""
+        refused: dict[int, KernelError] = {}
+        for rule in sorted(wanted - self._rules, key=lambda rule: rule.preference):
+            if rule.version in refused:
+                continue
+            error = await self._socket.add(rule)
+            if error is None:
+                self._rules |= {rule}
+            else:
+                refused[rule.version] = error
+        return refused
+
+    async def _leave(self, wanted: frozenset[Rule]) -> None:
+        """These alone. What goes wrong here does no harm (more routes of main win than should), and the next write
+        tries again.
+        """
+        refused = await self._add_rules(wanted)
+        for rule in sorted(self._rules - wanted, key=lambda rule: -rule.preference):
+            if rule.version not in refused and await self._socket.delete(rule) is None:
+                self._rules -= {rule}
+
+
+def _is_discard(route: FibRoute | None) -> bool:
+    return route is not None and route.type is FORWARDED
+
+
+def _on_routes(change: RouteChange) -> RouteChange | None:
+    """An incomplete discard is there, as a route."""
+    old, new = change
+    if old is None or old.type is not RouteType.INCOMPLETE:
+        return change
+    old = FibRoute(old.prefix, type=FORWARDED, metric=old.metric)
+    return None if new == old else RouteChange(old, new)
