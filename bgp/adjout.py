@@ -8,7 +8,7 @@ nothing is not kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -81,6 +81,22 @@ class Tables:
         if (route is None) is not (before is None):
             table.told[prefix.version] += 1 if before is None else -1
         table.held[prefix] = route
+
+    def doubt(self, prefix: Prefix, peers: Collection[Address]) -> dict[Address, Route | None]:
+        """The prefix is in flight: nobody knows any more what these hold of it. What those with any held before."""
+        before: dict[Address, Route | None] = {}
+        for peer in peers:
+            table = self._tables[peer]
+            if (held := table.held.get(prefix)) is not None:
+                before[peer] = held
+                table.told[prefix.version] -= 1
+            elif prefix in table.held:
+                before[peer] = None
+            table.held[prefix] = None
+            table.busy.add(prefix)
+        if len(before) < len(peers):
+            self._holders[prefix] = self._holders.get(prefix, 0) + len(peers) - len(before)
+        return before
 
     def release(self, table: Table, prefix: Prefix) -> None:
         if prefix not in table.held:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Mapping
 from typing import Final
 
-from bgp.model import SessionError
+from bgp.model import Direction, SessionError
 
 TRANSPORT_CLOSED: Final = "Connection closed or reset"
 REFUSED, TIMED_OUT = os.strerror(errno.ECONNREFUSED), os.strerror(errno.ETIMEDOUT)
@@ -19,6 +20,16 @@ NO_HOST, NO_ROUTE = os.strerror(errno.EHOSTUNREACH), os.strerror(errno.ENETUNREA
 
 NO_OPEN: Final = "waited for open too long, we do not like stuck in active"
 """ExaBGP's words (5.0.15), with 1/1, when a peer has sent no OPEN for a minute."""
+
+ENDED_HERE: Final = "ended by this node"
+_OUR_WORDS: Final = re.compile(
+    r"closing|its configuration has changed|stop, message \[.*\]|graceful restarted negotiated, closing .*"
+    r"|closing outgoing connection as .*|connection received before we could .*"
+)
+"""ExaBGP's (5.0.15) and our own, for a session, or an attempt at one, that ends because the peer has another
+configuration now, because another connection is kept, or because we have asked for it."""
+_OUR_CEASES: Final = frozenset({3, 4, 6, 7})
+"""Subcodes of Cease (RFC 4486) that say the same; those that stand for the state of things are not here."""
 
 NOTIFICATIONS: Final[Mapping[tuple[int, int], str]] = {
     (1, 0): "Message Header Error",
@@ -56,6 +67,13 @@ def describe(error: SessionError) -> str:
         return error.text
     name = notification_name(error.code, error.subcode)
     return f"{error.direction} {error.code}/{error.subcode} {name}{f': {error.text}' if error.text else ''}".strip()
+
+
+def is_ours(error: SessionError) -> bool:
+    """We have ended it ourselves to begin anew: that says nothing about why there is no session after it."""
+    if error.code == 0:
+        return _OUR_WORDS.fullmatch(error.text) is not None
+    return error.direction is Direction.SENT and error.code == 6 and error.subcode in _OUR_CEASES
 
 
 def notification_name(code: int, subcode: int) -> str:

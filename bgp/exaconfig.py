@@ -126,12 +126,17 @@ def _zone_refusals(peer: Peer) -> Iterator[str]:
 
 
 def configuration(peers: Iterable[Peer], *, bridge: Sequence[str]) -> str:
-    """The whole file, the same text for the same peers in any order. It holds passwords: for a file of mode 0600.
+    """The whole file, the same text for the same peers in any order. It holds passwords: for a file of mode 0600."""
+    return "\n".join(sections(peers, bridge=bridge))
+
+
+def sections(peers: Iterable[Peer], *, bridge: Sequence[str]) -> Iterator[str]:
+    """The file in pieces, for lines between them.
 
     `bridge` is the command line of the API process. Raises ValueError for one that the file cannot express.
     """
-    ordered = sorted(peers, key=lambda peer: by_number(peer.address))
-    return "\n".join([_process(bridge), *map(_neighbor, ordered)])
+    yield _process(bridge)
+    yield from map(_neighbor, sorted(peers, key=lambda peer: by_number(peer.address)))
 
 
 def _process(bridge: Sequence[str]) -> str:
@@ -199,7 +204,7 @@ def _password(peer: Peer) -> Iterator[str]:
 
 
 def _extras(peer: Peer) -> Iterator[str]:
-    if told := description(Extras(peer.keepalive_seconds, peer.connect_retry_seconds)):
+    if told := description(Extras(peer.keepalive_seconds, peer.connect_retry_seconds, node=peer.mesh)):
         yield f'description "{told}";'
 
 

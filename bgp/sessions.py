@@ -8,6 +8,8 @@ Invariants:
 - A session between two nodes ends when a setting of it changes, and both go on forwarding: routes that must go are
   withdrawn before a session is ended on purpose (`bgp.driver.chores`). So with another node that is still wanted, an
   end without NOTIFICATION or with one of CHANGED is no reason to believe nothing of it any more.
+- What we do ourselves to begin anew (a reload) is the cause of nothing: an attempt that ends so leaves the last error
+  as it was, and after a session that ends so there is none until something else has failed.
 - A peer that is held is Idle with the reason as its last error, from the moment that ExaBGP does not have it.
 
 What it relies on (ExaBGP 5.0.15): an attempt that fails is told as down, like a session that was lost; only one that
@@ -23,7 +25,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, assert_never
 
-from bgp.endings import NO_HOST, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, describe
+from bgp.endings import ENDED_HERE, NO_HOST, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, describe, is_ours
 from bgp.exaevents import CameUp, Heard, Notified, Opened, Refreshed, StateChanged, WentDown
 from bgp.model import (
     Address,
@@ -71,11 +73,17 @@ class Sessions:
         self._nodes: frozenset[Address] = frozenset()
         self._told: dict[Address, set[tuple[object, ...]]] = {}
         self._before_silence: dict[Address, PeerState] = {}
+        self._wanted_at: dict[Address, float] = {}
 
     @property
     def states(self) -> Mapping[Address, PeerState]:
         """A live view. Until peers are configured, those ExaBGP has spoken of."""
         return MappingProxyType(self._states)
+
+    @property
+    def wanted_at(self) -> Mapping[Address, float]:
+        """Since when there shall be a session with each peer that is not held."""
+        return MappingProxyType(self._wanted_at)
 
     def configure(self, peers: Iterable[Address]) -> None:
         """Peers that ExaBGP has from now on; others are forgotten.
@@ -94,7 +102,9 @@ class Sessions:
 
         What ExaBGP still has is shown as it is until `configure`.
         """
-        self._nodes = frozenset(peer for peer, wanted in peers.items() if wanted.mesh and wanted.held is None)
+        free = {peer: wanted for peer, wanted in peers.items() if wanted.held is None}
+        self._wanted_at = {peer: self._wanted_at.get(peer, now) for peer in free}
+        self._nodes = frozenset(peer for peer, wanted in free.items() if wanted.mesh)
         self._hold({peer: wanted.held for peer, wanted in peers.items() if wanted.held is not None}, now)
 
     def _hold(self, held: Mapping[Address, Held], now: float) -> None:
@@ -227,6 +237,8 @@ class Sessions:
     def _went_down(self, event: WentDown, session: _Session, state: PeerState, now: float) -> list[BgpEvent]:
         error = _error(event, session.notified, now)
         self._sessions[event.peer] = _Session()
+        if is_ours(error):
+            return self._ended_here(event.peer, state, error)
         last, what = state.last_error, _what(error)
         known = last is not None and _what(last) not in _DIAL_FAILED
         ended = state.flaps or (last is not None and (last.direction, last.code) == (Direction.RECEIVED, 6))
@@ -242,9 +254,19 @@ class Sessions:
         was_up = state.up is not None
         if not was_up and not self._is_news(event.peer, what):
             return []
+        return [self._down(event.peer, error, was_up=was_up)]
+
+    def _ended_here(self, peer: Address, state: PeerState, error: SessionError) -> list[BgpEvent]:
+        if state.up is None:
+            self._states[peer] = replace(state, state=SessionState.IDLE)
+            return []
+        self._states[peer] = replace(_down(state, error, error.at), last_error=None)
+        return [self._down(peer, error if error.code else replace(error, text=ENDED_HERE), was_up=True)]
+
+    def _down(self, peer: Address, error: SessionError, *, was_up: bool) -> SessionDown:
         without = error.code == 0
-        stays = was_up and event.peer in self._nodes and (without or (error.code, error.subcode) in CHANGED)
-        return [SessionDown(event.peer, describe(error), without, was_up, returning=stays)]
+        stays = was_up and peer in self._nodes and (without or (error.code, error.subcode) in CHANGED)
+        return SessionDown(peer, describe(error), without, was_up, returning=stays)
 
     def _is_news(self, peer: Address, reason: tuple[object, ...]) -> bool:
         told = self._told.setdefault(peer, set())

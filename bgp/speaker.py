@@ -28,6 +28,7 @@ from typing import Final
 
 from bgp import exaconfig
 from bgp.check import Reason, carries, carries_extended_next_hops
+from bgp.driver.chores import RETRY_SECONDS
 from bgp.driver.upkeep import SILENT, SPEAKER_SILENT, Upkeep
 from bgp.exaconfig import MAX_PREFIXES_EXCEEDED
 from bgp.limits import MAX_PREFIXES_NEAR, Excess, Limits
@@ -84,6 +85,7 @@ class Speaker:
         wake: Callable[[], None],
         clock: Callable[[], float],
         audit_seconds: float = AUDIT_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         """`put` takes what comes from peers, in order; `wake` is called when something here has changed."""
         self._mode = mode
@@ -100,6 +102,7 @@ class Speaker:
             wake=wake,
             clock=clock,
             audit_seconds=audit_seconds,
+            retry_seconds=retry_seconds,
             before_correcting=self._keep_held_back,
         )
         self._peers: dict[Address, Peer] | None = None
@@ -185,7 +188,8 @@ class Speaker:
 
     def _take_peers(self, peers: Mapping[Address, Peer]) -> frozenset[Address]:
         """Answers with the peers that are held from now on, or are not held any more."""
-        refused = {address: why for address, peer in peers.items() if (why := exaconfig.refusal(peer)) is not None}
+        free = {address: peer for address, peer in peers.items() if peer.held is None}  # others are not configured
+        refused = {address: why for address, peer in free.items() if (why := exaconfig.refusal(peer)) is not None}
         self._refused = tuple(
             SpeakerProblem("peerRefused", peers[address].name, why, "Correct it; the other peers are not affected.")
             for address, why in refused.items()
@@ -250,6 +254,11 @@ class Speaker:
     def states(self) -> Mapping[Address, PeerState]:
         """A live view."""
         return self._upkeep.sessions.states
+
+    @property
+    def wanted_at(self) -> Mapping[Address, float]:
+        """Since when there shall be a session with each peer that is not held."""
+        return self._upkeep.sessions.wanted_at
 
     @property
     def held(self) -> Mapping[Address, Held]:

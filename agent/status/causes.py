@@ -34,7 +34,7 @@ def cause(peer: Peer, state: PeerState) -> Cause | None:
     if state.state is SessionState.ESTABLISHED:
         return None
     error = state.last_error
-    if error is None:
+    if error is None or (peer.passive and error.text in _DIALS):
         return _nothing_yet(peer, state.state)
     if error.text == TRANSPORT_CLOSED and state.flaps and error.at == state.since:
         return _lost(peer)
@@ -129,7 +129,9 @@ def _no_route(peer: Peer, _error: SessionError) -> Cause:
 def _lost(peer: Peer) -> Cause:
     return Cause(
         f"the session with {peer.address} ended without a NOTIFICATION: it crashed, restarted or was cut off",
-        "Nothing to do if it restarts: it is dialed again; else see its log.",
+        "Nothing to do if it restarts: it is dialed again; else see its log."
+        if not peer.passive
+        else f"Nothing to do if it restarts: it dials again; else see why it does not, on its side{_settings(peer)}.",
     )
 
 
@@ -147,6 +149,8 @@ _LOCAL: Final[Mapping[str, _Maker]] = {
     NO_ROUTE: _no_route,
     TRANSPORT_CLOSED: _closed,
 }
+_DIALS: Final = frozenset({REFUSED, TIMED_OUT, NO_HOST, NO_ROUTE})
+"""Of a session that has become passive since then they say nothing any more."""
 
 
 # A NOTIFICATION says why.

@@ -77,6 +77,7 @@ class Chores:
         file: PeersFile,
         timers: Timers,
         clock: Callable[[], float],
+        retry_seconds: float,
     ) -> None:
         self._owner = owner
         self._link = link
@@ -85,6 +86,7 @@ class Chores:
         self._file = file
         self._timers = timers
         self._clock = clock
+        self._retry_seconds = retry_seconds
         self._due: set[Chore] = set()
         self._refresh: set[tuple[Address, Family]] = set()
         self._work = asyncio.Event()
@@ -134,8 +136,8 @@ class Chores:
             except LinkLostError:
                 pass  # the next hello makes it all due again
             except CommandRefusedError as error:
-                log.warning("ExaBGP is asked again in %.0f s: %s", RETRY_SECONDS, error)
-                self._timers.later("again", RETRY_SECONDS, lambda: self.do(Chore.RESYNC, Chore.RELOAD))
+                log.warning("ExaBGP is asked again in %.0f s: %s", self._retry_seconds, error)
+                self._timers.later("again", self._retry_seconds, lambda: self.do(Chore.RESYNC, Chore.RELOAD))
             if self._working:
                 self._working = False
                 self._owner.wake()
@@ -167,7 +169,7 @@ class Chores:
         try:
             gone = await self._file.put(peers)
         except OSError:  # `refused` says it
-            self._timers.later("configure", RETRY_SECONDS, lambda: self.do(Chore.CONFIGURE))
+            self._timers.later("configure", self._retry_seconds, lambda: self.do(Chore.CONFIGURE))
             return
         if gone is not None:
             for removed in gone:
@@ -190,7 +192,7 @@ class Chores:
                 in_force=lambda: self._sessions.configure(peers),
             )
         except CommandRefusedError:
-            self._timers.later("reload", RETRY_SECONDS, lambda: self.do(Chore.RELOAD))
+            self._timers.later("reload", self._retry_seconds, lambda: self.do(Chore.RELOAD))
             return
         self._owner.reloaded()
 

@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from bgp.background import TURN_SECONDS
 from bgp.exaevents import EventReader, Heard, Malformed
 from bgp.exatext import ANSWERS, DONE
 
@@ -28,8 +29,6 @@ LINE_MAX: Final = 4 * 1024 * 1024
 """An UPDATE of 64 KiB with 32,000 prefixes of IPv4 is a line of about 700 kB."""
 READ_BYTES: Final = 16 * 1024
 """Read and handled at once: about 5 ms of work (750 prefixes); then others have their turn."""
-TURN_SECONDS: Final = 0.005
-"""How long lines are handled before others have their turn."""
 ASK_SECONDS: Final = 30.0
 """ExaBGP talks, but has not answered for so long: answers were lost; the bridge is cut off, which starts everything
 anew. When it says nothing at all, whoever watches `heard` decides (`bgp.silence`)."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bgp import exaconfig
+from bgp.background import in_turns
 from bgp.driver import process
 from bgp.driver.validator import NoVerdictError, Validator
 from bgp.model import Address, Peer, PeerRemoved
@@ -38,7 +39,8 @@ class PeersFile:
 
         Raises OSError when it cannot be checked or written: worth another try, which a refusal is not.
         """
-        text = exaconfig.configuration(peers.values(), bridge=process.bridge_command(self._run_dir))
+        sections = exaconfig.sections(peers.values(), bridge=process.bridge_command(self._run_dir))
+        text = "\n".join([section async for section in in_turns(sections)])
         if text == self._text:
             self.refused = None
             return None
@@ -54,7 +56,8 @@ class PeersFile:
             return None
         before, self.peers = self.peers or {}, {one.address: one for one in peers.values() if one.held is None}
         self._text = text
-        return tuple(found for peer in before.values() if (found := self._removed(peer)) is not None)
+        judged = [found async for found in in_turns(map(self._removed, before.values()))]
+        return tuple(found for found in judged if found is not None)
 
     async def _put(self, text: str) -> str | None:
         """Put the text in place if ExaBGP would take it; otherwise why not, and the file stays as it was."""

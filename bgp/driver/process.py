@@ -238,13 +238,12 @@ def prepare(run_dir: Path, *, keep: bool) -> None:
         write_private(run_dir / CONFIGURATION, empty_configuration(run_dir))
 
 
-async def run_external(run_dir: Path) -> None:
-    """`bgpilot speaker`: ExaBGP beside an agent that comes and goes. Returns on SIGTERM or SIGINT.
+async def run_external(run_dir: Path, ended: asyncio.Event) -> None:
+    """`bgpilot speaker`: ExaBGP beside an agent that comes and goes. Returns on SIGTERM or SIGINT, or when `ended`.
 
     Starts with the configuration that an agent left in the run directory, or with one without peers.
     """
     prepare(run_dir, keep=True)
-    ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)

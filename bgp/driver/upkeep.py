@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from bgp.driver import process
-from bgp.driver.chores import ENDED_UNHEARD, RETRY_SECONDS, Chore, Chores
+from bgp.driver.chores import ENDED_UNHEARD, Chore, Chores
 from bgp.driver.link import Hello, Link, Remembered
 from bgp.driver.peersfile import PeersFile
 from bgp.driver.process import CANNOT_LISTEN, ExaProcess, Trouble
@@ -59,6 +59,7 @@ class Upkeep:
         wake: Callable[[], None],
         clock: Callable[[], float],
         audit_seconds: float,
+        retry_seconds: float,
         before_correcting: Callable[[Mapping[RouteKey, Route]], None],
     ) -> None:
         """`before_correcting` is shown the table before anything in it is corrected."""
@@ -66,6 +67,7 @@ class Upkeep:
         self._child = child
         self._clock = clock
         self._audit_seconds = audit_seconds
+        self._retry_seconds = retry_seconds
         self.put = put
         self.wake = wake
         self.before_correcting = before_correcting
@@ -90,6 +92,7 @@ class Upkeep:
             file=self._file,
             timers=self._timers,
             clock=clock,
+            retry_seconds=retry_seconds,
         )
         self._silence = Silence()
         self._unconnected = 0
@@ -292,7 +295,7 @@ class Upkeep:
             self.wake()
         if trouble is not None and trouble.reason == CANNOT_LISTEN and self.link.connected:
             self._timers.cancel("listening")
-            self._timers.later("listen", RETRY_SECONDS, lambda: self._chores.do(Chore.RELOAD))
+            self._timers.later("listen", self._retry_seconds, lambda: self._chores.do(Chore.RELOAD))
 
     def _look_for_trouble(self) -> None:
         self._troubled(process.read_trouble(self._run_dir))

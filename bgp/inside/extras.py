@@ -26,6 +26,8 @@ COMMUNICATION_MAX_BYTES: Final = 255
 class Extras:
     keepalive_seconds: int | None = None
     connect_retry_seconds: int | None = None
+    node: bool = False
+    """The peer is another node, which has this same program in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,11 @@ class Farewell:
 
 def description(extras: Extras) -> str:
     """Empty when there is nothing to say."""
-    told = (("keepalive", extras.keepalive_seconds), ("connect-retry", extras.connect_retry_seconds))
+    told = (
+        ("keepalive", extras.keepalive_seconds),
+        ("connect-retry", extras.connect_retry_seconds),
+        ("node", 1 if extras.node else None),
+    )
     return " ".join(f"{word}={value}" for word, value in told if value is not None)
 
 
@@ -54,7 +60,11 @@ def read_description(text: str) -> Extras:
     """Whatever else may stand there says nothing."""
     found = dict(re.findall(r"(?<!\S)([a-z-]+)=(\d{1,9})(?!\S)", text))
     keepalive, retry = found.get("keepalive"), found.get("connect-retry")
-    return Extras(None if keepalive is None else int(keepalive), None if retry is None else int(retry))
+    return Extras(
+        keepalive_seconds=None if keepalive is None else int(keepalive),
+        connect_retry_seconds=None if retry is None else int(retry),
+        node=found.get("node") == "1",
+    )
 
 
 def farewell_line(address: str, farewell: Farewell) -> str:

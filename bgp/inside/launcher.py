@@ -122,7 +122,11 @@ def replace() -> None:
     session = peer.Peer
     peer.Delay = Patience
     peer.KA = patches.keep_alive_as_wanted(peer.KA)
-    session._close = patches.say_why(patches.end_well(session._close, up), idle, broken)  # noqa: SLF001
+    session._close = patches.say_why(  # noqa: SLF001
+        patches.end_well(session._close, up, notification.Notification),  # noqa: SLF001
+        idle,
+        broken,
+    )
     session._main = patches.begin_with_newest(session._main)  # noqa: SLF001
     session.remove = patches.say_farewell(session.remove, up, notification.Notify, broken)
     session.reestablish = patches.start_over(session.reestablish, between)

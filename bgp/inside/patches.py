@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
-from bgp.inside.extras import Farewell, read_description, read_farewells
+from bgp.inside.extras import Extras, Farewell, read_description, read_farewells
+from bgp.inside.patience import is_refusal
 from bgp.inside.zones import zoned
 
 FAREWELL_TRIES: Final = 10
@@ -26,27 +27,28 @@ Errors = tuple[type[Exception], ...]
 
 
 @functools.lru_cache(maxsize=4096)
-def _connect_retry_seconds(description: str) -> int | None:
-    return read_description(description).connect_retry_seconds
+def _extras(description: str) -> Extras:
+    return read_description(description)
 
 
-@functools.lru_cache(maxsize=4096)
-def _keepalive_seconds(description: str) -> int | None:
-    return read_description(description).keepalive_seconds
-
-
-def end_well(close: Method, established: object) -> Method:
-    """Around `Peer._close`: Delay cannot tell a lost session from a failed dial, and End-of-RIB outlives its session.
+def end_well(close: Method, established: object, notification: Any) -> Method:
+    """Around `Peer._close`: Delay cannot tell a lost session, a refused one and a failed dial from each other, and
+    End-of-RIB outlives its session.
 
     One that was queued on a session that ended would go out on the next one, maybe before all routes. A session that
     we end ourselves (`_teardown`) is not lost.
     """
 
     @functools.wraps(close)
-    def _close(self: Any, message: str = "", error: object = "") -> None:
-        self._delay.cap_seconds = _connect_retry_seconds(self.neighbor["description"])
-        if self.fsm == established and self._teardown is None:
-            self._delay.lost()
+    def _close(self: Any, message: str = "", error: Any = "") -> None:
+        extras = _extras(self.neighbor["description"])
+        self._delay.cap_seconds = extras.connect_retry_seconds
+        if self.fsm == established:
+            self._delay.forgive()
+            if self._teardown is None:
+                self._delay.lost()
+        elif isinstance(error, notification) and is_refusal(error.code, error.subcode, node=extras.node):
+            self._delay.refused(node=extras.node)
         self.neighbor.eor.clear()
         close(self, message, error)
 
@@ -73,12 +75,13 @@ def start_over(reestablish: Method, unfinished: Collection[object]) -> Method:
     """Around `Peer.reestablish`: a session that waits for the peer's OPEN is ended when its configuration changes.
 
     Without it the change is in force when the wait is over, after a minute: a peer that is silent because of what was
-    wrong in the configuration would stay so for that long.
+    wrong in the configuration would stay so for that long. What was refused before says nothing any more.
     """
 
     @functools.wraps(reestablish)
     def _reestablish(self: Any, neighbor: Any = None) -> None:
         reestablish(self, neighbor)
+        self._delay.forgive()
         if self.fsm in unfinished:
             self._reset("its configuration has changed")
             self._delay.reset()
@@ -152,7 +155,7 @@ def keep_alive_as_wanted(keepalive: Method) -> Method:
         third, need = made.send_timer.keepalive, made.send_timer.need_ka
 
         def need_ka() -> bool:
-            wanted = _keepalive_seconds(proto.peer.neighbor["description"])
+            wanted = _extras(proto.peer.neighbor["description"]).keepalive_seconds
             made.send_timer.keepalive = third if wanted is None else min(wanted, third)
             return bool(need())
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bgp.driver.process import CONFIGURATION, SOCKET
@@ -46,6 +46,8 @@ class FakeExaBgp:
         """A peer whose session is up as soon as it is configured: the news stands right behind the reload's answer."""
         self.last_words = ""
         """A peer whose session is told to be over right behind the reload's answer."""
+        self.after_reload: Callable[[], None] | None = None
+        """When the next reload has been answered the bridge goes away, this is done, and a bridge comes."""
         self.up: dict[str, list[str]] = {}
         self.past: dict[str, dict[str, object]] = {}
         """What the bridge has kept of peers besides the session that is up, as it stands in its hello."""
@@ -128,6 +130,12 @@ class FakeExaBgp:
                 self.comes_up(self.eager)
             if line == "reload" and self.last_words:
                 self.goes_down(self.last_words)
+            if line == "reload" and (then := self.after_reload) is not None:
+                self.after_reload = None
+                self._writer.close()
+                then()
+                await self.connect()
+                return
 
     def _answer(self, ok: bool) -> None:
         if self.mute_after == 0:

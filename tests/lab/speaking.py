@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 30.0
 EXTERNAL = """
 import asyncio, pathlib, sys
 from bgp.driver.process import run_external
-asyncio.run(run_external(pathlib.Path(sys.argv[1])))
+asyncio.run(run_external(pathlib.Path(sys.argv[1]), asyncio.Event()))
 """
 
 

@@ -156,6 +156,27 @@ def test_a_router_sees_the_local_as_only_and_a_path_with_it_only_where_allowed(
     scene.first.configure(_out(scene.first, scene.lab, "route-map LOOP out", no="no "))
 
 
+def test_what_a_router_told_in_another_as_than_it_is_said_to_be_in_leaves_the_kernel_at_once(
+    scene: Scene, nodes: tuple[Node, Node]
+) -> None:
+    """The router helps with graceful restart: of a session that ends so its paths would stay for two minutes."""
+    node, us, tor = nodes[0], str(nodes[0].address("ipv4")), scene.router(0)
+    scene.first.announce(FOREIGN)
+    scene.peer("tor", address=tor, asn=FIRST_ASN, **{"import": ALLOWED})
+    wait_until(lambda: scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]})
+    assert scene.status(node, tor)["graceful_restart_seconds"]
+
+    scene.peer("tor", address=tor, asn=SECOND_ASN, **{"import": ALLOWED})
+    wait_until(lambda: scene.cluster.learned(node, "ipv4") == {}, within=10)
+    wait_until(lambda: "another AS than the one configured here" in str(scene.status(node, tor)["cause"]))
+    assert us not in scene.first.established()
+    assert scene.cluster.learned(node, "ipv4") == {}
+
+    scene.peer("tor", address=tor, asn=FIRST_ASN, **{"import": ALLOWED})
+    wait_until(lambda: scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]})
+    scene.first.withdraw(FOREIGN)
+
+
 @pytest.fixture
 def reflector(scene: Scene) -> Iterator[Frr]:
     """The second router as a route reflector of the nodes' AS."""

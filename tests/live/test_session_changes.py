@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent.status.causes import cause
 from bgp.model import Address, EndOfRib, Family, Password, PathsHeard, Prefix, SessionDown, SessionUp
 from bgp.rib import Rib
 from tests.lab.speaking import NODE_ASN, Meshed, Speaking, peer, route
@@ -116,6 +117,31 @@ async def test_paths_stay_when_both_sides_change_at_once(lab: LabFactory, settin
         await synced(first, second, sessions=2)
 
         nothing_was_lost(first, second)
+
+
+def shown(speaking: Speaking) -> str:
+    """Why there is no session, as the CLI says it."""
+    ((peer_of, state),) = zip(speaking.peers.values(), speaking.speaker.states.values(), strict=True)
+    why = cause(peer_of, state)
+    return "" if why is None else why.text
+
+
+async def test_the_listener_of_two_with_different_passwords_waits_and_the_dialer_says_what_may_differ(
+    lab: LabFactory,
+) -> None:
+    async with in_sync(lab(nodes=2)) as (first, second):
+        await change(second, password=Password("second"))
+        await eventually(lambda: "does not answer" in shown(first))
+
+        assert shown(second) == f"waits for {first.node.address()} to dial {second.node.address()} port 179"
+
+
+async def test_a_session_that_has_become_passive_waits(lab: LabFactory) -> None:
+    async with in_sync(lab(nodes=2)) as (first, second):
+        await change(first, passive=True)
+        await eventually(lambda: "ended without a NOTIFICATION" in shown(second))
+
+        assert shown(first) == f"waits for {second.node.address()} to dial {first.node.address()} port 179"
 
 
 async def test_paths_stay_when_the_hold_time_changes_on_one_side_after_the_other(lab: LabFactory) -> None:

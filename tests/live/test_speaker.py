@@ -71,6 +71,35 @@ async def test_end_of_rib_of_each_family_comes_once_and_after_all_routes(lab: La
         assert {sent.family for sent in wire.session.heard[-2:]} == set(DUAL_STACK)
 
 
+async def test_what_takes_the_place_of_others_is_on_the_wire_before_they_are_gone(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    node = net.node(1)
+    aggregates = ["10.1.0.0/16", "fd01::/64"]
+    members = [prefix for n in range(100) for prefix in (f"10.1.{n}.1/32", f"fd01::{n:x}/128")]
+    async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN))
+
+        def want(prefixes: list[str]) -> list[RouteKey]:
+            hops = {prefix: node.address("ipv6" if ":" in prefix else "ipv4") for prefix in prefixes}
+            return [speaking.add_route(one, route(prefix, hop)) for prefix, hop in hops.items()]
+
+        keys = want(members)
+        await speaking.tell()
+        await eventually(lambda: len(wire.session.of("end-of-rib")) == 2)
+
+        for wanted in (aggregates, members):
+            wire.session.heard.clear()
+            speaking.routes.clear()
+            keys = [*keys, *want(wanted)]
+            await speaking.apply(peers_changed=False, dirty=keys)
+            await eventually(lambda: sum(len(sent.prefixes) for sent in wire.session.heard) == 202)
+
+            kinds = [sent.what for sent in wire.session.heard]
+            assert kinds == sorted(kinds), "`announce` stands before `withdraw`"
+            assert set(kinds) == {"announce", "withdraw"}
+            keys = list(speaking.routes)
+
+
 async def test_what_peers_announce_and_withdraw_is_handed_over_in_order(lab: LabFactory) -> None:
     net = lab(nodes=1)
     node = net.node(1)

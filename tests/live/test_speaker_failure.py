@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bgp.model import EndOfRib, Family, PathsHeard, SessionState, SessionUp, SpeakerLost
+from bgp.driver.process import CONFIGURATION
+from bgp.model import Address, EndOfRib, Family, PathsHeard, Peer, SessionState, SessionUp, SpeakerLost
 from bgp.speaker import SpeakerMode
 from tests.lab.frr import Frr
 from tests.lab.neighbor import Neighbor
@@ -53,6 +54,36 @@ async def test_a_killed_exabgp_is_started_again_and_tells_everything_again(lab: 
         assert speaking.speaker.restarts == 1
         assert speaking.speaker.states[one.address].flaps == 1
         await eventually(lambda: not speaking.speaker.problems)
+
+
+async def test_peers_that_come_while_there_is_no_exabgp_are_known_with_their_first_open(lab: LabFactory) -> None:
+    net = lab(nodes=1, routers=2)
+    node, first = net.node(1), start_external(net.node(1))
+    async with (
+        WirePeer(net.routers[0], asn=TOR_ASN),
+        WirePeer(net.routers[1], asn=TOR_ASN + 1, hold_seconds=33) as wire,
+        Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking,
+    ):
+        await speaking.established(await told(speaking, net.routers[0].address(), TOR_ASN))
+        first.kill()
+        await eventually(lambda: speaking.heard(SpeakerLost))
+        address = net.routers[1].address()
+        new = speaking.add_peer(peer(node, address, asn=TOR_ASN + 1, hold_seconds=90))
+        await speaking.apply()
+        await eventually(lambda: str(address) in (speaking.run_dir / CONFIGURATION).read_text())
+        start_external(node)
+        await speaking.established(new, *speaking.peers.values())
+        await eventually(lambda: speaking.speaker.in_sync)
+
+        (up,) = [event for event in speaking.heard(SessionUp) if event.peer == address]
+        assert (up.peer_asn, up.hold_seconds, up.families) == (TOR_ASN + 1, 33, frozenset(Family))
+        assert len(wire.sessions) == 1
+
+
+async def told(speaking: Speaking, address: Address, asn: int) -> Peer:
+    one = speaking.add_peer(peer(speaking.node, address, asn=asn))
+    await speaking.tell()
+    return one
 
 
 async def test_graceful_restart_keeps_our_routes_at_the_router_while_exabgp_is_gone(lab: LabFactory) -> None:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from bgp.endings import describe
-from bgp.model import Direction, Family, Password, PathsHeard, SessionDown, SessionState
+from bgp.model import Direction, Family, Held, Password, PathsHeard, SessionDown, SessionState
 from bgp.speaker import SpeakerMode
 from tests.lab.frr import Frr
 from tests.lab.machines import Host
@@ -246,6 +246,19 @@ async def test_a_peer_that_cannot_be_is_left_out_and_the_others_work(lab: LabFac
         (problem,) = speaking.speaker.problems
         assert (problem.reason, problem.subject) == ("peerRefused", "BGPPeer/bad")
         assert "81 bytes" in problem.message
+
+
+async def test_of_a_peer_that_must_have_no_session_nothing_more_is_refused(lab: LabFactory) -> None:
+    node = lab(nodes=1).node(1)
+    async with Speaking(node) as speaking:
+        bad = replace(peer(node, ip_address("172.18.0.99"), asn=TOR_ASN), password=Password("x" * 81))
+        speaking.add_peer(replace(bad, held=Held("passwordTooLong")))
+        await speaking.tell()
+        assert speaking.speaker.problems == frozenset()
+
+        speaking.add_peer(bad)
+        await speaking.tell()
+        assert [problem.reason for problem in speaking.speaker.problems] == ["peerRefused"]
 
 
 async def test_a_file_that_exabgp_would_refuse_is_not_put_in_place(lab: LabFactory) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from ipaddress import ip_address, ip_network
+from itertools import groupby, islice
 
 import pytest
 from hypothesis import settings
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bgp.model import Attributes, Family, Route, RouteKey
-from bgp.outbox import PEERS_PER_COMMAND, WINDOW, WINDOW_KEYS, Announce, Outbox, SendEndOfRib, Withdraw
+from bgp.outbox import (
+    KEYS_PER_STEP,
+    OVERTAKEN_MAX,
+    PEERS_PER_COMMAND,
+    WINDOW,
+    WINDOW_KEYS,
+    Announce,
+    Outbox,
+    SendEndOfRib,
+    Withdraw,
+)
 from bgp.retry import RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS
 
 A, B, C = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3))
@@ -59,12 +70,15 @@ class ExaBgp:
         return {RouteKey(peer, prefix): r for peer, table in self.tables.items() for prefix, r in table.items()}
 
 
+CHANGES = st.lists(st.tuples(st.sampled_from(PEERS), st.sampled_from(PREFIXES), st.none() | st.integers(0, 2)))
+
+
 class Histories(RuleBasedStateMachine):
     """Any order of wants, answers, losses, restarts and reloads ends with ExaBGP's table as wanted."""
 
     def __init__(self):
         super().__init__()
-        self.outbox = Outbox()
+        self.outbox = Outbox(keys_per_step=1)
         self.exabgp = ExaBgp()
         self.wanted = {}
         self.now = 100.0
@@ -90,6 +104,21 @@ class Histories(RuleBasedStateMachine):
     def add_peer(self, peer):
         self.exabgp.tables[peer] = {}
         self.outbox.peer_added(peer)
+
+    @rule(peer=st.sampled_from(PEERS), stays=st.booleans(), changes=CHANGES)
+    def a_reload_is_taken_in_steps(self, peer, stays, changes):
+        """Nothing is in flight then, and nothing is sent; wants change meanwhile."""
+        while self.exabgp.pipe:
+            self.outbox.answered(self.exabgp.carry_out(), self.now)
+        self.exabgp.tables.pop(peer, None)
+        if stays:
+            self.exabgp.tables[peer] = {}
+        self.up.pop(peer, None)
+        self.outbox.session_down(peer)
+        changes = iter(changes)
+        for _ in self.outbox.adding(peer) if stays else self.outbox.removing(peer):
+            for other, prefix, med in islice(changes, 1):
+                self.want(other, prefix, med) if med is not None else self.want_no_more(other, prefix)
 
     @rule(peer=st.sampled_from(PEERS))
     def remove_peer(self, peer):
@@ -165,7 +194,7 @@ class Histories(RuleBasedStateMachine):
     def restart_the_agent(self):
         """A new outbox in front of the ExaBGP that is there."""
         self.exabgp.pipe.clear()
-        self.outbox = Outbox()
+        self.outbox = Outbox(keys_per_step=1)
         self.lost.clear()
         for key, wanted in self.wanted.items():
             self.outbox.want(key, wanted)
@@ -282,6 +311,67 @@ def test_a_change_of_mind_in_flight_is_told_after_the_answer(outbox):
     outbox.answered(True, 0.0)
 
     assert outbox.next_command(0.0) == Withdraw((A,), P)
+
+
+def members_of(aggregate, count):
+    return [*aggregate.subnets(new_prefix=32)][:count]
+
+
+AGGREGATE = ip_network("198.51.0.0/16")
+
+
+@pytest.mark.parametrize("count", [1, 30, OVERTAKEN_MAX])
+@pytest.mark.parametrize("into_one", [True, False])
+def test_what_takes_the_place_of_others_is_announced_before_they_are_withdrawn(outbox, count, into_one):
+    members = members_of(AGGREGATE, count)
+    before, after = (members, [AGGREGATE]) if into_one else ([AGGREGATE], members)
+    for prefix in before:
+        outbox.want(RouteKey(A, prefix), route(prefix))
+    drain(outbox)
+    for prefix in before:
+        outbox.want(RouteKey(A, prefix), None)
+    for prefix in after:
+        outbox.want(RouteKey(A, prefix), route(prefix))
+
+    assert drain(outbox) == [
+        *(Announce((A,), route(prefix)) for prefix in after),
+        *(Withdraw((A,), prefix) for prefix in before),
+    ]
+
+
+def test_what_takes_the_place_of_others_goes_first_after_a_restart_of_the_agent_too():
+    outbox, members = Outbox(), members_of(AGGREGATE, 30)
+    outbox.want(RouteKey(A, AGGREGATE), route(AGGREGATE))
+    outbox.read_back({RouteKey(A, prefix): route(prefix) for prefix in members}, [A])
+
+    first, *others = drain(outbox)
+    assert first == Announce((A,), route(AGGREGATE))
+    assert {type(command) for command in others} == {Withdraw}
+
+
+def test_a_withdrawal_is_not_kept_waiting_by_a_full_table(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    drain(outbox)
+    outbox.want(RouteKey(A, P), None)
+    for prefix in members_of(AGGREGATE, 3 * OVERTAKEN_MAX):
+        outbox.want(RouteKey(A, prefix), route(prefix))
+
+    assert drain(outbox).index(Withdraw((A,), P)) == OVERTAKEN_MAX
+
+
+def test_announcements_are_not_kept_waiting_by_withdrawals_for_longer_than_these_by_them(outbox):
+    members = members_of(AGGREGATE, 10 * OVERTAKEN_MAX)
+    for prefix in members:
+        outbox.want(RouteKey(A, prefix), route(prefix))
+    drain(outbox)
+    for number, prefix in enumerate(members):
+        outbox.want(RouteKey(A, prefix), route(prefix, med=7) if number % 2 else None)
+
+    kinds = [type(command) for command in drain(outbox)]
+    runs = [len(list(run)) for _, run in groupby(kinds)]
+    assert runs[0] == OVERTAKEN_MAX
+    assert max(runs) <= OVERTAKEN_MAX
+    assert kinds.count(Withdraw) == kinds.count(Announce) == 5 * OVERTAKEN_MAX
 
 
 def test_a_replaced_route_is_announced_once_and_not_withdrawn(outbox):
@@ -511,6 +601,18 @@ class Counted(Route):
         return self is other
 
     __hash__ = Route.__hash__
+
+
+@pytest.mark.parametrize("step", ["adding", "removing"])
+def test_a_peer_that_comes_or_goes_is_judged_a_few_keys_at_a_time(step):
+    outbox = Outbox()
+    outbox.peer_added(A)
+    prefixes = [ip_network(f"10.{high}.{low}.0/24") for high in range(20) for low in range(250)]
+    for prefix in prefixes:
+        outbox.want(RouteKey(A, prefix), route(prefix))
+    drain(outbox)
+
+    assert len(list(getattr(outbox, step)(A))) >= 2 * len(prefixes) / KEYS_PER_STEP - 2
 
 
 def test_a_change_costs_the_same_among_ten_thousand(outbox):

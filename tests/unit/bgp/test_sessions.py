@@ -155,6 +155,53 @@ def test_a_lost_session_is_a_flap_with_the_notification_as_its_cause() -> None:
     assert state.last_error == SessionError(Direction.RECEIVED, 6, 2, "maintenance", 9.0)
 
 
+OUR_WORDS = [
+    "closing",
+    "its configuration has changed",
+    "stop, message [removed]",
+    "graceful restarted negotiated, closing without sending any notification",
+]
+BY_US: list[list[Heard]] = [[WentDown(PEER, words)] for words in OUR_WORDS]
+BY_US += [[Notified(PEER, Direction.SENT, 6, code, ""), WentDown(PEER, "notification sent")] for code in (3, 4, 6)]
+
+
+@pytest.mark.parametrize("ending", BY_US, ids=str)
+def test_a_session_that_we_end_to_begin_anew_is_lost_and_has_no_cause(ending: list[Heard]) -> None:
+    sessions = after(SENT, RECEIVED, UP)
+    (down,) = [meant for event in ending for meant in sessions.heard(event, 9.0)]
+    assert isinstance(down, SessionDown)
+    assert down.was_up
+    assert "message" not in down.reason
+    state = sessions.states[PEER]
+    assert (state.flaps, state.since, state.last_error) == (1, 9.0, None)
+
+
+@pytest.mark.parametrize("ending", BY_US, ids=str)
+def test_an_attempt_that_we_end_to_begin_anew_is_no_news_and_hides_nothing(ending: list[Heard]) -> None:
+    sessions = after(WentDown(PEER, TIMED_OUT))
+    told = [meant for event in ending for meant in sessions.heard(event, 9.0)]
+    assert told == []
+
+    error = sessions.states[PEER].last_error
+    assert error == SessionError(Direction.LOCAL, 0, 0, TIMED_OUT, 0.0)
+
+
+def test_what_fails_after_we_have_begun_anew_is_the_cause() -> None:
+    sessions = after(SENT, RECEIVED, UP, *BY_US[-1], WentDown(PEER, "closing"))
+    sessions.heard(WentDown(PEER, TIMED_OUT), 9.0)
+
+    assert sessions.states[PEER].last_error == SessionError(Direction.LOCAL, 0, 0, TIMED_OUT, 9.0)
+
+
+@pytest.mark.parametrize(("code", "subcode"), [(6, 1), (6, 2), (2, 2), (4, 0)])
+def test_what_we_say_of_the_state_of_things_is_a_cause(code: int, subcode: int) -> None:
+    sessions = after(SENT, RECEIVED, UP, Notified(PEER, Direction.SENT, code, subcode, ""), WentDown(PEER, "x"))
+    error = sessions.states[PEER].last_error
+
+    assert error is not None
+    assert (error.code, error.subcode) == (code, subcode)
+
+
 def test_the_cause_of_one_session_is_not_that_of_the_next() -> None:
     hold_timer = Notified(PEER, Direction.SENT, 4, 0, "")
     sessions = after(SENT, RECEIVED, UP, hold_timer, WentDown(PEER, "x"), SENT, RECEIVED, CameUp(PEER, "2.0"))
@@ -424,3 +471,16 @@ def test_a_peer_of_before_that_is_held_now_says_so() -> None:
     state = sessions.states[PEER]
     assert (state.flaps, state.since) == (2, 3.0)
     assert state.last_error == SessionError(Direction.LOCAL, 0, 0, "shutdown", 5.0)
+
+
+def test_a_session_is_wanted_since_it_was_asked_for_or_may_be_again() -> None:
+    sessions = Sessions()
+    sessions.want({PEER: wanted()}, 5.0)
+    sessions.want({PEER: wanted()}, 6.0)
+    assert sessions.wanted_at == {PEER: 5.0}
+
+    sessions.want({PEER: wanted(held=Held("shutdown"))}, 7.0)
+    assert sessions.wanted_at == {}
+
+    sessions.want({PEER: wanted()}, 8.0)
+    assert sessions.wanted_at == {PEER: 8.0}

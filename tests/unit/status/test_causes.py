@@ -104,6 +104,32 @@ def test_a_passive_session_that_nobody_dialed_says_for_whom_it_waits() -> None:
     assert why.text == f"waits for {TOR} to dial {US} port 179"
 
 
+@pytest.mark.parametrize("why", [REFUSED, TIMED_OUT, NO_HOST, NO_ROUTE])
+def test_how_dials_failed_says_nothing_of_a_session_that_has_become_passive(why: str) -> None:
+    found = cause(replace(ROUTER, passive=True), down(LOCAL, 0, 0, why))
+
+    assert found is not None
+    assert found.text == f"waits for {TOR} to dial {US} port 179"
+
+
+def test_a_passive_session_that_was_lost_is_not_dialed_from_here() -> None:
+    secret = replace(ROUTER, passive=True, password=Password("never shown"))
+    found = cause(secret, replace(down(LOCAL, 0, 0, TRANSPORT_CLOSED), flaps=1, since=NOW))
+
+    assert found is not None
+    assert "it dials again; else see why it does not, on its side (here: with a password" in found.fix
+
+
+def test_a_session_that_waits_to_be_dialed_after_there_was_one_has_been_tried() -> None:
+    scene = Scene()
+    scene.peers[TOR6] = replace(scene.peers[TOR6], passive=True)
+    scene.states[TOR6] = PeerState(flaps=1, since=NOW)
+    answer = explain(scene.status(), "tor-b")
+
+    assert answer is not None
+    assert [hop["reason"] for hop in answer["hops"] if "waits for" in hop["text"]] == ["notEstablished"]
+
+
 def test_a_session_of_which_exabgp_could_not_be_told_is_not_about_to_be_dialed() -> None:
     scene = Scene()
     scene.states[TOR6] = PeerState()
