@@ -29,6 +29,7 @@ from agent.model import DISCARD_METRIC, FibKey, Problem, object_of
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.planner import Dirty, Picture, Planner
 from agent.plan.steps import Steps
+from agent.plan.way import with_own_way
 from bgp.model import Address, Prefix, RouteKey, SpeakerPlan
 from bgp.speaker import SpeakerProblem
 
@@ -93,6 +94,7 @@ class Loop:
         speaker: SpeakerDriver,
         watch_secrets: Callable[[frozenset[str]], None],
         clock: Callable[[], float],
+        api_url: str = "",
         dry_run: bool = False,
     ) -> None:
         """With `dry_run` the plan is made and kept up to date, and no driver is asked to do anything."""
@@ -111,6 +113,7 @@ class Loop:
         self._speaker = speaker
         self._watch_secrets = watch_secrets
         self._clock = clock
+        self._api_url = api_url
         self._dry_run = dry_run
         self._comparing = Comparing()
         self._missing: set[FibKey] = set()
@@ -141,7 +144,8 @@ class Loop:
     def problems(self) -> frozenset[Problem]:
         """Everything the user should mend, from every room."""
         told = (Problem(p.reason, object_of(p.subject), p.message, p.fix) for p in self._speaker.problems)
-        return frozenset((*self.inbox.world.problems, *self.plan.problems, *self._fib.foreign, *told))
+        every = (*self.inbox.world.problems, *self.plan.problems, *self._fib.foreign, *told)
+        return with_own_way(every, self.plan, self._api_url)
 
     async def _one_pass(self, dirt: Dirt) -> None:
         delta = await self._make_plan(dirt)
@@ -244,7 +248,10 @@ class Loop:
     def _not_in_kernel(self, key: RouteKey) -> bool:
         """The discard route of a prefix of ours is wanted and not in place: the prefix cannot be announced yet."""
         guard = FibKey(key.prefix, DISCARD_METRIC)
-        return guard in self.plan.fib and guard not in self._fib.actual
+        if (wanted := self.plan.fib.get(guard)) is None:
+            return False
+        actual = self._fib.actual.get(guard)
+        return actual is None or actual.type is not wanted.type
 
     def _still_told(self, key: FibKey) -> bool:
         return key.metric == DISCARD_METRIC and self._speaker.may_hold(key.prefix)

@@ -19,9 +19,9 @@ from agent.cluster.events import Events
 from agent.cluster.kube import ClusterConfigError
 from agent.inbox import Inbox
 from agent.kernel.fib import Fib
+from agent.kernel.forwarded import RoutesAndRules
 from agent.kernel.gateways import Gateways
 from agent.kernel.links import Links
-from agent.kernel.routes import KernelRoutes
 from agent.log import log
 from agent.loop import Loop, Phase
 from agent.model import FibDrifted, GatewaysChanged, InterfacesChanged, Key, Kind, Node, Problem
@@ -50,7 +50,7 @@ class Agent:
         self._started_at = started_at
         self._inbox = inbox
         self._speaker = speaker
-        self._kernel = KernelRoutes(protocol=settings.route_protocol)
+        self._kernel = RoutesAndRules(protocol=settings.route_protocol)
         self._fib = Fib(self._kernel, clock=clock)
         self._lag = LoopLag(clock=clock, worked=time.thread_time)
         self._printed = ""
@@ -80,6 +80,7 @@ class Agent:
             speaker=self._speaker,
             watch_secrets=cluster.watch_secrets,
             clock=self._clock,
+            api_url=api.url,
             dry_run=self._settings.dry_run,
         )
         log.info("starting", version=self._version, node=self._settings.node_name, api=api.url)
@@ -163,6 +164,7 @@ class Agent:
             plan=loop.plan,
             peers=self._speaker.states,
             held_by_speaker=self._speaker.held,
+            wanted_at=self._speaker.wanted_at,
             rib=self._inbox.rib,
             outbox=self._speaker.outbox,
             fib=self._fib,
@@ -170,6 +172,8 @@ class Agent:
             watches=world.watches.values(),
             services=world.records(Kind.SERVICE),
             routers=world.records(Kind.PEER),
+            advertisements=world.records(Kind.ADVERTISEMENT),
+            namespaces=world.records(Kind.NAMESPACE),
             own_labels=dict(own.labels) if isinstance(own, Node) else None,
             changed_at=self._inbox.changed_at,
             speaking_at=loop.speaking_at,

@@ -124,7 +124,9 @@ class Service:
     """The classes that its annotation wants announced, of those that an advertisement allows. None: it says nothing."""
     left_out: tuple[tuple[str, str], ...] = ()
     """(what, reason word): addresses, hostnames or classes of it that no node answers for, such as `headlessService`,
-    `externalName`, `ipModeProxy` or `hostnameOnly`."""
+    `externalName`, `ipModeProxy` or `hostnameOnly`; and a LoadBalancerIP that it is to have (`noAddressYet`)."""
+    request_error: str = ""
+    """What is wrong with the annotation; it counts as not there then, so that all else of the Service is followed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +177,13 @@ class RouteType(enum.StrEnum):
     UNREACHABLE = "unreachable"
     """Discards and answers with ICMP unreachable: what a discard route of a pod CIDR should do."""
     BLACKHOLE = "blackhole"
+    UNREACHABLE_FORWARDED = "unreachable-forwarded"
+    """The same for packets that come from elsewhere; this node's own go where they would without it.
+
+    As such it ends only what no route of table main leads to that is as long as it (`agent.kernel.rules`).
+    """
+    INCOMPLETE = "incomplete"
+    """Never wanted: an UNREACHABLE_FORWARDED that was found without the rules that it needs."""
 
 
 class NextHop(NamedTuple):

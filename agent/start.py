@@ -22,19 +22,19 @@ import importlib
 import os
 import signal
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from agent.bugs import OWN_BUG, Bugs, OwnBugError
 from agent.cluster.world import World
 from agent.inbox import Inbox
 from agent.kernel.lock import InstanceLock, LockedError, capability_advice, missing_capabilities
 from agent.log import log, set_up_logging
 from agent.settings import Settings
 from bgp.inside.launcher import UnusableError, require_version
-from bgp.model import BgpEvent, SessionDown, SessionUp
+from bgp.model import BgpEvent, PeerRemoved, SessionDown, SessionUp
 from bgp.rib import Rib
 from bgp.speaker import Speaker, SpeakerMode
 
@@ -50,54 +50,8 @@ TURNS: Final = 3
 first."""
 
 
-OWN_BUG: Final = "own_bug"
-OURS: Final = frozenset({"agent", "bgp"})
-OTHERS: Final = frozenset({"aiohappyeyeballs", "aiohttp", "kubernetes", "pyroute2"})
-"""Packages that have tasks, callbacks and protocols of their own on our event loop."""
-
-
 class StartError(Exception):
     """The agent cannot run here; the text says why and what to do."""
-
-
-class OwnBugError(Exception):
-    """A callback or a background task of ours has raised; it is logged."""
-
-
-class Bugs:
-    """Exceptions that nobody is there to catch: of a callback of the event loop, of a task that nobody waits for.
-
-    asyncio only logs them, and a timer that sets itself anew is gone for good while everything looks well. Here ours
-    end the agent. Not so what is not ours: a library's own task that fails because a server or a client goes away.
-    """
-
-    def __init__(self, end: Callable[[], None]) -> None:
-        """`end` is called with each bug: the agent is to stop."""
-        self.found = False
-        self._end = end
-
-    def happened(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """`context` as for `loop.call_exception_handler`."""
-        error, what = context.get("exception"), str(context.get("message"))
-        if isinstance(error, BaseException) and _is_ours(error, context):
-            self.found = True
-            log.error(OWN_BUG, what=what, exc_info=error)
-            self._end()
-        else:
-            log.warning("loop_trouble", what=what, error=None if error is None else repr(error))
-
-
-def _is_ours(error: BaseException, context: Mapping[str, Any]) -> bool:
-    """Not ours: what only others' lines have raised, what nobody has (it is an answer that nobody waited for any
-    more), and a connection that the kernel does not let us take (no file descriptors).
-    """
-    if error.__traceback__ is None or ("socket" in context and isinstance(error, OSError)):
-        return False
-    packages = {
-        str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-    }
-    return bool(packages & OURS) or not packages & OTHERS
 
 
 def run(settings: Settings) -> int:
@@ -213,6 +167,8 @@ def _heard(event: BgpEvent, inbox: Inbox) -> None:
             log.warning("peer_attempt_failed", peer=str(event.peer), reason=event.reason)
         case SessionDown():
             log.warning("peer_down", peer=str(event.peer), reason=event.reason)
+        case PeerRemoved():  # not wanted any more, held, or wanted otherwise: a session that was up has ended
+            log.info("peer_removed", peer=str(event.peer), replaced=event.replaced)
         case _:
             pass
     inbox.put(event)

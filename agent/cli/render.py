@@ -1,11 +1,11 @@
-"""The agent's answers as tables: one function per answer, values in, text out."""
+"""The agent's answers as tables: one function per answer, values in, text out (`status` is in `agent.cli.glance`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from agent.cli.text import age, table, uptime
+from agent.cli.text import age, fact_lines, table, uptime
 
 Answer: TypeAlias = Mapping[str, Any]
 
@@ -54,7 +54,7 @@ def _peer_rows(address: str, peer: Answer, *, wide: bool) -> list[list[str]]:
 
 def _more_of_peer(peer: Answer) -> list[str]:
     about = peer["description"] if peer["description"] != peer["name"] else ""
-    named = [peer["local_address"], str(peer["local_as"]), peer["remote_id"] or "", str(peer["flaps"]), about]
+    named = [peer["local_address"] or "", str(peer["local_as"]), peer["remote_id"] or "", str(peer["flaps"]), about]
     return [*named, ", ".join(peer["options"])]
 
 
@@ -69,7 +69,7 @@ def _trouble(peer: Answer) -> str:
         error = ": ".join(it for it in (peer["reason"], peer["reason_text"]) if it)
     else:
         error = last_error(peer["last_error"])
-    return "; ".join(it for it in (error, _kept(peer)) if it)
+    return "; ".join(it for it in ("parting" if peer["parting"] else "", error, _kept(peer)) if it)
 
 
 def _kept(peer: Answer) -> str:
@@ -94,14 +94,14 @@ def peer(answer: Answer, *, colour: bool) -> str:
         *([("Description", answer["description"])] if answer["description"] != answer["name"] else []),
         (
             "State",
-            answer["state"] + (" (parting: no longer wanted, stays until it is replaced)" if answer["parting"] else ""),
+            answer["state"] + (" (parting: no longer wanted, ends within two minutes)" if answer["parting"] else ""),
         ),
         *([("No session", _trouble(answer))] if answer["reason"] is not None else []),
         ("Since", uptime(answer["state_seconds"])),
         ("AS", f"{_remote_as(answer)}{learned}, ours {answer['local_as']}"),
         ("Link", ("internal" if answer["internal"] else "external") + (", mesh" if answer["mesh"] else "")),
         ("Router id", answer["remote_id"] or "-"),
-        ("Local address", answer["local_address"]),
+        ("Local address", answer["local_address"] or "-"),
         ("Dials", _dials(answer)),
         ("Listens", f"on port {answer['listen_port']}"),
         ("Options", ", ".join(answer["options"]) or "none"),
@@ -125,7 +125,7 @@ def peer(answer: Answer, *, colour: bool) -> str:
         colour=colour,
     )
     causes = _causes({answer["address"]: answer})
-    return "\n".join([*_facts(facts), "", families, *causes, *problem_lines(answer["problems"])])
+    return "\n".join([*fact_lines(facts), "", families, *causes, *problem_lines(answer["problems"])])
 
 
 def _dials(peer: Answer) -> str:
@@ -222,73 +222,6 @@ def _mark(hop: Answer) -> str:
     return "ok" if hop["ok"] else "NO"
 
 
-def status(answer: Answer) -> str:
-    identity, picture, peers, routes, fib = (answer[it] for it in ("identity", "picture", "peers", "routes", "fib"))
-    facts = [("Node", answer["node"]), ("Version", answer["version"])]
-    facts.append(("Phase", answer["phase"] + (" (dry run)" if answer["dry_run"] else "")))
-    facts += _health(answer)
-    facts.append(("Up", uptime(answer["uptime_seconds"])))
-    if identity is not None:
-        facts += [
-            ("AS", str(identity["asn"]) + (f" (BGPInstance {identity['instance']})" if identity["instance"] else "")),
-            ("Router id", f"{identity['router_id']} ({identity['router_id_source']})"),
-            *([("Reflector", f"cluster id {identity['cluster_id']}")] if identity["cluster_id"] else []),
-            ("Addresses", ", ".join(identity["addresses"]) or "-"),
-            ("Pod CIDRs", (", ".join(identity["pod_cidrs"]) or "-") + f" (podRoutes {identity['pod_routes']})"),
-        ]
-    facts += [
-        *_picture(picture),
-        ("Peers", f"{peers['established']} of {peers['configured']} established" + _of_peers(peers)),
-        ("Announced", ", ".join(_counts(routes, ["originated", "wanted", "told", "refused", "failing"]))),
-        ("Heard", f"{routes['heard']} prefixes, {routes['not_admitted']} paths not admitted"),
-        ("Kernel", ", ".join(_counts(fib, ["installed", "wanted", "failing", "conflicts", "drift"]))),
-    ]
-    return "\n".join([*_facts(facts), *problem_lines(answer["problems"])])
-
-
-def _health(answer: Answer) -> list[tuple[str, str]]:
-    """The word, and each reason on a line of its own."""
-    found = [f"{it['reason']}: {it['text']}" for it in answer["ailments"]]
-    first = answer["health"] + (f": {found[0]}" if found else "")
-    return [("Healthy", first), *(("", f"and {more}") for more in found[1:])]
-
-
-def _picture(picture: Answer) -> list[tuple[str, str]]:
-    """A quiet cluster is not an old picture; a watch that is broken is."""
-    words = ["complete" if picture["complete"] else "incomplete"]
-    if picture["heard_seconds"] is not None and not picture["broken"]:
-        quietest = f", each within {age(picture['age_seconds'])}"
-        words.append(f"watches alive (last heard {age(picture['heard_seconds'])} ago{quietest})")
-    if picture["unchanged_seconds"] is not None:
-        words.append(f"unchanged for {age(picture['unchanged_seconds'])}")
-    return [("Picture", ", ".join(words)), *(("", line) for line in _broken(picture["broken"]))]
-
-
-def _broken(watches: Sequence[Answer]) -> list[str]:
-    """Those that have the same reason together: without an API server it is all of them."""
-    by_reason: dict[str, list[Answer]] = {}
-    for watch in watches:
-        by_reason.setdefault(watch["reason"] or "", []).append(watch)
-    return [
-        f"not watched for {age(max(it['seconds'] or 0 for it in found))} ({reason}): "
-        f"{', '.join(it['watch'] for it in found)}; the last that was heard holds"
-        for reason, found in by_reason.items()
-    ]
-
-
-def _of_peers(peers: Answer) -> str:
-    told = [f"mesh {peers['mesh_established']} of {peers['mesh_configured']}"]
-    told += [f"{peers[what]} {words}" for what, words in _OF_PEERS if peers[what]]
-    return f" ({', '.join(told)})"
-
-
-_OF_PEERS: Final = (("held", "must have no session"), ("restarting", "restarting"))
-
-
-def _counts(answer: Answer, names: Sequence[str]) -> list[str]:
-    return [f"{answer[name]} {name}" for name in names]
-
-
 def problem_lines(problems: Sequence[Answer]) -> list[str]:
     return [_problem(it) for it in problems]
 
@@ -301,12 +234,6 @@ def _problem(it: Answer) -> str:
 def _left_out(answer: Answer) -> list[str]:
     left_out = answer["left_out"]
     return [f"… and {left_out} more: name a prefix or a peer"] if left_out else []
-
-
-def _facts(facts: Sequence[tuple[str, str]]) -> list[str]:
-    """A line without a name goes on with the one before."""
-    width = max(len(name) for name, _ in facts) + 1
-    return [f"{name + ':' if name else '':<{width}} {value}" for name, value in facts]
 
 
 def _seconds(seconds: int | None) -> str:

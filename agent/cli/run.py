@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -98,8 +99,8 @@ def speaker(
     ] = DEFAULT_RUN_DIR,
 ) -> None:
     """Run ExaBGP beside an agent of `--speaker external`, so that sessions outlive the agent."""
-    import asyncio  # noqa: PLC0415  # as above
-
+    from agent.bugs import run_guarded  # noqa: PLC0415  # as above
+    from agent.log import set_up_logging  # noqa: PLC0415
     from bgp.driver.process import prepare, run_external  # noqa: PLC0415  # loads ExaBGP's side only here
     from bgp.inside.launcher import UnusableError, require_version  # noqa: PLC0415
 
@@ -118,7 +119,8 @@ def speaker(
             "(the same as that of the agent).",
             EXIT_REFUSED,
         )
-    asyncio.run(run_external(path))
+    log = partial(set_up_logging, log_format=LogFormat.AUTO, log_level=LogLevel.INFO)
+    raise typer.Exit(run_guarded(partial(run_external, path), log))
 
 
 def _where_it_stands(context: typer.Context, why: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from agent.cli import render
+from agent.cli import glance, render
 from agent.cli.client import RefusedError, UnreachableError, ask
 from agent.cli.text import wants_colour
 from agent.settings import DEFAULT_RUN_DIR, SOCKET_NAME
@@ -120,7 +120,7 @@ def explain(
 def status(output: OutputOption = Output.TABLE, run_dir: RunDirOption = _RUN_DIR) -> None:
     """The agent in short. Exit code 3: it is not healthy."""
     answer = _ask(run_dir, "status")
-    _print(answer, output, lambda _: render.status(answer), [answer["node"]])
+    _print(answer, output, lambda _: glance.status(answer), [answer["node"]])
     if not answer["healthy"]:
         raise typer.Exit(EXIT_DEGRADED)
 

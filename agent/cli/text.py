@@ -84,3 +84,9 @@ def age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{int(seconds // size)}{unit}"
     return f"{int(seconds)}s"
+
+
+def fact_lines(facts: Sequence[tuple[str, str]]) -> list[str]:
+    """A line without a name goes on with the one before."""
+    width = max(len(name) for name, _ in facts) + 1
+    return [f"{name + ':' if name else '':<{width}} {value}" for name, value in facts]

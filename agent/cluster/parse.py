@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from agent.advertising import Advertisement
+from agent.advertising import Advertisement, ServiceAddress
 from agent.cluster import shapes
 from agent.cluster.adverts import read_advertisement, read_request
 from agent.cluster.fields import Field, FieldError, core_address, core_prefix, quoted
@@ -165,7 +165,8 @@ def _service(found: shapes.Service) -> Service:
     spec, status = found.spec or shapes.ServiceSpec(), found.status or shapes.ServiceStatus()
     cluster_ips = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     without = "externalName" if spec.type == "ExternalName" else "headlessService" if "None" in cluster_ips else ""
-    ingress = (status.load_balancer or shapes.LoadBalancer()).ingress or ()
+    ingress = _ingress(status) if spec.type == "LoadBalancer" else ()
+    requested, request_error = _request(found.metadata)
     return Service(
         namespace=found.metadata.namespace or "",
         name=found.metadata.name or UNNAMED,
@@ -177,13 +178,33 @@ def _service(found: shapes.Service) -> Service:
         external_policy=_policy(spec.external_traffic_policy, "spec.externalTrafficPolicy"),
         labels=_labels(found.metadata),
         load_balancer_class=spec.load_balancer_class or "",
-        requested=read_request((found.metadata.annotations or shapes.ServiceAnnotations()).advertise),
-        left_out=(("ClusterIP", without),) if without else _left_out(ingress),
+        requested=requested,
+        left_out=(("ClusterIP", without),) if without else _left_out(spec.type, ingress),
+        request_error=request_error,
     )
 
 
-def _left_out(ingress: Iterable[shapes.Ingress]) -> tuple[tuple[str, str], ...]:
+def _request(meta: shapes.ServiceMeta) -> tuple[frozenset[ServiceAddress] | None, str]:
+    """What the annotation asks for, and what is wrong with it.
+
+    A wrong one is as if it was not there: what was good before it nobody knows after a restart, and a restart must
+    change nothing.
+    """
+    try:
+        return read_request((meta.annotations or shapes.ServiceAnnotations()).advertise), ""
+    except FieldError as error:
+        return None, error.what
+
+
+def _ingress(status: shapes.ServiceStatus) -> list[shapes.Ingress] | tuple[()]:
+    """Of a LoadBalancer. Before Kubernetes 1.29 it may stay behind when a Service is none any more."""
+    return (status.load_balancer or shapes.LoadBalancer()).ingress or ()
+
+
+def _left_out(kind: str | None, ingress: Iterable[shapes.Ingress]) -> tuple[tuple[str, str], ...]:
     """What `_load_balancer_ips` does without, as it is written."""
+    if kind == "LoadBalancer" and not any(entry.ip or entry.hostname for entry in ingress):
+        return (("LoadBalancerIP", "noAddressYet"),)
     proxied = [(entry.ip, "ipModeProxy") for entry in ingress if entry.ip and entry.mode == "Proxy"]
     named = [(entry.hostname, "hostnameOnly") for entry in ingress if entry.hostname and not entry.ip]
     return _unique([*proxied, *named])

@@ -4,21 +4,27 @@ Only what the node originates is announced here; what was learned is passed on b
 (`agent.plan.reflection`). Which addresses of a Service are announced is `agent.plan.services`; what peers say is judged
 in `agent.plan.imports`.
 
-Only pod CIDRs have a discard route. One for an aggregate of service addresses would take them from the node itself: the
-kernel (6.18) looks the route up before kube-proxy's rules for what is sent from here are asked, so that a connection
-from the node to any address in it ends with EHOSTUNREACH, the API server's ClusterIP among them. Without it a packet to
-an address that is not in use goes back to the router until its TTL is over.
+Pod CIDRs have a discard route for all packets. One for an aggregate of service addresses would take them from the node
+itself (`agent.kernel.rules`): it, and one for a static prefix, is for packets from elsewhere only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from agent.advertising import TO_ALL_PEERS, Advertisement, AdvertisementType, Terms, ToPeers, overlapping
+from agent.advertising import (
+    TO_ALL_PEERS,
+    Advertisement,
+    AdvertisementType,
+    ServiceAddress,
+    Terms,
+    ToPeers,
+    overlapping,
+)
 from agent.intent import PodRoutes
-from agent.model import DISCARD_METRIC, FibRoute, Key, Kind, Problem, RouteType
+from agent.model import DISCARD_METRIC, FibRoute, Key, Kind, Problem, RouteType, Service
 from agent.plan.model import Identity, Origination
 from agent.plan.sessions import SessionClaim
 from bgp.check import refusal
@@ -31,8 +37,10 @@ class Part(NamedTuple):
     sources: tuple[str, ...]
     to_peers: frozenset[ToPeers] = frozenset()
     to_mesh: bool = False
-    guarded: bool = False
-    """More than a host: what of it is not in use must end here (`Origination.guarded`)."""
+    discarded: RouteType | None = None
+    """More than a host: what of it is not in use must end here (`Origination.discarded`)."""
+    starved: str = ""
+    """A Service that would drop what comes here for it (`Origination.starved`). A part without sources adds no more."""
 
 
 class Share(NamedTuple):
@@ -48,6 +56,7 @@ class Offer:
 
     parts: Mapping[Prefix, Part] = field(default_factory=dict)
     silent: Mapping[tuple[Key, str], str] = field(default_factory=dict)
+    """As `NodePlan.not_advertised`."""
     shares: frozenset[Share] = frozenset()
     """The aggregates that stay announced as long as it has an address in them."""
     considered: frozenset[Prefix] = frozenset()
@@ -74,19 +83,20 @@ def pod_wishes(advertisements: Iterable[Advertisement], here: Iterable[Advertise
 def pod_parts(identity: Identity | None, to_peers: frozenset[ToPeers]) -> dict[Prefix, Part]:
     if identity is None or identity.pod_routes is not PodRoutes.BGP:
         return {}
-    part = Part((f"{Kind.NODE} {identity.node}",), to_peers, to_mesh=True, guarded=True)
+    part = Part((f"{Kind.NODE} {identity.node}",), to_peers, to_mesh=True, discarded=RouteType.UNREACHABLE)
     return dict.fromkeys(identity.pod_cidrs, part)
 
 
 def static_parts(advertisement: Advertisement, harmful: Container[Prefix]) -> dict[Prefix, Part]:
     """`harmful`: those that may not be announced from here (`agent.plan.guards`)."""
-    part = Part((f"{Kind.ADVERTISEMENT} {advertisement.name}",), frozenset({advertisement.to_peers}))
+    source = f"{Kind.ADVERTISEMENT} {advertisement.name}"
+    part = Part((source,), frozenset({advertisement.to_peers}), discarded=RouteType.UNREACHABLE_FORWARDED)
     return {prefix: part for prefix in advertisement.prefixes if prefix not in harmful}
 
 
 def aggregate_part(advertisement: Advertisement) -> Part:
     name = f"{Kind.ADVERTISEMENT} {advertisement.name} (aggregate)"
-    return Part((name,), frozenset({advertisement.to_peers}))
+    return Part((name,), frozenset({advertisement.to_peers}), discarded=RouteType.UNREACHABLE_FORWARDED)
 
 
 def selects_nothing(advertisement: Advertisement) -> Problem:
@@ -98,9 +108,22 @@ def selects_nothing(advertisement: Advertisement) -> Problem:
     )
 
 
+def request_problem(service: Service) -> Problem | None:
+    """What is wrong with the annotation of the Service."""
+    if not service.request_error:
+        return None
+    return Problem(
+        "annotationInvalid",
+        str(Key(Kind.SERVICE, service.namespace, service.name)),
+        f"{service.request_error}: it counts as not there",
+        f'Set it to "true", "false", or some of {", ".join(ServiceAddress)}, with commas between; or remove it.',
+    )
+
+
 def merge_parts(prefix: Prefix, parts: Iterable[Part]) -> Origination | None:
     """One route for all objects that want it; it stays as long as one of them does."""
-    merged = tuple(parts)
+    every = tuple(parts)
+    merged = [part for part in every if part.sources]
     if not merged:
         return None
     return Origination(
@@ -108,15 +131,39 @@ def merge_parts(prefix: Prefix, parts: Iterable[Part]) -> Origination | None:
         sources=tuple(sorted({source for part in merged for source in part.sources})),
         to_mesh=any(part.to_mesh for part in merged),
         to_peers=frozenset[ToPeers]().union(*(part.to_peers for part in merged)),
-        guarded=any(part.guarded for part in merged),
+        discarded=next((kind for kind in _DISCARDS if any(part.discarded is kind for part in merged)), None),
+        starved=tuple(sorted(part.starved for part in every if part.starved)),
     )
 
 
+def starving(origination: Origination | None) -> Iterator[Problem]:
+    """Services that share the address with one that has it announced from here, and have no endpoint here."""
+    if origination is None:
+        return
+    address = origination.prefix.network_address
+    for name in origination.starved:
+        yield Problem(
+            "sharedWithoutEndpoint",
+            name,
+            f"{address} of {name} is also announced for {', '.join(origination.sources)}, from nodes without an "
+            f"endpoint of {name} as well: its traffic policy is Local, so what comes there for it is dropped",
+            "Give the Services that share the address the same endpoints, or an address each; or set the traffic "
+            f"policy of {name} to Cluster.",
+        )
+
+
 def discard(origination: Origination | None) -> FibRoute | None:
-    """Packets to what of the prefix is not in use end here, or they would go back to the router that sent them."""
-    if origination is None or not origination.guarded:
+    """Packets to what of the prefix is not in use end here, or they would go back to the router that sent them.
+
+    A default route, which no peer is told, has none: it would end everything.
+    """
+    if origination is None or origination.discarded is None or origination.prefix.prefixlen == 0:
         return None
-    return FibRoute(origination.prefix, type=RouteType.UNREACHABLE, metric=DISCARD_METRIC)
+    return FibRoute(origination.prefix, type=origination.discarded, metric=DISCARD_METRIC)
+
+
+_DISCARDS: Final = (RouteType.UNREACHABLE, RouteType.UNREACHABLE_FORWARDED)
+"""The first of them that some part wants covers the other."""
 
 
 def told(identity: Identity, claim: SessionClaim, origination: Origination) -> Route | str | None:

@@ -18,7 +18,9 @@ from agent.plan.adverts import (
     aggregate_part,
     merge_parts,
     pod_parts,
+    request_problem,
     selects_nothing,
+    starving,
     static_parts,
     told,
 )
@@ -98,6 +100,8 @@ class Announcements:
             selecting |= self._selected.put(key, dict.fromkeys(offer.selected_by))
             self._users.put(key, service, offer.considered)
             known.append(self._know(now, key, service))
+            wrong = request_problem(service) if service is not None else None
+            self._problems.put(key, {} if wrong is None else {wrong: None})
             yield
         touched |= self._of_the_node(now, claimed)
         touched |= self._aggregate(now, joined)
@@ -105,8 +109,9 @@ class Announcements:
         changed = dict[Prefix, Origination | None]()
         for prefix in touched:
             old = self.originated.get(prefix)
-            if old != self._merge(prefix):
+            if old != (new := self._merge(prefix)):
                 changed[prefix] = old
+                self._problems.put(prefix, dict.fromkeys(starving(new)))
             yield
         return changed, known
 
@@ -301,12 +306,13 @@ class Outbound:
         yield from self._tell(now.own.identity, self._sessions.external - anew, changed)
 
     def take(self) -> Steps[dict[Prefix, set[Address]]]:
-        """Who is told something else of which prefix than at the last `take`."""
-        changed = dict[Prefix, set[Address]]()
+        """Who is told something else of which prefix than at the last `take`; what is announced before what is gone."""
+        changed, gone = dict[Prefix, set[Address]](), dict[Prefix, set[Address]]()
         for key in (yield from self.routes.take()):
-            changed.setdefault(key.prefix, set()).add(key.peer)
+            there = key.prefix in self._announcements.originated
+            (changed if there else gone).setdefault(key.prefix, set()).add(key.peer)
             yield
-        return changed
+        return {**changed, **gone}
 
     def _tell(self, identity: Identity | None, peers: Iterable[Address], prefixes: Collection[Prefix]) -> Steps[None]:
         for address in peers:

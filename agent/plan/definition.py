@@ -30,7 +30,9 @@ from agent.plan.adverts import (
     discard,
     merge_parts,
     pod_parts,
+    request_problem,
     selects_nothing,
+    starving,
     static_parts,
     told,
 )
@@ -45,6 +47,7 @@ from agent.plan.model import NodePlan, Origination
 from agent.plan.nodes import Member, rank, survey, twins_problem
 from agent.plan.picture import Picture, World, every, one
 from agent.plan.reflection import hears, pass_on
+from agent.plan.selectors import idle
 from agent.plan.services import Subject, Taken, service_offer
 from agent.plan.sessions import SessionClaim, settle
 from agent.plan.topology import Standpoint, Topology
@@ -61,7 +64,7 @@ def make_plan(picture: Picture) -> NodePlan:
     before = picture.identity if picture.node_name not in picture.over else None
     own = introspect(picture.node_name, world, me, reduce_links(picture.interfaces), before=before)
     problems = {problem for member in members.values() for problem in member.problems}.union(own.problems)
-    problems.update(_twins(me, members.values()))
+    problems.update(_twins(me, members.values()), idle(world))
     exits = reduce_exits(picture.interfaces, picture.gateways)
     stood = _stand(picture, members)
     sessions = _sessions(own, stood, members, picture, exits)
@@ -169,6 +172,8 @@ def _announced(own: Own, claims: Claims, world: World) -> _Announced:
     announced = _Announced()
     harmful = tuple(static_problems(own, claims))
     announced.problems.update(problem for _, problem in harmful)
+    requests = (request_problem(service) for _, service in every(world, Kind.SERVICE, Service))
+    announced.problems.update(problem for problem in requests if problem is not None)
     found: list[Mapping[Prefix, Part]] = [pod_parts(own.identity, own.pods_to_peers)]
     found += [static_parts(one, {prefix for prefix, _ in harmful}) for one in own.static]
     if own.announcing is not None:
@@ -202,6 +207,7 @@ def _announced(own: Own, claims: Claims, world: World) -> _Announced:
         origination = merge_parts(prefix, wanted)
         if origination is not None:
             announced.originated[prefix] = origination
+            announced.problems.update(starving(origination))
     return announced
 
 

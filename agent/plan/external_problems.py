@@ -152,7 +152,7 @@ def source_family(wanted: ExternalPeer, address: Address) -> Problem:
         _subject(wanted),
         f"sourceAddress {wanted.reach.source_address} is not of the family of the router's address {address}: "
         "the session stays down",
-        f"Set spec.sourceAddress to an {Family.of(address)} address, or remove it.",
+        f"Set spec.sourceAddress to an {Family.of(address)} address, or remove it.{_on_link(address)}",
     )
 
 
@@ -176,6 +176,12 @@ def source_interface(wanted: ExternalPeer, family: Family, own: Identity) -> Pro
         f"Give interface {name} an {family} address that is not link-local, correct spec.sourceInterface, or leave "
         f"Node {own.node} out with spec.nodeSelector.",
     )
+
+
+def _on_link(address: Address) -> str:
+    if not zone_of(address):
+        return ""
+    return " Without it a session with a link-local router starts from the node's address on that link."
 
 
 def _subject(wanted: ExternalPeer) -> str:

@@ -35,7 +35,7 @@ def static_problems(own: Own, claims: Claims) -> Iterator[tuple[Prefix, Problem]
                     Problem(
                         "prefixInUse",
                         name,
-                        f"prefix {prefix} of {name} is not announced from here: it {why}, which it would cut off",
+                        f"prefix {prefix} of {name} is not announced from here: it {why}, whose traffic it would draw",
                         "Take it out of spec.prefixes, or let spec.nodeSelector select other nodes.",
                     ),
                 )

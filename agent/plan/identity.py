@@ -7,13 +7,12 @@ changed when it does not. It plans no session and no route.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.advertising import Advertisement, AdvertisementType, ToPeers
 from agent.intent import (
-    EVERYTHING,
     USUAL_DAMPING,
     Damping,
     ExternalPeer,
@@ -163,7 +162,7 @@ def introspect(
             links=links,
             reach=reach,
         ),
-        problems=(*problems, *([exclusion] if exclusion is not None else []), *_told_to_nobody(here, labels, world)),
+        problems=(*problems, *([exclusion] if exclusion is not None else [])),
         parting=frozenset((node_name,)) if left is not None else frozenset(),
     )
 
@@ -224,20 +223,6 @@ def excluded(node: Node, instance: Instance) -> Problem | None:
                 "the BGPInstance.",
             )
     return None
-
-
-def _told_to_nobody(here: Iterable[Advertisement], labels: Mapping[str, str], world: World) -> Iterator[Problem]:
-    """Advertisements of this node whose peerSelector fits none of its BGPPeers."""
-    peers = [peer for _, peer in every(world, Kind.PEER, ExternalPeer) if peer.node_selector.matches(labels)]
-    for advertisement in here:
-        chosen = advertisement.to_peers.selector
-        if chosen != EVERYTHING and not any(chosen.matches(dict(peer.labels)) for peer in peers):
-            yield Problem(
-                "peerSelectorSelectsNothing",
-                str(Key(Kind.ADVERTISEMENT, "", advertisement.name)),
-                f"spec.peerSelector of BGPAdvertisement {advertisement.name} fits no BGPPeer here: nobody is told",
-                "Compare it with `kubectl get bgppeers --show-labels`.",
-            )
 
 
 def _routers(node: Node, world: World) -> Iterator[Address]:

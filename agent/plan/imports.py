@@ -252,9 +252,14 @@ def _welcome(prefix: Prefix, teller: Teller, ground: Ground) -> bool:
 
 def _info(teller: Teller | None) -> PeerInfo:
     assert teller is not None, "an admitted path has a teller"  # noqa: S101  # our own bug
+    return peer_info(teller.peer, teller.session, away=teller.away)
+
+
+def peer_info(peer: Peer, session: SessionUp | None, *, away: bool) -> PeerInfo:
+    """`session`: the one its paths were heard on."""
     return PeerInfo(
-        internal=teller.peer.internal,
-        router_id=teller.session.router_id if teller.session is not None else None,
-        asn=teller.session.peer_asn if teller.session is not None else teller.peer.peer_asn or 0,
-        away=teller.away,
+        internal=peer.internal,
+        router_id=session.router_id if session is not None else None,
+        asn=session.peer_asn if session is not None else peer.peer_asn or 0,
+        away=away,
     )

@@ -18,6 +18,7 @@ from agent.model import (
     FibRoute,
     Key,
     Problem,
+    RouteType,
 )
 from agent.plan.sessions import SessionClaim
 from agent.plan.topology import Standpoint
@@ -53,8 +54,10 @@ class Origination:
     to_mesh: bool = False
     to_peers: frozenset[ToPeers] = frozenset()
     """Which external peers are told, and what is said of it."""
-    guarded: bool = False
-    """It is not announced without a discard route: what of it is not in use must end here, not go in circles."""
+    discarded: RouteType | None = None
+    """It is not announced without this discard route: what of it is not in use must end here, not go in circles."""
+    starved: tuple[str, ...] = ()
+    """Services with this address and traffic policy Local that have no endpoint here: others have it announced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,8 @@ class NodePlan:
     refused_in: Mapping[RouteKey, str] = field(default_factory=dict)
     """Paths heard (peer, prefix) that are not admitted, with the reason word of `agent.plan.imports`."""
     not_advertised: Mapping[tuple[Key, str], str] = field(default_factory=dict)
-    """(Service, address or address class) → reason word why it is not announced from here."""
+    """(Service, address or address class) → reason word why it is not announced from here. With a BGPAdvertisement
+    behind the address (`agent.plan.services.what_of`): only this one does not announce it, or for another reason."""
     problems: frozenset[Problem] = frozenset()
     secrets: frozenset[str] = frozenset()
     """Names of the Secrets that peers of this node need."""

@@ -202,7 +202,10 @@ def _of_addresses(problem: Problem) -> bool:
 
 
 def _otherwise(instance: Instance) -> str:
-    return f"AS {instance.asn} of its spec.asn is used" if instance.asn is not None else "the node speaks no BGP"
+    return f"AS {instance.asn} of its spec.asn is used" if instance.asn is not None else _WITHOUT_AS
+
+
+_WITHOUT_AS: Final = "without an AS it speaks no BGP (it goes on in the AS that it had, for two minutes at most)"
 
 
 def _asn_missing(node: Node, instance: Instance, where: NodeValue) -> Problem:

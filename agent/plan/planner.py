@@ -25,6 +25,7 @@ from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.picture import Dirty, Picture
 from agent.plan.reflection import Kept, Reflection, Told
 from agent.plan.roster import Introspection, Nodes, Sessions
+from agent.plan.selectors import Meant
 from agent.plan.steps import Steps, finish
 
 __all__ = ["Dirty", "Picture", "Planner"]
@@ -36,6 +37,7 @@ class Planner:
         self._problems = Contributions[Problem, None]()
         self._nodes = Nodes(self._problems)
         self._introspection = Introspection(self._nodes, self._problems)
+        self._meant = Meant(self._problems)
         self._sessions = Sessions(self._nodes, self._problems)
         self._announcements = Announcements(self._nodes.claims, self._problems)
         self._outbound = Outbound(self._sessions, self._announcements)
@@ -58,6 +60,7 @@ class Planner:
             self._node_name = picture.node_name
             dirty = replace(dirty, everything=True)
         touched = yield from self._nodes.update(picture, dirty)
+        yield from self._meant.update(picture.world, dirty.keys, everything=dirty.everything)
         now = self._introspection.update(picture, dirty, touched.nodes)
         held = yield from self._sessions.update(now, touched.nodes)
         left = (self._sessions.mesh[name] for name in self._sessions.left)

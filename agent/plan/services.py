@@ -9,15 +9,16 @@ routers are told as part of an aggregate. It refuses to know peers and routes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from agent.advertising import OWN_LOAD_BALANCER_CLASS, Advertisement, ServiceAddress, ToPeers, WhenNoEndpoints
 from agent.model import EndpointSlice, Key, Kind, Namespace, Service, TrafficPolicy
 from agent.plan.adverts import NOTHING, Offer, Part, Share
 from agent.plan.identity import Announcing
 from agent.plan.prefixes import host, inside_any
+from bgp.check import Reason, martian
 from bgp.model import Address, Family, Prefix
 
 
@@ -52,41 +53,90 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
     case = _Case(announcing, subject, taken, _endpoints(announcing.node, subject.slices))
     sources, to_peers = defaultdict[Prefix, list[str]](list), defaultdict[Prefix, set[ToPeers]](set)
     shares, considered = set[Share](), set[Prefix]()
-    silent, in_vain = dict[Address, str](), dict[Address, str]()
+    silent, in_vain = defaultdict[Address, _Said](dict), dict[Address, str]()
     for class_, address in _addresses(subject.service):
         asked = [wish for wish in wishes if class_ in wish.classes or class_ in wish.declined]
         why = case.silence(class_, address) if asked else None
-        judged = [(wish, why or case.not_by(wish, class_, address)) for wish in asked]
-        granted = [wish.by for wish, no in judged if no is None]
+        judged = [(wish.by, why or case.not_by(wish, class_, address)) for wish in asked]
         considered.update(found for wish in asked if (found := _aggregate(wish.by, address)) is not None)
-        for advertisement in granted:
-            aggregate = _aggregate(advertisement, address)
-            if aggregate is not None:
+        for advertisement, no in judged:
+            if no is not None:
+                silent[address].setdefault(advertisement.name, no)
+                continue
+            silent[address][advertisement.name] = None
+            sources[host(address)].append(f"{subject.key} ({class_})")
+            if (aggregate := _aggregate(advertisement, address)) is not None:
                 shares.add(Share(advertisement.name, aggregate))
             else:
                 to_peers[host(address)].add(advertisement.to_peers)
-        if granted:
-            sources[host(address)].append(f"{subject.key} ({class_})")
-        elif judged:
-            silent.setdefault(address, judged[0][1] or "")
-        elif _is_in_vain(wishes, class_, subject.service.requested):
+        if not judged and _is_in_vain(wishes, class_, subject.service.requested):
             in_vain[address] = "requestNotAllowed"
     to_mesh = announcing.to_mesh
     parts = {
-        prefix: Part(tuple(sources[prefix]), frozenset(to_peers[prefix]), to_mesh=to_mesh)
+        prefix: Part(tuple(dict.fromkeys(sources[prefix])), frozenset(to_peers[prefix]), to_mesh=to_mesh)
         for prefix in (sources if to_mesh else to_peers)
     }
+    starved = [address for address, said in silent.items() if set(said.values()) == {"noLocalEndpoint"}]
+    parts.update((host(address), Part((), starved=str(subject.key))) for address in starved)
+    silent.update((address, {"": no}) for address, no in in_vain.items() if address not in silent)
     return Offer(
         parts,
-        {
-            (subject.key, str(address)): no
-            for address, no in {**in_vain, **silent}.items()
-            if host(address) not in sources
-        },
+        {(subject.key, what): no for what, no in _not_announced(wishes, subject.service, silent)},
         frozenset(shares),
         frozenset(considered),
         frozenset(wish.by.name for wish in wishes),
     )
+
+
+_Said: TypeAlias = dict[str, str | None]
+"""What each advertisement says of one address: the reason word, or None: it announces it."""
+
+
+def _not_announced(
+    wishes: Iterable[_Wish], service: Service, silent: Mapping[Address, _Said]
+) -> Iterator[tuple[str, str]]:
+    yield from _without_address(wishes, service)
+    for address, said in silent.items():
+        yield from _refusals(address, said)
+
+
+def _refusals(address: Address, said: _Said) -> Iterator[tuple[str, str]]:
+    """All of them say the same; or each says its own, beside those that announce the address."""
+    if len(words := set(said.values())) == 1:
+        yield from ((str(address), no) for no in words if no is not None)
+        return
+    for name, no in said.items():
+        if no is not None:
+            yield what_of(address, name), no
+
+
+def what_of(address: Address, advertisement: str) -> str:
+    """What is not announced, where this holds for one of several advertisements only: see `NodePlan.not_advertised`."""
+    return f"{address} ({Kind.ADVERTISEMENT} {advertisement})"
+
+
+def split_what(what: str) -> tuple[str, str]:
+    """The address, or whatever else stands for it, and the name of the one advertisement, if it is one only."""
+    address, _, rest = what.partition(f" ({Kind.ADVERTISEMENT} ")
+    return address, rest.removesuffix(")")
+
+
+def _without_address(wishes: Iterable[_Wish], service: Service) -> Iterator[tuple[str, str]]:
+    """What advertisements ask for and no node answers for, or has not been given yet."""
+    for what, no in service.left_out:
+        class_ = ServiceAddress.CLUSTER_IP if no in _NEVER else ServiceAddress.LOAD_BALANCER_IP
+        if any(class_ in wish.classes and _may_have(wish.by, service, class_) for wish in wishes):
+            yield what, no
+
+
+_NEVER: Final = frozenset({"headlessService", "externalName"})
+"""Reason words of Services without any address."""
+
+
+def _may_have(by: Advertisement, service: Service, class_: ServiceAddress) -> bool:
+    """The advertisement does not leave this class of addresses of the Service to others."""
+    known = _OURS | by.service.load_balancer_classes
+    return class_ is not ServiceAddress.LOAD_BALANCER_IP or service.load_balancer_class in known
 
 
 class _Wish(NamedTuple):
@@ -104,6 +154,11 @@ def _wishes(announcing: Announcing, subject: Subject) -> tuple[_Wish, ...]:
         for advertisement in announcing.advertisements
         if advertisement.service.selector.matches(labels) and advertisement.service.namespace_selector.matches(around)
     )
+
+
+def wanted_classes(by: Advertisement, requested: frozenset[ServiceAddress] | None) -> frozenset[ServiceAddress]:
+    """Which classes of addresses it announces of a Service whose annotation says `requested`."""
+    return _wish(by, requested).classes
 
 
 def _wish(by: Advertisement, requested: frozenset[ServiceAddress] | None) -> _Wish:
@@ -165,6 +220,8 @@ class _Case:
         announcing = self.announcing
         if announcing.excluded is not None:
             return announcing.excluded
+        if martian(host(address)):
+            return Reason.MARTIAN_PREFIX
         if class_ is not ServiceAddress.CLUSTER_IP and (why := self._occupied(address)):
             return why  # LoadBalancerIPs too: some controllers (k3s' servicelb) give a service the addresses of nodes
         if class_ is ServiceAddress.EXTERNAL_IP:
@@ -182,8 +239,7 @@ class _Case:
         choice, family = wish.by.service, Family.of(address)
         if class_ in wish.declined:
             return "optedOut"
-        named = self.subject.service.load_balancer_class
-        if class_ is ServiceAddress.LOAD_BALANCER_IP and named not in _OURS | choice.load_balancer_classes:
+        if not _may_have(wish.by, self.subject.service, class_):
             return "otherLoadBalancerClass"
         if choice.when_no_endpoints is WhenNoEndpoints.WITHDRAW and family not in self.endpoints.anywhere:
             return "noEndpoint"

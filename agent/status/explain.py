@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterator
-from ipaddress import ip_network
 from itertools import chain
 from typing import Final
 
@@ -17,14 +16,25 @@ from agent.model import (
     Key,
     Kind,
     Problem,
-    Record,
-    Service,
 )
+from agent.plan.prefixes import contains
+from agent.plan.services import split_what
+from agent.status.equals import NOT_BEST, why_not_used
 from agent.status.explain_absent import absent_hops, no_bgp_hops
 from agent.status.explain_peer import peer_hops, problem_hops
-from agent.status.hops import Hop, place_of, via
+from agent.status.explain_service import (
+    SHARED,
+    audience_hops,
+    holders,
+    not_announced,
+    service_hops,
+    silent_hops,
+    unwanted_hops,
+)
+from agent.status.hops import Hop, parse_prefix, place_of, via
+from agent.status.meanings import meaning_in, meaning_out
 from agent.status.peers import View
-from agent.status.remedies import remedy
+from agent.status.remedies import outward_remedy, remedy
 from agent.status.status import (
     LEARNED_METRIC,
     Status,
@@ -37,7 +47,6 @@ from agent.status.status import (
     told_state,
 )
 from agent.status.views import answer, peers_named
-from bgp.check import Reason
 from bgp.model import Path, Peer, Prefix, RouteKey
 
 HOPS_MAX: Final = 500
@@ -57,14 +66,6 @@ def explain(status: Status, subject: str) -> View | None:
     if slash and namespace and name and "/" not in name:
         return _answer(status, subject, "service", _of_service(status, namespace, name))
     return None
-
-
-def parse_prefix(text: str) -> Prefix | None:
-    """A prefix, or an address as its host prefix; host bits are forgiven."""
-    try:
-        return ip_network(text, strict=False)
-    except ValueError:
-        return None
 
 
 def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> View:
@@ -96,8 +97,9 @@ def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> Vie
 
 def _closest(status: Status, asked: Prefix) -> Prefix:
     """What is known of the prefix itself, else of the longest one around it."""
-    silent = {*(parse_prefix(what) for _, what, _ in _not_announced(status)), *_harmful(status)}
-    known: tuple[Container[Prefix | None], ...] = (status.plan.originated, status.rib.prefixes(), silent)
+    silent = {*(parse_prefix(split_what(what)[0]) for _, what, _ in not_announced(status)), *_harmful(status)}
+    owned = {asked} if _is_of_services(status, asked) else set[Prefix]()
+    known: tuple[Container[Prefix | None], ...] = (status.plan.originated, status.rib.prefixes(), silent, owned)
     around = asked
     while True:
         if any(around in table for table in known):
@@ -107,19 +109,29 @@ def _closest(status: Status, asked: Prefix) -> Prefix:
         around = around.supernet()
 
 
+def _is_of_services(status: Status, prefix: Prefix) -> bool:
+    """It is an address of Services, none of which announces it as part of something wider."""
+    keys = [key for key, _ in holders(status, prefix)]
+    wider = (one for key in keys for one in status.plan.aggregates.get(key, ()))
+    return bool(keys) and not any(contains(one, prefix) for one in wider)
+
+
 def _of_prefix(status: Status, prefix: Prefix) -> Iterator[Hop]:
     heard = status.rib.paths(prefix)
     in_use = prefix in status.plan.originated or is_installed(status, prefix)
-    silent = [] if prefix in status.plan.originated else list(_silent(status, prefix, neutral=in_use))
+    silent = list(silent_hops(status, prefix, neutral=in_use))
     silent += [
         Hop(it.subject, it.message, ok=in_use, reason=it.reason, fix=it.fix, neutral=in_use)
         for it in _harmful(status).get(prefix, ())
     ]
+    owners = holders(status, prefix)
+    if not silent and prefix not in status.plan.originated and not list(no_bgp_hops(status)):
+        silent = [hop for key, service in owners for hop in unwanted_hops(status, key, service)]
     yield from silent
     if prefix in status.plan.originated:
         yield from _way_out(status, prefix)
     for address in sorted(heard, key=address_order):
-        yield _heard(status, RouteKey(address, prefix), heard[address], in_use=in_use)
+        yield _heard(status, RouteKey(address, prefix), heard[address], in_use=in_use, of_service=bool(owners))
     if FibKey(prefix, LEARNED_METRIC) in status.plan.fib or FibKey(prefix, LEARNED_METRIC) in status.fib.actual:
         yield _in_kernel(status, FibKey(prefix, LEARNED_METRIC))
     elif not heard and not silent and (none := list(no_bgp_hops(status))):
@@ -127,27 +139,6 @@ def _of_prefix(status: Status, prefix: Prefix) -> Iterator[Hop]:
     elif not heard and not silent and prefix not in status.plan.originated:
         yield Hop(f"node {status.node}", f"does not announce {prefix} of its own", ok=False, reason="notOriginated")
         yield Hop("peers", f"no peer has announced {prefix} or a prefix around it", ok=False, reason="notHeard")
-
-
-def _silent(status: Status, prefix: Prefix, *, neutral: bool) -> Iterator[Hop]:
-    """Services that have this address and do not announce it from here."""
-    for key, what, reason in sorted(_not_announced(status)):
-        if parse_prefix(what) == prefix:
-            yield Hop(
-                str(key),
-                f"{what} is not announced here: {_meaning(reason)}",
-                ok=neutral,
-                reason=reason,
-                neutral=neutral,
-            )
-
-
-def _not_announced(status: Status) -> Iterator[tuple[Key, str, str]]:
-    """(Service, what of it, reason word): what the plan keeps silent, and what no plan has to think about."""
-    yield from ((key, what, reason) for (key, what), reason in status.plan.not_advertised.items())
-    for key, record in status.services.items():
-        if isinstance(record, Service):
-            yield from ((key, what, reason) for what, reason in record.left_out)
 
 
 def _harmful(status: Status) -> dict[Prefix | None, list[Problem]]:
@@ -173,6 +164,7 @@ def _way_out(status: Status, prefix: Prefix) -> Iterator[Hop]:
         key = RouteKey(peer.address, prefix)
         if key in status.plan.routes or key in status.plan.refused_out:
             yield _told(status, peer, key)
+    yield from audience_hops(status, prefix, origination)
 
 
 def _told(status: Status, peer: Peer, key: RouteKey) -> Hop:
@@ -188,21 +180,31 @@ def _told(status: Status, peer: Peer, key: RouteKey) -> Hop:
         case "pending", _:
             return Hop(place, "is about to be told", ok=False, reason="pending")
         case state, reason:
-            return Hop(place, f"{key.prefix} {state}: {_meaning(reason)}", ok=False, reason=reason)
+            text = f"{key.prefix} {state}: {meaning_out(reason)}"
+            return Hop(place, text, ok=False, reason=reason, fix=outward_remedy(reason))
 
 
-def _heard(status: Status, key: RouteKey, path: Path, *, in_use: bool) -> Hop:
+def _heard(status: Status, key: RouteKey, path: Path, *, in_use: bool, of_service: bool) -> Hop:
     peer = status.plan.peers.get(key.peer)
     place = place_of(peer) if peer is not None else f"peer {key.peer}"
     what = f"{key.prefix} via {via(key.prefix, path.next_hop)}"
     kept = "; kept: session down" if is_kept(status, key.peer) else ""
     reason = status.plan.refused_in.get(key)
     if reason is not None:
-        why = "our own route coming back" if in_use and _is_ours(status, path) else _meaning(reason)
-        return Hop(place, f"{what} not admitted: {why}{kept}", ok=in_use, reason=reason, neutral=in_use)
+        ours = _is_ours(status, path)
+        neutral = in_use or (of_service and ours)
+        why = meaning_in(reason)
+        if neutral and ours:
+            why = "our own route coming back" if in_use else "another node's route coming back"
+        return Hop(place, f"{what} not admitted: {why}{kept}", ok=neutral, reason=reason, neutral=neutral)
     if is_chosen(status, path, key.prefix):
         return Hop(place, f"{what} admitted, chosen{kept}")
-    return Hop(place, f"{what} admitted, another path is better{kept}")
+    if FibKey(key.prefix, LEARNED_METRIC) not in status.plan.fib:
+        return Hop(place, f"{what} admitted{kept}")
+    if (reason := why_not_used(status, path, key.prefix)) == NOT_BEST:
+        return Hop(place, f"{what} admitted, another path is better{kept}")
+    why = "as good as those that are used, which are as many as maximumPaths lets be"
+    return Hop(place, f"{what} admitted, {why}{kept}", reason=reason, neutral=True)
 
 
 def _is_ours(status: Status, path: Path) -> bool:
@@ -236,62 +238,28 @@ def _in_kernel(status: Status, key: FibKey) -> Hop:
 
 def _of_service(status: Status, namespace: str, name: str) -> Iterator[Hop]:
     key = Key(Kind.SERVICE, namespace, name)
-    announced = [prefix for prefix, it in status.plan.originated.items() if _stems_from(it.sources, str(key))]
+    announced = [
+        prefix
+        for prefix, it in status.plan.originated.items()
+        if _stems_from(it.sources, str(key)) or str(key) in it.starved
+    ]
     aggregates = status.plan.aggregates.get(key, frozenset())
-    wrong = [problem for problem in status.problems if problem.subject == str(key)]
+    wrong = [it for it in status.problems if it.subject == str(key) and it.reason != SHARED]
     for problem in sorted(wrong, key=lambda problem: (problem.reason, problem.message)):
         yield Hop(str(key), problem.message, ok=False, reason=problem.reason, fix=problem.fix)
-    silent = sorted((what, reason) for of, what, reason in _not_announced(status) if of == key)
-    for what, reason in silent:
-        yield Hop(str(key), f"{what} is not announced here: {_meaning(reason)}", ok=False, reason=reason)
+    none = list(no_bgp_hops(status)) if key in status.services else []
+    silent = [] if none else list(service_hops(status, key, followed={*announced, *aggregates}))
+    yield from silent
     for prefix in sorted(aggregates, key=prefix_order):
         yield Hop(str(key), f"is announced as part of {prefix}")
     for prefix in sorted({*announced, *aggregates}, key=prefix_order):
         yield from _of_prefix(status, prefix)
     if announced or aggregates or silent:
         return
-    if key in status.services and (none := list(no_bgp_hops(status))):
-        yield from none
-    elif key in status.services:
-        yield Hop(str(key), _not_selected(status.services[key]), ok=False, reason="notSelected")
-    elif not wrong:
+    yield from none
+    if key not in status.services and not wrong:
         yield Hop(str(key), "does not exist", ok=False, reason="objectNotFound")
-
-
-def _not_selected(service: Record) -> str:
-    none = "no BGPAdvertisement for this node announces an address of it"
-    if isinstance(service, Service) and service.requested:
-        return f"{none}, though its annotation bgpilot.io/advertise asks for it"
-    return none
 
 
 def _stems_from(sources: tuple[str, ...], name: str) -> bool:
     return any(source == name or source.startswith(f"{name} (") for source in sources)
-
-
-def _meaning(reason: str) -> str:
-    return _MEANINGS.get(reason, reason)
-
-
-_MEANINGS: Final = {
-    **{str(reason): reason.meaning for reason in Reason},
-    "noLocalEndpoint": "its traffic policy is Local, and no endpoint on this node can be used",
-    "noEndpoint": "no endpoint anywhere can be used, and whenNoEndpoints is Withdraw",
-    "externalIPNotAllowed": "it is an external IP outside all of allowedExternalIPs",
-    "optedOut": "the annotation bgpilot.io/advertise of the Service leaves it out",
-    "requestNotAllowed": "the Service asks for it by annotation, and no BGPAdvertisement that selects it has its class",
-    "otherLoadBalancerClass": "the loadBalancerClass of the Service says that somebody else answers for it",
-    "aggregateOfLocal": "its traffic policy is Local, and an aggregate cannot say which nodes have an endpoint",
-    "aggregateTooWide": "its aggregate would hold networks of nodes or pods, or a router",
-    "nodeExcluded": "this node has the label node.kubernetes.io/exclude-from-external-load-balancers",
-    "nodeDraining": "this node has a taint of nodes that are about to go",
-    "nodeAddress": "it is the address of a node",
-    "nodeSubnet": "it is an external IP in a network of this node",
-    "peerAddress": "it is the address of a router",
-    "podRange": "it is in the pod CIDR of a node",
-    "serviceRange": "it is in a range of ClusterIPs, or the ClusterIP of another Service",
-    "headlessService": "a headless Service has no address of its own",
-    "externalName": "a Service of type ExternalName is a name in the DNS and has no address",
-    "ipModeProxy": "its load balancer has the traffic for itself (ipMode Proxy): nodes do not answer for the address",
-    "hostnameOnly": "the load balancer gave a name and no address",
-}

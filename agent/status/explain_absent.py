@@ -41,7 +41,7 @@ def _of_object(status: Status, key: Key, peer: ExternalPeer) -> Iterator[Hop]:
     yield from none
     labels = status.own_labels
     if labels is not None and not peer.node_selector.matches(labels):
-        yield _not_selected(status.node, key, peer.node_selector, labels)
+        yield not_selected(status.node, key, peer.node_selector, labels)
         return
     wrong = problem_hops(status, key.name)
     yield from wrong
@@ -57,7 +57,7 @@ def _router(peer: ExternalPeer) -> str:
     return f"the default gateway of each node, AS {peer.asn}"
 
 
-def _not_selected(node: str, key: Key, selector: Selector, labels: Mapping[str, str]) -> Hop:
+def not_selected(node: str, key: Key, selector: Selector, labels: Mapping[str, str]) -> Hop:
     """Which terms do not hold, what the node has instead, and the labels that would do."""
     unmet: list[tuple[str, str, str]] = [
         (f"{name}={value}", name, f"{name}={value}")
@@ -83,6 +83,12 @@ def _not_selected(node: str, key: Key, selector: Selector, labels: Mapping[str, 
         fix=f"Nothing to do if it is meant for other nodes; else `kubectl label --overwrite node {node} {change}`, "
         f"or widen spec.nodeSelector of {key}.",
     )
+
+
+def terms_of(selector: Selector) -> str:
+    """As kubectl writes selectors."""
+    terms = [f"{name}={value}" for name, value in selector.labels]
+    return ", ".join([*terms, *(_words(*term) for term in selector.expressions)]) or "any"
 
 
 def _words(name: str, operator: str, values: tuple[str, ...]) -> str:

@@ -11,8 +11,10 @@ from typing import Final
 from agent.model import Kind, object_of
 from agent.status.causes import said
 from agent.status.hops import Hop, place_of
-from agent.status.peers import PARTING, held_problem, held_words, is_parting, options, peer_as, why_not
+from agent.status.peers import PARTING, held_problem, held_words, is_parting, local_address, options, peer_as, why_not
 from agent.status.status import Status
+from agent.status.weights import Weight, weight_of
+from bgp.check import Reason
 from bgp.model import Address, Family, Held, Peer, PrefixLimit, SessionState
 
 _BEGUN: Final = frozenset({SessionState.OPEN_SENT, SessionState.OPEN_CONFIRM})
@@ -24,9 +26,12 @@ def peer_hops(status: Status, peer: Peer) -> Iterator[Hop]:
         stays = "stays until the sessions that replace it have brought everything, two minutes at most"
         yield Hop(object_of(peer.name), stays, reason=PARTING, neutral=True)
     held = status.held(peer)
+    yield from _no_as(status)
     for problem in status.problems_of(peer):
         if held is None or problem.reason != held.reason:
-            yield Hop(problem.subject, problem.message, ok=False, reason=problem.reason, fix=problem.fix)
+            idle = problem.reason == Reason.NEXT_HOP_NOT_NEGOTIATED and not status.needs_next_hops(peer)
+            words = f"{problem.message}; none does" if idle else problem.message
+            yield Hop(problem.subject, words, ok=idle, reason=problem.reason, fix=problem.fix, neutral=idle)
     if held is not None:
         yield _held(status, peer, held)
     elif not status.is_up(peer.address):
@@ -43,7 +48,7 @@ def _not_established(status: Status, peer: Peer) -> Hop:
     words = f"{state.state}: {said(error)} (× {error.count})" if error is not None else str(state.state)
     if why is None or is_parting(status, peer):
         return Hop(place, words, reason="notEstablished", neutral=True)
-    reason = "notEstablished" if error is not None or state.state in _BEGUN else "neverTried"
+    reason = "notEstablished" if error is not None or state.flaps or state.state in _BEGUN else "neverTried"
     return Hop(place, f"{words}: {why.text}", ok=False, reason=reason, fix=why.fix)
 
 
@@ -66,8 +71,17 @@ def _wanted(status: Status, peer: Peer) -> Hop:
     asn = peer_as(status, peer)
     known = asn if asn == peer.peer_asn or not isinstance(asn, int) else f"{asn} (learned)"
     wanted = "no longer wanted" if is_parting(status, peer) else "wanted"
-    text = f"{kind} session {wanted} from {peer.local_address} AS {peer.local_asn} to AS {known}"
-    return Hop(peer.name, "; ".join([text, *options(status, peer)]))
+    local = local_address(peer)
+    start = f"{kind} session {wanted}, AS" if local is None else f"{kind} session {wanted} from {local} AS"
+    return Hop(place_of(peer), "; ".join([f"{start} {peer.local_asn} to AS {known}", *options(status, peer)]))
+
+
+def _no_as(status: Status) -> Iterator[Hop]:
+    """Nobody says any more which AS the node is in: all its sessions are about to end."""
+    if status.node in status.plan.parting:
+        own = f"Node {status.node}"
+        words = (it for it in status.problems if it.subject == own and weight_of(it.reason) is Weight.NO_BGP)
+        yield from (Hop(own, it.message, ok=False, reason=it.reason, fix=it.fix) for it in words)
 
 
 def _kept(status: Status, peer: Peer) -> Iterator[Hop]:

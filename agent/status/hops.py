@@ -6,6 +6,7 @@ It refuses to find them: that is `agent.status.explain` and `agent.status.explai
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from bgp.model import Address, Peer, Prefix
 
@@ -28,6 +29,14 @@ class Hop:
 
 def place_of(peer: Peer) -> str:
     return f"peer {peer.address} ({peer.name})"
+
+
+def parse_prefix(text: str) -> Prefix | None:
+    """A prefix, or an address as its host prefix; host bits are forgiven."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
 
 
 def via(prefix: Prefix, next_hop: Address) -> str:

@@ -70,7 +70,7 @@ def _agent(status: Status, now: float) -> Iterator[Metric]:
     yield phase
     yield GaugeMetricFamily("bgpilot_uptime_seconds", "Since the agent started.", value=now - status.started_at)
     reasons = _gauge("degraded", "1 for each reason why the agent is not healthy.", "reason")
-    for ailment in ailments(status):
+    for ailment in ailments(status, now):
         reasons.add_metric([ailment.reason], 1)
     yield reasons
     problems = _gauge("problems", "What the user should mend, by reason word.", "reason")

@@ -10,8 +10,9 @@ policy Local, as most nodes have none; that a Service is announced, unless it wa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 
 from agent.advertising import Advertisement
@@ -19,11 +20,12 @@ from agent.intent import ExternalPeer, Instance
 from agent.model import Key, Kind, Node, Problem, Service, object_of
 from agent.plan.picture import World
 from agent.plan.prefixes import host
+from agent.plan.services import split_what
 from agent.plan.steps import Steps
 from agent.status.bulletin import News, Topic
 from agent.status.causes import cause, said
 from agent.status.peers import SHUTDOWN, held_words
-from agent.status.remedies import remedy
+from agent.status.remedies import outward_remedy, remedy
 from agent.status.status import Status
 from agent.status.writers import Writers
 from bgp.check import Reason
@@ -48,7 +50,26 @@ REFUSED_LOOKED_AT: Final = 10_000
 
 OF_THE_NODE: Final = frozenset({"nodeExcluded", "nodeDraining"})
 """Reason words of addresses that are not announced from here, whatever they are: the Node's Problem says it once."""
-USUAL: Final = frozenset({"noLocalEndpoint"})
+USUAL: Final = frozenset({"noLocalEndpoint", "headlessService", "externalName", "ipModeProxy", "hostnameOnly"})
+"""What is said of a Service's addresses where all is as it should be."""
+AS_WANTED: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "in": frozenset(
+            {
+                Reason.DEFAULT_ROUTE,
+                "announcedHere",
+                "answeredHere",
+                "importNotAllowed",
+                "notAPodCIDR",
+                "podRoutesOff",
+                "serviceRoutesOff",
+            }
+        ),
+        "out": frozenset({Reason.FAMILY_NOT_SPOKEN}),
+        "service": frozenset({"optedOut", "noAddressYet", "noEndpoint"}),
+    }
+)
+"""What settings, or defaults, want so, or what passes: of type Normal. For all else somebody has to mend something."""
 EXPECTED: Final = frozenset(
     {
         Reason.AS_LOOP,
@@ -190,10 +211,11 @@ def _is_ours(status: Status, key: RouteKey) -> bool:
 
 def _refused(status: Status, uid: str, way: str, key: RouteKey, why: str) -> News:
     words = "a route it announces is not used" if way == "in" else "a route is not announced to it"
+    fix = remedy(why) if way == "in" else outward_remedy(why)
     return News(
         reason=ROUTE_REFUSED,
-        text=f"{why}: {words}, such as {key.prefix} on node {status.node}. {remedy(why)}".rstrip(),
-        warning=why != "importNotAllowed",
+        text=f"{why}: {words}, such as {key.prefix} on node {status.node}. {fix}".rstrip(),
+        warning=why not in AS_WANTED[way],
         version=why,
         uid=uid,
         settle_seconds=REFUSED_SECONDS,
@@ -203,8 +225,8 @@ def _refused(status: Status, uid: str, way: str, key: RouteKey, why: str) -> New
 def _not_advertised(world: World, service: Key, what: str, why: str) -> News:
     return News(
         reason=ROUTE_NOT_ADVERTISED,
-        text=f"{why}: {what} is not announced. {remedy(why)}".rstrip(),
-        warning=why != "optedOut",
+        text=f"{why}: {what} is not announced. {outward_remedy(why)}".rstrip(),
+        warning=why not in AS_WANTED["service"],
         version=why,
         uid=uid_of(world, service),
         settle_seconds=SETTLE_SECONDS,
@@ -228,7 +250,7 @@ def _is_advertised(status: Status, topic: Topic) -> bool:
     if not isinstance(service, Service) or (topic.about, topic.detail) in status.plan.not_advertised:
         return False
     has = (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips)
-    address = next((address for address in has if str(address) == topic.detail), None)
+    address = next((address for address in has if str(address) == split_what(topic.detail)[0]), None)
     if address is None:
         return False
     aggregates = status.plan.aggregates.get(topic.about, frozenset())

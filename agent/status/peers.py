@@ -49,7 +49,7 @@ def _session(status: Status, peer: Peer, refused: Counts, now: float) -> View:
         "remote_as": asn if isinstance(asn, int) else None,
         "remote_id": None if up is None or up.router_id is None else str(up.router_id),
         "local_as": peer.local_asn,
-        "local_address": str(peer.local_address),
+        "local_address": local_address(peer),
         "address_family": {family: _family(status, peer, family, refused) for family in status.families(peer)},
         "name": peer.name,
         "state": str(state.state),
@@ -91,6 +91,11 @@ def _settings(status: Status, peer: Peer) -> View:
         "options": options(status, peer),
         "prefix_limits": {str(family): _limit(limit) for family, limit in sorted(peer.prefix_limits)},
     }
+
+
+def local_address(peer: Peer) -> str | None:
+    """None: the link that the session would be on has no address."""
+    return None if peer.local_address.is_unspecified else str(peer.local_address)
 
 
 def is_parting(status: Status, peer: Peer) -> bool:

@@ -18,8 +18,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     Reason.NEXT_HOP_IS_PEER: "Look for a node and a router with the same address.",
     Reason.NEXT_HOP_IS_US: "Nothing to do: the route leads to this node.",
     Reason.NEXT_HOP_UNUSABLE: "Make the router send its own address as next hop (next-hop-self).",
-    Reason.DEFAULT_ROUTE: "A default route needs an `import.allowed` entry of its BGPPeer; none is ever announced.",
-    Reason.MARTIAN_PREFIX: "Take this prefix out of the object or router that has it: it can not be routed.",
+    Reason.DEFAULT_ROUTE: "Nothing to do, or add 0.0.0.0/0 or ::/0 to `import.allowed` in the BGPPeer.",
+    Reason.MARTIAN_PREFIX: "Stop the peer from announcing it: it cannot be routed.",
     Reason.INTERNAL_ATTRIBUTE: "This is a mistake in bgpilot: please report it.",
     Reason.AS_PATH_NOT_OURS: "This is a mistake in bgpilot: please report it.",
     Reason.MESSAGE_TOO_LONG: "Use fewer communities in the BGPAdvertisements that select this route.",
@@ -53,6 +53,12 @@ REMEDIES: Final[Mapping[str, str]] = {
     "that has `onRequest`, annotate the Service with bgpilot.io/advertise.",
     "requestNotAllowed": "Add the class of the address to `service.onRequest` of a BGPAdvertisement that selects the "
     "Service, or take it out of the annotation bgpilot.io/advertise.",
+    "notRequested": "Annotate the Service with bgpilot.io/advertise, or name the class in `service.addresses` of the "
+    "BGPAdvertisement.",
+    "noAddressOfClass": "Name in `service.addresses` of the BGPAdvertisement a class of address that the Service has.",
+    "noAddressYet": "Look at the controller that gives load balancers their addresses: bgpilot gives none.",
+    "peerSelectorSelectsNothing": "Compare spec.peerSelector with `kubectl get bgppeers --show-labels`.",
+    "noPeer": "Create a BGPPeer that selects this node, if routers are to be told.",
     "noLocalEndpoint": "The traffic policy is Local: run a ready pod of the Service here, or use policy Cluster.",
     "externalIPNotAllowed": "Add the address to `allowedExternalIPs` of the BGPInstance.",
     "optedOut": "Remove the annotation bgpilot.io/advertise from the Service, or name the class of the address in it.",
@@ -93,9 +99,23 @@ REMEDIES: Final[Mapping[str, str]] = {
     "kernelConflict": "Remove the other route, or stop the daemon that writes it: routes of others are never replaced.",
     "kernelRefused": "The words are the kernel's own; `ip route get NEXTHOP` often shows what is missing.",
     "notBest": "Nothing to do: another path to this prefix is preferred.",
+    "maximumPathsReached": "Raise `maximumPaths` of the BGPInstance, if more next hops shall be used at once.",
     "notInstalled": "Wait a moment; if it stays, `bgpilot status` shows what the agent is busy with.",
     "endOfRibMissing": "The router does not say when it has sent everything; it may lack graceful restart (RFC 4724).",
 }
+
+
+_OUTWARD: Final[Mapping[str, str]] = {
+    "serviceRange": "Take another address: this one is in a range of ClusterIPs, or the ClusterIP of another Service.",
+    Reason.DEFAULT_ROUTE: "Take it out of the BGPAdvertisement: nodes are no way to everywhere.",
+    Reason.MARTIAN_PREFIX: "Take another address or prefix: nothing is ever routed to this one.",
+}
+"""Where the word means another thing of what is announced than of what is heard."""
+
+
+def outward_remedy(reason: str) -> str:
+    """For what is not announced, or not told to a peer."""
+    return _OUTWARD.get(reason) or remedy(reason)
 
 
 def remedy(reason: str) -> str:

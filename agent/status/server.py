@@ -29,11 +29,13 @@ from prometheus_client.metrics_core import Metric
 
 from agent.log import log
 from agent.settings import OFF, Listen
-from agent.status.explain import explain, parse_prefix
+from agent.status.explain import explain
+from agent.status.hops import parse_prefix
 from agent.status.peers import View
-from agent.status.status import Readiness, Status, not_alive
+from agent.status.readiness import Readiness, not_alive
+from agent.status.status import Status
 from agent.status.tables import SIDES, fib_view, routes_view
-from agent.status.views import find_peer, peer_view, peers_steps, status_view
+from agent.status.views import peer_view, peers_named, peers_steps, status_view
 from bgp.model import Address, Prefix
 
 REQUESTS_MAX: Final = 16
@@ -204,9 +206,13 @@ def _explain(status: Status, request: web.Request) -> View:
 
 
 def _find_peer(status: Status, name: str) -> Address:
-    if (address := find_peer(status, name)) is None:
-        raise web.HTTPNotFound(text=f"no single peer is called {name!r}; `bgpilot peers` lists them")
-    return address
+    found = peers_named(status, name)
+    if len(found) > 1:
+        which = ", ".join(f"{peer.address} ({peer.name})" for peer in found)
+        raise web.HTTPNotFound(text=f"{len(found)} peers are called {name!r}: name one of {which}")
+    if not found:
+        raise web.HTTPNotFound(text=f"no peer is called {name!r}; `bgpilot peers` lists them")
+    return found[0].address
 
 
 def _prefix(request: web.Request) -> Prefix | None:

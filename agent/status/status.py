@@ -21,7 +21,7 @@ from agent.model import (
     object_of,
 )
 from agent.plan.model import NodePlan
-from bgp.check import carries, carries_extended_next_hops, session_refusal
+from bgp.check import Reason, carries, carries_extended_next_hops, session_refusal
 from bgp.model import (
     Address,
     Family,
@@ -40,11 +40,7 @@ from bgp.retry import Failing
 from bgp.rib import Rib
 
 SETTLE_SECONDS: Final = 30.0
-"""How long a start waits for peers before it counts as ready without them."""
-PASS_SECONDS_MAX: Final = 60.0
-"""A pass that takes longer hangs: the agent is restarted."""
-SPEAKER_SILENT: Final = "speakerSilent"
-"""Reason word of the speaker's problem with an ExaBGP that hangs."""
+"""How long a session may take to come up, or to come back: a start waits for peers so long, and nobody misses it."""
 LEARNED_METRIC: Final = 0
 """Metric of routes learned from peers; discard routes have another."""
 
@@ -124,6 +120,8 @@ class Status:
     """`Speaker.states`."""
     held_by_speaker: Mapping[Address, Held] = field(default_factory=dict)
     """`Speaker.held`: those that the plan wants, and that must have no session for what they have told."""
+    wanted_at: Mapping[Address, float] = field(default_factory=dict)
+    """`Speaker.wanted_at`."""
     rib: Rib
     outbox: ToldFacts
     fib: FibFacts
@@ -134,6 +132,10 @@ class Status:
     """The Services that exist, to tell "not announced" from "does not exist" and "has no address"."""
     routers: Mapping[Key, Record] = field(default_factory=dict)
     """The BGPPeers that exist, to tell "not for this node" from "does not exist"."""
+    advertisements: Mapping[Key, Record] = field(default_factory=dict)
+    """The BGPAdvertisements that exist, for what keeps each of them from announcing something."""
+    namespaces: Mapping[Key, Record] = field(default_factory=dict)
+    """Their labels say which Services are meant."""
     own_labels: Mapping[str, str] | None = None
     """Of the own Node; None: there is no such object."""
     changed_at: float | None = None
@@ -154,6 +156,10 @@ class Status:
     def held(self, peer: Peer) -> Held | None:
         """Why there must be no session, whoever says so."""
         return peer.held or self.held_by_speaker.get(peer.address)
+
+    def missed_at(self, peer: Peer) -> float:
+        """Since when there has been no session that should be there; of one that is not established only."""
+        return max(self.peer_state(peer.address).since, self.wanted_at.get(peer.address, 0.0))
 
     def families(self, peer: Peer) -> tuple[Family, ...]:
         """Of the session when there is one, else those wanted; IPv4 first."""
@@ -189,6 +195,14 @@ class Status:
             return 0
         return sum(session_refusal(up, route) is None for route in self.outbox.told_to(peer.address, family))
 
+    def needs_next_hops(self, peer: Peer) -> bool:
+        """Routes are not sent on the session that there is, because it does not carry IPv6 next hops of IPv4 routes."""
+        up = self.peer_state(peer.address).up
+        return up is not None and any(
+            session_refusal(up, route) is Reason.NEXT_HOP_NOT_NEGOTIATED
+            for route in self.outbox.told_to(peer.address, Family.IPV4)
+        )
+
     def picture_age(self, now: float) -> float | None:
         """Seconds since the watch that is worst off gave a sign of life; None before any did."""
         ages = [now - watch.fresh_at for watch in self.watches]
@@ -212,52 +226,6 @@ class Status:
 
 
 _NOT_TRIED: Final = PeerState()
-
-
-def not_alive(status: Status, now: float) -> tuple[str, ...]:
-    """Why the process should be restarted. Depends on nothing outside it: neither the API server nor any peer."""
-    if status.pass_began_at is not None and now - status.pass_began_at > PASS_SECONDS_MAX:
-        return (f"loopHangs: a pass has been going on for {now - status.pass_began_at:.0f} s",)
-    return ()
-
-
-@dataclass(slots=True)
-class Readiness:
-    """Whether this node may count as rolled out. Remembers what was reached, so that later trouble elsewhere (a router
-    that dies) does not stop the rollout of its own fix.
-    """
-
-    kernel_reached: bool = False
-    peers_reached: bool = False
-
-    def reasons(self, status: Status, now: float) -> tuple[str, ...]:
-        """Why not, each starting with its reason word; empty: ready."""
-        if not status.picture_complete:
-            return ("pictureIncomplete: the cluster has not been listed completely",)
-        if status.plan.identity is None:
-            return ("nodeNotPlanned: the own Node object is missing or has no address",)
-        if status.dry_run:
-            return ()
-        if status.speaking_at is None:
-            return ("notSpeaking: the speaker has not been handed a plan yet",)
-        silent = tuple(f"{one.reason}: {one.message}" for one in status.problems if one.reason == SPEAKER_SILENT)
-        return (*silent, *self._kernel(status), *self._peers(status, now - status.speaking_at))
-
-    def _kernel(self, status: Status) -> tuple[str, ...]:
-        if status.fib.read_error is not None:
-            return (f"kernelUnreadable: {status.fib.read_error}",)
-        if failing := status.fib.failing:
-            key, failure = next(iter(failing.items()))
-            return (f"kernelRefused: {len(failing)} routes, first {key.prefix}: {failure.error}",)
-        missing = [key for key in status.missing_in_kernel() if key not in status.fib.conflicts]
-        self.kernel_reached = self.kernel_reached or not missing
-        return () if self.kernel_reached else (f"kernelNotInSync: {len(missing)} routes are not installed yet",)
-
-    def _peers(self, status: Status, speaking_seconds: float) -> tuple[str, ...]:
-        waiting = [] if self.peers_reached or speaking_seconds >= SETTLE_SECONDS else status.not_yet_heard()
-        self.peers_reached = not waiting
-        rest = SETTLE_SECONDS - speaking_seconds
-        return tuple(f"peerNotSynced: {peer.name} ({peer.address}), for {rest:.0f} s at most" for peer in waiting)
 
 
 def fib_state(status: Status, failing: Mapping[FibKey, FibFailure], key: FibKey) -> tuple[str, str]:

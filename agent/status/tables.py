@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import Any, Final, Literal, TypeAlias
 
 from agent.model import FibKey, FibRoute
+from agent.status.equals import NOT_BEST, why_not_used
 from agent.status.peers import View
 from agent.status.status import (
     FibFailure,
@@ -101,6 +102,8 @@ def _received(status: Status, failing: Mapping[FibKey, FibFailure], key: RouteKe
     path: Path = status.rib.heard_from(key.peer)[key.prefix]
     refused = status.plan.refused_in.get(key)
     reason = not_installed_reason(status, failing, path, key.prefix) if refused is None else refused
+    if reason == NOT_BEST:
+        reason = why_not_used(status, path, key.prefix)
     return {
         "prefix": str(key.prefix),
         "peer": str(key.peer),

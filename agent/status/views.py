@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Final
 
 from agent.model import Problem
 from agent.plan.steps import Steps, finish
 from agent.status.health import ailments, health_of
-from agent.status.peers import View, peer_entry
+from agent.status.peers import View, is_parting, peer_entry
 from agent.status.remedies import remedy
 from agent.status.status import Status, prefix_order
-from bgp.model import Address, Family, Peer
+from bgp.model import Address, Family, Peer, without_zone
 
 CONFLICTS_MAX: Final = 20
 """Conflicts in the kernel that the short answer names; `fib` shows all."""
@@ -60,23 +61,28 @@ def peer_view(status: Status, address: Address, now: float) -> View:
     )
 
 
-def find_peer(status: Status, name: str) -> Address | None:
-    """By address, by full name (`BGPPeer/tor-a`) or, where it is the only one, by the name alone (`tor-a`)."""
-    found = peers_named(status, name)
-    return found[0].address if len(found) == 1 else None
-
-
 def peers_named(status: Status, name: str) -> list[Peer]:
-    """All with this address, full name or name: a BGPPeer may stand for two default gateways."""
+    """All with this address, full name (`BGPPeer/tor-a`) or name (`tor-a`): one may stand for two default gateways.
+
+    A link-local address without an interface means all that have it, on whatever link.
+    """
+    address = _address(name)
     return [
         peer
         for peer in status.sessions()
-        if name in (str(peer.address), peer.name) or peer.name.rpartition("/")[2] == name
+        if address in (peer.address, without_zone(peer.address)) or name in (peer.name, peer.name.rpartition("/")[2])
     ]
 
 
+def _address(text: str) -> Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
 def status_view(status: Status, now: float) -> View:
-    plan, found = status.plan, ailments(status)
+    plan, found = status.plan, ailments(status, now)
     identity = plan.identity
     established = [peer for peer in plan.peers.values() if status.is_up(peer.address)]
     return answer(
@@ -110,6 +116,7 @@ def status_view(status: Status, now: float) -> View:
                 "mesh_established": sum(peer.mesh for peer in established),
                 "held": sum(status.held(peer) is not None for peer in plan.peers.values()),
                 "restarting": sum(status.rib.is_away(address) for address in plan.peers),
+                "parting": sum(is_parting(status, peer) for peer in plan.peers.values()),
             },
             "routes": {
                 "originated": len(plan.originated),

@@ -1,8 +1,9 @@
 """Which nodes write the Events on an object of which all nodes see the same: chosen alike by each, without an election.
 
 Of the nodes that can see what is wrong with the object, `WRITERS` that are ready: three, since one of them may be dead,
-or see it otherwise. They write under one name (`agent.status.events`), so that there is one Event. Nodes and objects
-lie on a ring, and those after the object write: a node that comes or goes changes who writes for few objects.
+or see it otherwise. What is wrong with an object that means no node all nodes see. They write under one name
+(`agent.status.events`), so that there is one Event. Nodes and objects lie on a ring, and those after the object write:
+a node that comes or goes changes who writes for few objects.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Writers:
         ring = self._rings.get(by)
         if ring is None:
             seeing = [node for _, node in every(self._world, Kind.NODE, Node) if sees(node)]
+            seeing = seeing or [node for _, node in every(self._world, Kind.NODE, Node)]
             names = [node.name for node in seeing if node.ready] or [node.name for node in seeing]
             ring = self._rings[by] = sorted((_point(name), name) for name in names)
         return ring

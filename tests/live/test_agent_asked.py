@@ -54,7 +54,7 @@ class Scene:
         for agent in self.cluster.agents.values():
             wait_until(lambda agent=agent: agent.cli("status").returncode == 0)  # type: ignore[misc]
 
-    def wait_shown(self, text: str, *words: str, code: int = 3, number: int = 1) -> str:
+    def wait_shown(self, text: str, *words: str, code: int = 3, number: int = 1, within: float = 30.0) -> str:
         """Until the answer, with this exit code, has the text."""
 
         def shown() -> str:
@@ -62,7 +62,7 @@ class Scene:
             assert (done.returncode, text in done.stdout) == (code, True), f"{done.returncode}: {done.stdout}"
             return done.stdout
 
-        return wait_until(shown)
+        return wait_until(shown, within=within)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,30 @@ def test_a_bgppeer_for_other_nodes_is_explained_by_its_selector(scene: Scene) ->
     assert "nodeNotSelected" in scene.wait_shown("BGPPeer spine", "explain", router)
     assert "external session wanted" in scene.agent(2).cli("explain", "spine").stdout
     scene.api.delete("BGPPeer", "spine")
+
+
+def test_a_router_that_is_not_there_is_missed_after_thirty_seconds_and_named(scene: Scene) -> None:
+    router = str(scene.lab.router.address())
+    scene.api.apply(custom("BGPPeer", "spine", {"address": router, "asn": 65000}))
+    scene.wait_shown("1 of 2 established", "status", code=0)
+
+    down = f"sessionDown: 1 of 2 sessions is not established, for 30 s or longer: BGPPeer/spine ({router})"
+    scene.wait_shown(f"Healthy:   degraded: {down}", "status", within=60)
+
+    scene.api.delete("BGPPeer", "spine")
+    scene.wait_well()
+
+
+def test_a_router_whose_secret_is_missing_degrades_at_once(scene: Scene) -> None:
+    secret = {"name": "nowhere", "key": "md5"}
+    spec = {"address": str(scene.lab.router.address()), "asn": 65000, "passwordSecretRef": secret}
+    scene.api.apply(custom("BGPPeer", "spine", spec))
+
+    text = scene.wait_shown("Healthy:   degraded: secretMissing: 1 of 2 sessions may not come up", "status")
+
+    assert "names Secret nowhere" in text
+    scene.api.delete("BGPPeer", "spine")
+    scene.wait_well()
 
 
 def test_mesh_sessions_that_may_not_come_up_are_no_health(scene: Scene) -> None:
@@ -125,7 +149,19 @@ def test_a_node_without_an_as_says_so_to_whoever_asks_for_a_prefix(scene: Scene)
     assert "speaks no BGP" in text
     assert "Set label example.com/asn of Node node-1" in text
     assert "notHeard" not in text
-    scene.wait_shown("Healthy:   no: nodeNotPlanned: Node node-1 has no label example.com/asn", "status")
+    scene.wait_shown("Healthy:   no: asnMissing: Node node-1 has no label example.com/asn", "status")
+    scene.instance()
+    scene.wait_well()
+
+
+def test_a_node_that_loses_its_as_goes_on_for_a_while_and_says_one_word_everywhere(scene: Scene) -> None:
+    scene.instance(asnFrom={"label": "example.com/asn"})
+
+    scene.wait_shown("Healthy:   degraded: asnMissing: Node node-1 has no label example.com/asn", "status")
+
+    text = scene.wait_shown("! asnMissing: Set label example.com/asn", "explain", "node-2")
+    assert "it goes on in the AS that it had, for two minutes at most" in text
+    assert scene.agent().view("peers")["peers"][str(scene.lab.node(2).address())]["is_up"]
     scene.instance()
     scene.wait_well()
 

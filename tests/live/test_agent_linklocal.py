@@ -6,7 +6,9 @@ The routers' own tables say which sessions there are and what they were told; th
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -70,6 +72,10 @@ class Scene:
     def has(self, *addresses: str) -> None:
         """The node has sessions with these and no other, from now on or soon."""
         wait_until(lambda: self.sessions() == dict.fromkeys(addresses, True), within=30)
+
+    def logged(self) -> list[str]:
+        lines = self.cluster.agent(self.node).process.output().splitlines()
+        return [json.loads(line)["event"] for line in lines if line.startswith("{")]
 
     def problems(self) -> set[str]:
         return {problem["reason"] for problem in self.cluster.agent(self.node).view("peers")["problems"]}
@@ -201,6 +207,9 @@ def test_the_session_follows_its_link_and_our_address_on_it(scene: Scene) -> Non
     wait_until(lambda: scene.frr.established() == [other])
     wait_until(lambda: scene.learned(FOREIGN) == [(FIRST, "eth0")])
     assert scene.problems() == set()
+    logged = [event for event in scene.logged() if event in {"peer_up", "peer_down", "peer_removed"}]
+    assert logged.count("peer_up") > 1
+    assert ("peer_up", "peer_up") not in pairwise(logged), "what ended the first session is not in the log"
     scene.node.configure(ip=[f"addr add {scene.near}/64 dev eth0 nodad", f"addr del {other}/64 dev eth0"])
     scene.has(f"{FIRST}%eth0")
 

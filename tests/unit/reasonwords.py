@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from agent.status import health
 from bgp.check import Reason
 
 ROOT: Final = Path(__file__).parents[2]
@@ -24,9 +25,10 @@ OF_ROUTES: Final[Mapping[str, tuple[str, ...]]] = {
     "agent/plan/imports.py": (),
 }
 OF_OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "agent/plan/adverts.py": ("selects_nothing",),
+    "agent/plan/adverts.py": ("selects_nothing", "request_problem", "starving"),
     "agent/plan/guards.py": (),
-    "agent/plan/identity.py": ("_told_to_nobody", "_in_node_subnet"),
+    "agent/plan/identity.py": ("_in_node_subnet",),
+    "agent/plan/selectors.py": ("_no_node", "_no_peer"),
 }
 """Those that report a problem because of which something is not announced."""
 
@@ -45,3 +47,52 @@ def said_by(judges: Mapping[str, tuple[str, ...]]) -> set[str]:
 
 def said_by_the_code() -> set[str]:
     return {str(reason) for reason in Reason}.union(*map(said_by, (OF_ADDRESSES, OF_ROUTES, OF_OBJECTS)))
+
+
+_MAKERS: Final = {"Problem", "SpeakerProblem", "Trouble"}
+_WORDS_OF_WATCHES: Final[Mapping[str, tuple[str, ...]]] = {"agent/cluster/refusal.py": ("_advice",)}
+"""Functions that choose the word of a Problem which others make."""
+_CHOSEN_IN: Final = (
+    "agent/cluster/listwatch.py",
+    "agent/cluster/kube.py",
+    "agent/cluster/api.py",
+    "agent/cluster/parse.py",
+    "bgp/driver/process.py",
+    "bgp/driver/upkeep.py",
+    "bgp/speaker.py",
+    "bgp/limits.py",
+    "bgp/exaconfig.py",
+)
+"""Files whose constants of one camelCase word are reason words of Problems."""
+
+
+def said_of_problems() -> set[str]:
+    """The reason words of Problems: what is written where one is made, and what goes there by another name."""
+    words = said_by(_WORDS_OF_WATCHES) | {str(Reason.NEXT_HOP_NOT_NEGOTIATED)}
+    for path in (path for room in ("agent", "bgp") for path in (ROOT / room).rglob("*.py")):
+        words |= {word for call in _calls(path, _MAKERS) if (word := _first(call)) is not None}
+    for name in _CHOSEN_IN:
+        for node in ast.parse((ROOT / name).read_text()).body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant):
+                words |= {word for word in (str(node.value.value),) if _CAMEL_CASE.fullmatch(word)}
+    return words
+
+
+def own_words_of_health() -> set[str]:
+    """The reason words that `agent.status.health` has of its own."""
+    path = ROOT / "agent/status/health.py"
+    words = {word for call in _calls(path, {"Ailment"}) if (word := _first(call)) is not None}
+    return words | {health.INCOMPLETE, health.NOT_PLANNED}
+
+
+def _calls(path: Path, names: set[str]) -> list[ast.Call]:
+    found = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return [call for call in found if isinstance(call.func, ast.Name) and call.func.id in names]
+
+
+def _first(call: ast.Call) -> str | None:
+    """The first argument, or the one called `reason`, where it is written there."""
+    for argument in (*call.args[:1], *(it.value for it in call.keywords if it.arg == "reason")):
+        if isinstance(argument, ast.Constant):
+            return str(argument.value)
+    return None

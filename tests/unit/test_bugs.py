@@ -1,15 +1,20 @@
 """Exceptions that nobody catches: ours end the agent, those of a library's own tasks do not."""
 
 import asyncio
+import json
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent.start import Bugs
+from agent.bugs import Bugs
 from bgp.background import in_background
 from tests.lab.wait import eventually
+
+ROOT = Path(__file__).parents[2]
 
 
 class Watched:
@@ -107,3 +112,47 @@ async def test_a_connection_that_cannot_be_taken_for_want_of_descriptors_ends_no
     asyncio.get_running_loop().call_exception_handler(told)
 
     assert not watched.bugs.found
+
+
+PROCESS = """
+import asyncio, functools
+from agent.bugs import run_guarded
+from agent.log import set_up_logging
+from agent.settings import LogFormat, LogLevel
+
+def fail():
+    raise LookupError("a bug")
+
+async def waiting(ended):
+    asyncio.get_running_loop().call_soon(fail)
+    await ended.wait()
+
+async def raising(_):
+    fail()
+
+async def ending(_):
+    await asyncio.sleep(0)
+
+log = functools.partial(set_up_logging, log_format=LogFormat.JSON, log_level=LogLevel.INFO)
+raise SystemExit(run_guarded(WORK, log))
+"""
+
+
+def ended_as(work: str) -> tuple[int, list[str]]:
+    """Exit code and log of a process that does this: how it logs is set up once in a process, and for good."""
+    command = [sys.executable, "-c", PROCESS.replace("WORK", work)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return done.returncode, done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("work", ["waiting", "raising"])
+def test_what_runs_beside_exabgp_ends_by_its_own_bug_with_one_line(work: str) -> None:
+    code, (line,) = ended_as(work)
+
+    assert code == 1
+    assert json.loads(line)["event"] == "own_bug"
+    assert "LookupError: a bug" in json.loads(line)["exception"]
+
+
+def test_what_runs_beside_exabgp_and_ends_by_itself_has_nothing_to_say() -> None:
+    assert ended_as("ending") == (0, [])

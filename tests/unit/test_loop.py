@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from agent.advertising import Advertisement, AdvertisementType
 from agent.cluster.world import World
 from agent.inbox import Inbox
 from agent.intent import Instance, Mesh
@@ -18,7 +19,10 @@ from agent.kernel.table import KernelError
 from agent.loop import Loop, Phase
 from agent.model import (
     ALWAYS_WATCHED,
+    DISCARD_METRIC,
     Applied,
+    FibDrifted,
+    FibKey,
     Gone,
     Interface,
     InterfacesChanged,
@@ -26,9 +30,11 @@ from agent.model import (
     Kind,
     Listed,
     Node,
+    Problem,
+    WatchState,
 )
 from agent.plan.planner import Planner
-from bgp.model import Attributes, Family, Path, PathsHeard, SessionUp, SpeakerLost
+from bgp.model import Attributes, Family, Path, PathsHeard, RouteKey, SessionUp, SpeakerLost
 from bgp.rib import OWN_STALE_SECONDS, Rib
 from tests.lab.fakekernel import FakeKernel
 from tests.lab.wait import eventually
@@ -51,8 +57,8 @@ class Told:
     in_sync = True
     problems = ()
 
-    async def apply(self, _plan, **_how):
-        pass
+    async def apply(self, _plan, **how):
+        self.hold_back = how["hold_back"]
 
     def may_hold(self, _prefix):
         return False
@@ -62,6 +68,7 @@ class Scene:
     def __init__(self):
         self.now = 1000.0
         self.kernel = FakeKernel()
+        self.speaker = Told()
         self.inbox = Inbox(world=World(), rib=Rib(), clock=lambda: self.now)
         self.fib = Fib(self.kernel.table, clock=lambda: self.now)
         self.loop = Loop(
@@ -69,9 +76,10 @@ class Scene:
             inbox=self.inbox,
             planner=Planner(),
             fib=self.fib,
-            speaker=Told(),
+            speaker=self.speaker,
             watch_secrets=lambda _names: None,
             clock=lambda: self.now,
+            api_url="https://10.244.3.9:6443",
         )
         self.passes = 0
         self.loop.after_pass(self._count)
@@ -152,6 +160,21 @@ async def test_a_route_that_the_kernel_has_not_taken_is_work_to_do(scene: Scene)
     assert scene.loop.phase is Phase.IN_SYNC
 
 
+async def test_a_prefix_whose_discard_lacks_its_rules_is_not_announced(scene: Scene) -> None:
+    await scene.kernel.start(lambda: None)
+    prefix = ip_network("203.0.113.0/24")
+    advertisement = Advertisement(name="lab", type=AdvertisementType.PREFIX, prefixes=(prefix,))
+    await scene.put(Applied(Key(Kind.ADVERTISEMENT, "", "lab"), advertisement))
+    assert not scene.speaker.hold_back(RouteKey(ADDRESS, prefix))
+
+    scene.kernel.refuse[FibKey(prefix, DISCARD_METRIC)] = REFUSED
+    scene.kernel.rule("del pref 32764")
+    await scene.put(FibDrifted())
+    await scene.put()
+
+    assert scene.speaker.hold_back(RouteKey(ADDRESS, prefix))
+
+
 async def test_a_mesh_that_was_small_stays_one_until_it_is_above_the_threshold(scene: Scene) -> None:
     more = [
         Node(name=f"more-{n}", addresses=(ip_address(f"192.0.2.{n}"),), pod_cidrs=(ip_network(f"10.244.{n}.0/24"),))
@@ -167,3 +190,11 @@ async def test_a_mesh_that_was_small_stays_one_until_it_is_above_the_threshold(s
     await scene.put(Gone(key_of(more[2])))
 
     assert not scene.loop.plan.standpoint.small, "four nodes again"
+
+
+async def test_an_api_server_that_does_not_answer_is_told_with_the_route_of_ours_to_it(scene):
+    away = Problem("apiUnreachable", "watch of Node", "no answer", "See if it runs.")
+    await scene.put(WatchState(kind=Kind.NODE, healthy=False, fresh_at=scene.now, problem=away))
+
+    (said,) = (problem for problem in scene.loop.problems() if problem.reason == away.reason)
+    assert f"this node has installed {CIDR} via {ADDRESS}" in said.message

@@ -18,8 +18,9 @@ import typer
 import yaml
 
 from agent.cli.app import app
+from agent.status.weights import WEIGHTS, Weight
 from bgp.check import Reason
-from tests.unit.reasonwords import said_by_the_code
+from tests.unit.reasonwords import own_words_of_health, said_by_the_code, said_of_problems
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -162,3 +163,44 @@ def test_each_setting_of_a_rule_is_a_field() -> None:
 
 OF_OTHERS = {"internalTrafficPolicy", "externalTrafficPolicy"}
 """Fields of Services."""
+
+
+def healths() -> list[tuple[str, frozenset[str]]]:
+    """What each row of the table of health says, and the reason words of the row."""
+    section = README.split("\n| Healthy |")[1].split("\n\n")[0]
+    cells = [line.split("|")[1:-1] for line in section.splitlines()[2:]]
+    return [(row[0].strip(), frozenset(re.findall(r"`(\w+)`", row[2]))) for row in cells]
+
+
+def said_at(*starts: str) -> set[str]:
+    return {word for health, words in healths() if health.startswith(starts) for word in words}
+
+
+def test_each_reason_why_a_node_is_not_well_stands_in_the_table_of_health_once() -> None:
+    words = [word for _, words in healths() for word in words]
+
+    assert sorted(words) == sorted({*WEIGHTS, *own_words_of_health()})
+
+
+def test_the_table_of_health_says_of_each_problem_what_the_code_makes_of_it() -> None:
+    noted = {word for word, weight in WEIGHTS.items() if weight is Weight.NOTE}
+
+    assert said_at("`yes`") == noted
+    for weight, start in _ROWS_OF.items():
+        assert {word for word, found in WEIGHTS.items() if found is weight} <= said_at(start), weight
+
+
+_ROWS_OF = {
+    Weight.FAULT: "`degraded`",
+    Weight.OWN: "`degraded`",
+    Weight.NO_BGP: "`no` if this node",
+    Weight.SPEAKER: "`no`, `degraded` if some session",
+}
+
+
+def test_each_word_of_a_problem_that_the_code_can_report_is_weighed() -> None:
+    assert said_of_problems() - WEIGHTS.keys() - {"kernelConflict", *own_words_of_health()} == set()
+
+
+def test_each_word_that_is_weighed_is_one_that_the_code_can_report() -> None:
+    assert WEIGHTS.keys() - said_of_problems() == set()

@@ -162,7 +162,7 @@ def test_fib_says_an_ipv6_next_hop_of_an_ipv4_route_as_ip_route_does(agent):
 
 
 def test_explain_names_the_hop_that_says_no_and_the_fix(agent):
-    what = "203.0.113.0/24 via 192.0.2.254 not admitted: importNotAllowed"
+    what = "203.0.113.0/24 via 192.0.2.254 not admitted: `import` of the BGPPeer does not admit it"
     assert agent("explain", "203.0.113.9", code=3).split("\n") == [
         "route 203.0.113.9 on node worker-1:",
         f"NO  peer 192.0.2.254 (BGPPeer/tor-a)  {what}  importNotAllowed",
@@ -182,12 +182,16 @@ def test_explain_marks_a_route_that_comes_back_as_neither_yes_nor_no_and_succeed
 
 
 def test_status_says_what_a_glance_needs_and_is_degraded_by_exit_code(agent):
+    agent.fields = {"wanted_at": {TOR6: NOW - 1}}
     text = agent("status")
     assert "Phase:     IN_SYNC" in text
+    assert "Healthy:   yes" in text
     assert "Peers:     2 of 3 established (mesh 1 of 1)" in text
 
-    agent.fields = {"picture_complete": False}
+    agent.fields = {}
+    assert "Healthy:   degraded: sessionDown: 1 of 3 sessions is not established" in agent("status", code=3)
 
+    agent.fields = {"picture_complete": False}
     assert "Healthy:   no: pictureIncomplete" in agent("status", code=3)
 
 
@@ -195,6 +199,7 @@ def test_status_says_what_a_glance_needs_and_is_degraded_by_exit_code(agent):
     "command", [["peers"], ["peer", "tor-a"], ["routes"], ["fib"], ["explain", "tor-a"], ["status"]]
 )
 def test_every_answer_is_there_as_json(agent, command):
+    del agent.scene.peers[TOR6]  # all is well
     assert json.loads(agent(*command, "-o", "json"))["schema"].startswith("bgpilot.")
 
 
@@ -203,7 +208,7 @@ def test_what_the_agent_refuses_is_an_error_with_its_words(agent):
     done = bgpilot("routes", "--peer", "nobody", "--run-dir", str(agent.run_dir))
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "bgpilot: no single peer is called 'nobody'; `bgpilot peers` lists them\n"
+    assert done.stderr == "bgpilot: no peer is called 'nobody'; `bgpilot peers` lists them\n"
 
 
 def test_no_agent_is_exit_code_four_and_says_where_it_looked(tmp_path):

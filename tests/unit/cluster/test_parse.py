@@ -165,6 +165,16 @@ def test_a_service_has_its_addresses_by_class() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", None])
+def test_a_service_that_is_no_load_balancer_has_no_address_of_one(kind: str | None) -> None:
+    spec = {"clusterIPs": ["10.96.0.5"], **({"type": kind} if kind else {})}
+    ingress = [{"ip": "198.51.100.1"}, {"hostname": "lb.example"}]
+
+    parsed = read(Kind.SERVICE, {"spec": spec, "status": {"loadBalancer": {"ingress": ingress}}}, "default")
+
+    assert parsed.outcome == Service(namespace="default", name="x", cluster_ips=(IPv4Address("10.96.0.5"),))
+
+
 @pytest.mark.parametrize(
     ("spec", "why"),
     [

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from agent.advertising import Advertisement, AdvertisementType, ServiceAddress, Terms, WhenNoEndpoints
 from agent.intent import ExternalPeer, Instance, PeerAs, PodRoutes, Selector, ServiceRoutes
-from agent.model import EndpointSlice, Namespace, Node, Record, Service, ServiceCidr, TrafficPolicy
+from agent.model import Namespace, Node, Record, Service, ServiceCidr, TrafficPolicy
 from bgp.model import Address, Community, Family, LargeCommunity, Prefix
 
 R = TypeVar("R", bound=Record)
@@ -34,6 +34,25 @@ class Wish(NamedTuple):
     terms: Terms
 
 
+class Endpoint(NamedTuple):
+    """As Kubernetes has it, None where it says nothing."""
+
+    node: str | None
+    ready: bool | None
+    serving: bool | None
+    terminating: bool | None
+
+
+class Slice(NamedTuple):
+    """An EndpointSlice as Kubernetes has it, with the Service that its label names."""
+
+    namespace: str
+    name: str
+    service: str | None
+    address_type: str
+    endpoints: tuple[Endpoint, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """All there is, as one node sees it."""
@@ -41,10 +60,10 @@ class Truth:
     own: str
     subnets: Collection[Prefix]
     """That the node is connected to."""
-    records: Collection[Record]
+    things: Collection[Record | Slice]
 
     def every(self, kind: type[R]) -> list[R]:
-        return [record for record in self.records if isinstance(record, kind)]
+        return [thing for thing in self.things if isinstance(thing, kind)]
 
     @property
     def node(self) -> Node:
@@ -165,6 +184,8 @@ def _is_wanted(truth: Truth, advertisement: Advertisement, service: Service, kin
 
 def _may_be(truth: Truth, service: Service, kind: ServiceAddress, address: Address) -> bool:
     """Nobody may draw, by a Service, the traffic of somebody else."""
+    if address.is_loopback or address.is_link_local or address.is_multicast:
+        return False
     if kind is ServiceAddress.CLUSTER_IP:
         return True
     alone = ip_network(address)
@@ -206,15 +227,17 @@ def _service_wishes(
 
 def _usable(truth: Truth, service: Service, family: Family) -> tuple[bool, bool]:
     """Whether an endpoint can be used anywhere, and on this node."""
-    slices = [
-        it
-        for it in truth.every(EndpointSlice)
-        if (it.namespace, it.service) == (service.namespace, service.name) and it.family is family
+    endpoints = [
+        endpoint
+        for it in truth.things
+        if isinstance(it, Slice) and (it.namespace, it.service) == (service.namespace, service.name)
+        if it.address_type == {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}[family]
+        for endpoint in it.endpoints
     ]
-    ready = {node for it in slices for node in it.ready}
-    serving = {node for it in slices for node in it.serving}
-    usable = ready or serving
-    return bool(usable), truth.own in usable
+    ready = [endpoint for endpoint in endpoints if endpoint.ready in {True, None}]
+    going = [it for it in endpoints if it.terminating and it.serving in {True, None}]
+    usable = ready or going
+    return bool(usable), any(endpoint.node == truth.own for endpoint in usable)
 
 
 def _within(inner: Prefix, outer: Prefix) -> bool:

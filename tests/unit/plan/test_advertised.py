@@ -6,6 +6,7 @@ clusters come from a seed: a hundred times faster than strategies of parts; what
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -24,10 +25,12 @@ from agent.advertising import (
     ToPeers,
     WhenNoEndpoints,
 )
+from agent.cluster.parse import SERVICE_NAME_LABEL, read_object
 from agent.intent import ExternalPeer, Instance, PeerAs, PodRoutes, Selector, ServiceRoutes
 from agent.model import (
     EndpointSlice,
     Interface,
+    Kind,
     Namespace,
     Node,
     Record,
@@ -39,7 +42,7 @@ from agent.plan.definition import make_plan
 from agent.plan.planner import Planner
 from bgp.model import Address, Community, Family, LargeCommunity, Prefix
 from tests.unit.plan.histories import OWN, Cluster, key_of
-from tests.unit.plan.slowly import Said, Truth, told
+from tests.unit.plan.slowly import Endpoint, Said, Slice, Truth, told
 
 T = TypeVar("T")
 
@@ -59,6 +62,9 @@ _NOT_VIPS = tuple(
     map(ip_address, ("10.0.0.3", "10.0.0.99", "10.0.0.251", "10.244.2.9", "10.96.0.9", "10.97.0.1", "fd00::99"))
 )
 """Of a node, of its network, of a router, of pods, of a service range, of a Service (s1), of the network again."""
+_NOWHERE = tuple(map(ip_address, ("127.0.0.9", "169.254.7.7", "224.0.0.9", "fe80::9")))
+"""Of no network at all."""
+_COME_AND_GO = (Service, Slice, Advertisement, ServiceCidr, ExternalPeer)
 _CLUSTER_IPS = {
     "s0": ("10.96.0.1", "fd02::1"),
     "s1": ("10.97.0.1", "fd02::2"),
@@ -86,7 +92,7 @@ def _one_in(random: Random, times: int, rare: T, usual: T) -> T:
     return rare if random.randrange(times) == 0 else usual
 
 
-def _cluster(random: Random) -> tuple[Record, ...]:
+def _cluster(random: Random) -> tuple[Record | Slice, ...]:
     return (
         _own(random),
         *_some(random, (_OTHER, _FAR), 2),
@@ -94,7 +100,7 @@ def _cluster(random: Random) -> tuple[Record, ...]:
         *_some(random, (_instance(random),), 1),
         *_some(random, (ServiceCidr(name="kubernetes", cidrs=(ip_network("10.96.0.0/16"),)),), 1),
         *(_service(random, name) for name in _CLUSTER_IPS),
-        *(_slice(random, f"e{number}") for number in range(random.randint(2, 6))),
+        *_slices(random),
         *(_advertisement(random, f"a{number}") for number in range(random.randint(1, 4))),
         *(_peer(random, address) for address in ("10.0.0.251", "10.0.0.252", "10.9.1.7", "fd00::fd")),
     )
@@ -115,19 +121,24 @@ def _instance(random: Random) -> Instance:
         name="all",
         pod_routes=_one_in(random, 4, PodRoutes.OFF, PodRoutes.BGP),
         service_routes=random.choice(list(ServiceRoutes)),
-        allowed_external_ips=_some(random, [*map(ip_network, ("192.0.2.0/25", "2001:db8::/32", "10.0.0.0/8"))], 3),
+        allowed_external_ips=_some(
+            random, [*map(ip_network, ("192.0.2.0/25", "2001:db8::/32", "10.0.0.0/8", "0.0.0.0/0"))], 3
+        ),
         drain_on_taints=random.choice((Instance(name="").drain_on_taints, ("maintenance",), ())),
         service_cidrs=_some(random, [*map(ip_network, ("10.97.0.0/16", "192.0.2.2/32"))], 1),
     )
 
 
 def _service(random: Random, name: str) -> Service:
+    """Of two families, of one, or headless."""
+    both = tuple(map(ip_address, _CLUSTER_IPS[name]))
     return Service(
         namespace=_one_in(random, 3, "prod", "default"),
         name=name,
-        cluster_ips=tuple(map(ip_address, _CLUSTER_IPS[name])),
-        external_ips=(*_some(random, _VIPS, 2), *_some(random, _NOT_VIPS, 1)),
-        load_balancer_ips=(*_some(random, _VIPS, 2), *_some(random, _NOT_VIPS, 1)),
+        uid=random.choice(("1", "2")),
+        cluster_ips=random.choice((both, both, both[:1], both[1:], ())),
+        external_ips=(*_some(random, _VIPS, 2), *_some(random, (*_NOT_VIPS, *_NOWHERE), 1)),
+        load_balancer_ips=(*_some(random, _VIPS, 2), *_some(random, (*_NOT_VIPS, *_NOWHERE), 1)),
         internal_policy=random.choice(list(TrafficPolicy)),
         external_policy=random.choice(list(TrafficPolicy)),
         labels=random.choice(_LABELS),
@@ -140,17 +151,30 @@ def _classes(random: Random) -> frozenset[ServiceAddress]:
     return frozenset(_some(random, list(ServiceAddress), 3))
 
 
-def _slice(random: Random, name: str) -> EndpointSlice:
-    places = (OWN, "n2", "")
-    return EndpointSlice(
+def _slices(random: Random) -> list[Slice]:
+    """Every other one is a part of what the one before is a part of."""
+    found = [_slice(random, "e0")]
+    for number in range(1, random.randint(2, 6)):
+        other = _slice(random, f"e{number}")
+        found.append(_one_in(random, 2, found[-1]._replace(name=other.name, endpoints=other.endpoints), other))
+    return found
+
+
+def _slice(random: Random, name: str) -> Slice:
+    """Of one of the Services, of none, or of one that there is not; with endpoints here, elsewhere and on no node."""
+    return Slice(
         namespace=_one_in(random, 3, "prod", "default"),
         name=name,
-        service=random.choice((*_CLUSTER_IPS, *_CLUSTER_IPS, "")),
-        family=_one_in(random, 8, None, random.choice(list(Family))),
-        ready=frozenset(_one_in(random, 2, _some(random, places, 2), ())),
-        serving=frozenset(_some(random, places, 2)),
-        unready=frozenset(_some(random, places, 2)),
+        service=random.choice((*_CLUSTER_IPS, *_CLUSTER_IPS, "s9", "", None)),
+        address_type=_one_in(random, 8, "FQDN", random.choice(("IPv4", "IPv6"))),
+        endpoints=tuple(_endpoint(random) for _ in range(random.randint(0, 3))),
     )
+
+
+def _endpoint(random: Random) -> Endpoint:
+    """Mostly not ready, or those that are terminating would never matter."""
+    ready = _one_in(random, 3, random.choice((True, None)), False)
+    return Endpoint(random.choice((OWN, OWN, "n2", "", None)), ready, *random.choices((True, False, None), k=2))
 
 
 def _advertisement(random: Random, name: str) -> Advertisement:
@@ -196,11 +220,30 @@ def _peer(random: Random, address: str) -> ExternalPeer:
     )
 
 
-def _actual(records: tuple[Record, ...]) -> dict[Address, dict[Prefix, Said]]:
+def _record(thing: Record | Slice) -> Record:
+    """As the agent reads it."""
+    if not isinstance(thing, Slice):
+        return thing
+    metadata = {"namespace": thing.namespace, "name": thing.name}
+    endpoints = [
+        {"nodeName": node, "conditions": {"ready": ready, "serving": serving, "terminating": terminating}}
+        for node, ready, serving, terminating in thing.endpoints
+    ]
+    whole = {
+        "metadata": {**metadata, "labels": {} if thing.service is None else {SERVICE_NAME_LABEL: thing.service}},
+        "addressType": thing.address_type,
+        "endpoints": endpoints,
+    }
+    read = read_object(Kind.ENDPOINT_SLICE, json.dumps(whole).encode()).outcome
+    assert isinstance(read, EndpointSlice)
+    return read
+
+
+def _actual(things: tuple[Record | Slice, ...]) -> dict[Address, dict[Prefix, Said]]:
     """What the plan has every peer told."""
     cluster = Cluster(interfaces=(_ETH0,))
-    for record in records:
-        cluster.set(record)
+    for thing in things:
+        cluster.set(_record(thing))
     plan = make_plan(cluster.picture)
     answer: dict[Address, dict[Prefix, Said]] = {address: {} for address in plan.peers}
     for (address, prefix), route in plan.routes.items():
@@ -215,30 +258,30 @@ def _actual(records: tuple[Record, ...]) -> dict[Address, dict[Prefix, Said]]:
     return answer
 
 
-def _wanted(records: tuple[Record, ...]) -> dict[Address, dict[Prefix, Said]]:
-    return told(Truth(OWN, [address.network for address in _ETH0.addresses], records))
+def _wanted(things: tuple[Record | Slice, ...]) -> dict[Address, dict[Prefix, Said]]:
+    return told(Truth(OWN, [address.network for address in _ETH0.addresses], things))
 
 
-def _smallest(records: tuple[Record, ...]) -> tuple[Record, ...]:
+def _smallest(things: tuple[Record | Slice, ...]) -> tuple[Record | Slice, ...]:
     """That still differs, when these do."""
-    for record in records[1:]:
-        fewer = tuple(other for other in records if other is not record)
+    for thing in things[1:]:
+        fewer = tuple(other for other in things if other is not thing)
         used = {found.namespace for found in fewer if isinstance(found, Service)}
         kept = {found.name for found in fewer if isinstance(found, Namespace)}
         if used <= kept and _actual(fewer) != _wanted(fewer):
             return _smallest(fewer)
-    return records
+    return things
 
 
 @_MANY
 @given(st.integers(0, 2**32))
 def test_each_peer_is_told_exactly_what_the_rules_say(seed: int) -> None:
-    records = _cluster(Random(seed))  # noqa: S311  # reproducible, not secret
-    if _actual(records) == _wanted(records):
+    things = _cluster(Random(seed))  # noqa: S311  # reproducible, not secret
+    if _actual(things) == _wanted(things):
         return
-    records = _smallest(records)
+    things = _smallest(things)
 
-    assert _wanted(records) == _actual(records), records
+    assert _wanted(things) == _actual(things), things
 
 
 @_SOME
@@ -246,13 +289,15 @@ def test_each_peer_is_told_exactly_what_the_rules_say(seed: int) -> None:
 def test_after_any_few_changes_the_plan_is_that_of_the_definition(seed: int) -> None:
     random = Random(seed)  # noqa: S311  # reproducible, not secret
     cluster, planner = Cluster(interfaces=(_ETH0,)), Planner()
-    for record in _cluster(random):
-        cluster.set(record)
+    for thing in _cluster(random):
+        cluster.set(_record(thing))
     for _ in range(8):
-        for record in _some(random, _cluster(random), 2):
-            cluster.set(record)
+        for thing in _some(random, _cluster(random), 2):
+            cluster.set(_record(thing))
         for node in _some(random, (_OTHER, _FAR), 1):
             cluster.remove(key_of(node))
+        for thing in _some(random, [it for it in _cluster(random) if isinstance(it, _COME_AND_GO)], 2):
+            cluster.remove(key_of(_record(thing)))
         cluster.link(random.choice(((_ETH0,), (_ETH0,), (_ETH0, _ETH1))))
         cluster.planned(planner.plan)
         planner.update(cluster.picture, cluster.take())

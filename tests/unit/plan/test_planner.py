@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import random
 from copy import copy
+from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.cluster.parse import read_object
+from agent.model import Applied, Kind
 from agent.plan.definition import make_plan
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.picture import Dirty
 from agent.plan.planner import Planner
+from tests.lab.scenario import Stage, load
 from tests.unit.plan.histories import NODES, SEED, Cluster, Step, histories
 
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 _MANY = settings(max_examples=settings().max_examples * 3 // 2, deadline=None, suppress_health_check=_QUIET)
 _OFTEN = 0.3
@@ -151,3 +157,18 @@ def test_nothing_dirty_is_nothing_changed(history):
     planner.update(cluster.picture, cluster.take())
 
     assert planner.update(cluster.picture, Dirty(everything=True, interfaces=True)) == PlanDelta()
+
+
+def test_a_delta_names_what_is_announced_before_what_is_gone():
+    scenario = load(SCENARIOS / "service-refused-by-one-advertisement.yaml")
+    stage, planner = Stage(scenario), Planner()
+    planner.update(stage.picture, stage.play(scenario.events))
+    for instead in ("198.51.100.11", "198.51.100.77"):
+        status = {"loadBalancer": {"ingress": [{"ip": instead}]}}
+        body = {"metadata": {"namespace": "default", "name": "cluster"}, "spec": {"type": "LoadBalancer"}}
+        parsed = read_object(Kind.SERVICE, json.dumps({**body, "status": status}).encode())
+        delta = planner.update(stage.picture, stage.play([Applied(parsed.key, parsed.outcome)]))
+
+        there = [key in planner.plan.routes for key in delta.routes]
+        assert there == sorted(there, reverse=True)
+    assert set(there) == {True, False}

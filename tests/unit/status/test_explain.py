@@ -207,7 +207,8 @@ def test_a_service_that_has_nothing_to_announce_says_the_true_reason(scene, what
     (hop,) = explain(scene.status(), "default/web")["hops"]
 
     assert (hop["place"], hop["ok"], hop["reason"], hop["fix"]) == (str(WEB), False, reason, REMEDIES[reason])
-    assert hop["text"].startswith(f"{what} is not announced here: ")
+    none = "has no address to announce: " if what == "ClusterIP" else f"{what} is not announced here: "
+    assert hop["text"].startswith(none)
 
 
 def test_an_address_behind_a_proxy_is_found_by_the_address(scene):
@@ -235,7 +236,7 @@ def test_a_peer_that_is_down_says_the_last_error_and_its_problems(scene):
     scene.problems.add(missing_secret())
 
     assert hops(scene, "BGPPeer/tor-b") == [
-        ("BGPPeer/tor-b", True, None),
+        ("peer 2001:db8::fe (BGPPeer/tor-b)", True, None),
         ("BGPPeer tor-b", False, "secretMissing"),
         ("peer 2001:db8::fe (BGPPeer/tor-b)", False, "notEstablished"),
     ]

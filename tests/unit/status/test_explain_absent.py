@@ -86,10 +86,8 @@ def test_a_bgppeer_with_two_sessions_is_explained_by_both(scene):
     scene.peers[TOR6] = replace(scene.peers[TOR6], name="BGPPeer/tor")
     hops = explain(scene.status(), "tor")["hops"]
 
-    assert [hop["text"].partition(" from")[0] for hop in hops if hop["place"] == "BGPPeer/tor"] == [
-        "external session wanted"
-    ] * 2
-    assert {f"peer {address} (BGPPeer/tor)" for address in (TOR, TOR6)} <= {hop["place"] for hop in hops}
+    wanted = [hop["place"] for hop in hops if hop["text"].startswith("external session wanted")]
+    assert wanted == [f"peer {address} (BGPPeer/tor)" for address in (TOR, TOR6)]
 
 
 @pytest.mark.parametrize("subject", ["100.64.0.0/10", "default/web"])

@@ -58,7 +58,7 @@ def test_conflicts_in_the_kernel_are_a_problem_and_degrade_as_in_the_status(scen
     assert samples(scene, "bgpilot_problems") == {labels(reason="kernelConflict"): 2}
     words = status_view(scene.status(), NOW)["degraded"]
     assert samples(scene, "bgpilot_degraded") == {labels(reason=word): 1 for word in words}
-    assert words == ["kernelConflict"]
+    assert words == ["kernelConflict", "sessionDown"]
 
 
 def test_no_label_holds_a_prefix(scene):

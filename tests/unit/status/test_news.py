@@ -177,6 +177,32 @@ def test_a_node_without_an_endpoint_of_a_service_is_no_news(scene, world):
     assert told(scene, world) == set()
 
 
+@pytest.mark.parametrize("reason", ["headlessService", "externalName", "ipModeProxy", "hostnameOnly"])
+def test_a_service_that_has_no_address_for_nodes_to_answer_for_is_no_news(scene, world, reason):
+    scene.not_advertised[WEB, "ClusterIP"] = reason
+
+    assert told(scene, world) == set()
+
+
+def test_a_load_balancer_that_waits_for_its_address_is_told_so_and_that_is_no_warning(scene, world):
+    scene.not_advertised[WEB, "LoadBalancerIP"] = "noAddressYet"
+
+    news = found(scene, world)[Topic(WEB, "LoadBalancerIP")]
+    assert (news.reason, news.warning) == (ROUTE_NOT_ADVERTISED, False)
+    assert news.settle_seconds > 0
+
+
+def test_an_address_that_one_advertisement_alone_does_not_announce_is_news_until_it_does(scene, world):
+    address = ip_address(str(VIP.network_address))
+    scene.services = {WEB: Service(namespace="default", name="web", external_ips=(address,))}
+    topic = Topic(WEB, f"{address} (BGPAdvertisement together)")
+    scene.not_advertised[topic.about, topic.detail] = "aggregateOfLocal"
+
+    assert "BGPAdvertisement together" in found(scene, world)[topic].text
+    scene.not_advertised.clear()
+    assert found(scene, world, (topic,))[topic].reason == "RouteAdvertised"
+
+
 def test_a_node_that_announces_no_service_address_says_so_once_and_on_itself(scene, world):
     for number in range(5):
         scene.not_advertised[WEB, f"198.51.100.{number}"] = "nodeExcluded"
@@ -227,6 +253,39 @@ def test_routes_of_ours_that_a_router_is_not_told_stand_on_its_object(scene, wor
     scene.refused_out[RouteKey(TOR, STRAY)] = "notTransit"
 
     assert told(scene, world) == {(TOR_B, "RouteRefused", "familyNotSpoken")}
+
+
+@pytest.mark.parametrize(
+    ("way", "reason", "warning"),
+    [
+        ("in", "importNotAllowed", False),
+        ("in", "defaultRoute", False),
+        ("in", "notAPodCIDR", False),
+        ("in", "connectedSubnet", True),
+        ("in", "serviceRange", True),
+        ("in", "nextHopNotConnected", True),
+        ("out", "familyNotSpoken", False),
+        ("out", "defaultRoute", True),
+        ("out", "messageTooLong", True),
+    ],
+)
+def test_a_refused_route_is_a_warning_where_somebody_has_to_mend_something(scene, world, way, reason, warning):
+    if way == "in":
+        scene.hear(TOR, ip_network("192.0.2.0/24"), as_path=(65000,), reason=reason)
+    else:
+        scene.refused_out[RouteKey(TOR, VIP)] = reason
+
+    (news,) = (one for one in found(scene, world).values() if one.reason == "RouteRefused")
+    assert news.warning is warning
+
+
+def test_what_to_do_about_a_word_depends_on_who_announces(scene, world):
+    scene.hear(TOR, ip_network("10.96.0.0/24"), as_path=(65000,), reason="serviceRange")
+    scene.not_advertised[WEB, "10.96.0.9"] = "serviceRange"
+    news = found(scene, world)
+
+    assert "Stop the peer" in news[Topic(TOR_A, "in serviceRange")].text
+    assert "Take another address" in news[Topic(WEB, "10.96.0.9")].text
 
 
 def test_routes_that_had_to_be_put_right_are_news_each_time(scene, world):
@@ -310,6 +369,17 @@ def test_of_an_object_for_some_nodes_one_of_these_writes():
     )
 
     assert writers(world, TOR_B) == {"n007"}
+
+
+def test_of_an_object_that_means_no_node_some_nodes_write():
+    world = crowd(10)
+    nowhere = Selector(labels=(("rack", "z"),))
+    apply(world, Kind.PEER, ExternalPeer(name="tor-b", address=TOR, asn=65000, node_selector=nowhere))
+    apply(world, Kind.ADVERTISEMENT, replace(SERVICES, node_selector=nowhere))
+
+    assert len(writers(world, TOR_B)) == WRITERS
+    assert len(writers(world, Key(Kind.ADVERTISEMENT, "", "services"))) == WRITERS
+    assert len(writers(world, service(0))) == WRITERS
 
 
 def test_of_an_object_that_nobody_can_read_some_nodes_write():

@@ -10,13 +10,13 @@ import pytest
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.cli import render
+from agent.cli import glance, render
 from agent.model import Problem, object_of
 from agent.plan.topology import Area, Shape, Standpoint
 from agent.status.explain import explain
 from agent.status.metrics import make_registry
+from agent.status.readiness import Readiness
 from agent.status.remedies import REMEDIES
-from agent.status.status import Readiness
 from agent.status.tables import routes_view
 from agent.status.views import peer_view, peers_view, status_view
 from bgp.model import Family, Held, PeerState, PrefixLimit, Route, RouteKey, SessionDown, SessionState, SpeakerLost
@@ -101,7 +101,7 @@ def test_the_short_answer_counts_a_held_peer_as_not_up(scene):
     view = status_view(hold(scene, HELD["secretMissing"]), NOW)
 
     assert (view["peers"]["configured"], view["peers"]["established"], view["peers"]["held"]) == (3, 2, 1)
-    assert "2 of 3 established (mesh 1 of 1, 1 must have no session)" in render.status(view)
+    assert "2 of 3 established (mesh 1 of 1, 1 must have no session)" in glance.status(view)
 
 
 def test_a_held_peer_is_explained_by_reason_and_remedy(scene):
@@ -253,12 +253,12 @@ def test_every_setting_of_a_session_is_shown(scene):
 def test_who_reflects_is_told_of_the_peer_and_of_the_node_itself(scene):
     area = Area(64512, "")
     shapes = {area: Shape(meshed=False, reflectors=frozenset({"worker-2", "worker-1"}))}
-    assert "Reflector" not in render.status(status_view(scene.status(), NOW))
+    assert "Reflector" not in glance.status(status_view(scene.status(), NOW))
 
     scene.standpoint = Standpoint(name="worker-1", area=area, shapes=shapes, cluster_id=US)
     rows = peers_view(scene.status(), NOW)["peers"]
     assert {address: row["role"] for address, row in rows.items() if row["role"]} == {str(MATE): "reflector"}
-    assert "Reflector: cluster id 192.0.2.1" in render.status(status_view(scene.status(), NOW))
+    assert "Reflector: cluster id 192.0.2.1" in glance.status(status_view(scene.status(), NOW))
     scene.peers[MATE] = replace(scene.peers[MATE], client=True)
 
     row = peer_view(scene.status(), MATE, NOW)

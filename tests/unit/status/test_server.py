@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import stat
+from ipaddress import ip_address
 
 import aiohttp
 import aiohttp.web
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 from agent.settings import Listen
 from agent.status.metrics import make_registry
 from agent.status.server import REQUESTS_MAX, Answers, ListenError, listen_tcp, listen_unix, serving
-from tests.unit.status.scene import NOW, Scene
+from tests.unit.status.scene import NOW, Scene, peer
 
 
 def answers(scene, **fields):
@@ -76,7 +77,7 @@ async def test_each_question_has_its_answer(tmp_path, path, schema):
 @pytest.mark.parametrize(
     ("path", "status", "says"),
     [
-        ("/v1/peers/nobody", 404, "no single peer is called 'nobody'"),
+        ("/v1/peers/nobody", 404, "no peer is called 'nobody'"),
         ("/v1/routes?side=sideways", 400, "received, accepted, advertised"),
         ("/v1/routes?prefix=ten", 400, "'ten' is no prefix"),
         ("/v1/fib?prefix=10.0.0.0/99", 400, "no prefix"),
@@ -90,6 +91,19 @@ async def test_what_cannot_be_answered_says_why(tmp_path, path, status, says):
 
     assert got == status
     assert says in answer["error"]
+
+
+async def test_an_address_of_several_peers_is_answered_with_who_they_are(tmp_path):
+    scene = Scene()
+    for name in ("eth0", "eth1"):
+        address = ip_address(f"fe80::1%{name}")
+        scene.peers[address] = peer(address, f"BGPPeer/{name}", 65001)
+    async with asked(tmp_path, scene) as client:
+        got, answer = await get(client, "/v1/peers/fe80::1")
+
+    assert got == 404
+    said = "2 peers are called 'fe80::1': name one of fe80::1%eth0 (BGPPeer/eth0), fe80::1%eth1 (BGPPeer/eth1)"
+    assert answer["error"] == said
 
 
 async def test_a_question_over_which_our_own_code_falls_is_answered_and_logged_once(tmp_path):

@@ -8,7 +8,8 @@ from ipaddress import ip_network
 import pytest
 
 from agent.model import FibRoute, NextHop, Problem
-from agent.status.status import PASS_SECONDS_MAX, SETTLE_SECONDS, Readiness, fib_state, not_alive, told_state
+from agent.status.readiness import PASS_SECONDS_MAX, Readiness, not_alive
+from agent.status.status import SETTLE_SECONDS, fib_state, told_state
 from bgp.model import EndOfRib, Family, RouteKey, SessionDown
 from tests.unit.status.scene import (
     MATE,
@@ -62,6 +63,14 @@ def test_not_ready_without_an_own_node_object():
     scene.identity = None
 
     assert words(Readiness().reasons(scene.status(), NOW)) == ["nodeNotPlanned"]
+
+
+def test_not_ready_while_the_node_is_nothing_in_bgp_with_the_word_of_its_problem():
+    scene = Scene()
+    scene.identity = None
+    scene.problems.add(Problem("asnMissing", "Node worker-1", "Node worker-1 has no label asn", "Set it."))
+
+    assert Readiness().reasons(scene.status(), NOW) == ("asnMissing: Node worker-1 has no label asn",)
 
 
 def test_a_dry_run_is_ready_once_it_can_plan():

@@ -7,11 +7,11 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from agent.cli import render
+from agent.cli import glance, render
 from agent.model import FibRoute, Kind, NextHop, Problem, WatchState
 from agent.status.explain import explain
 from agent.status.tables import ROWS_MAX, SIDES, fib_view, matches, routes_view
-from agent.status.views import CONFLICTS_MAX, find_peer, peer_view, peers_view, status_view
+from agent.status.views import CONFLICTS_MAX, peer_view, peers_named, peers_view, status_view
 from bgp.model import Direction, PeerState, RouteKey, SessionError, SpeakerLost
 from tests.unit.status.scene import (
     MATE,
@@ -86,19 +86,35 @@ def test_a_peers_problems_stand_with_it(scene):
 
 
 @pytest.mark.parametrize(
-    ("name", "address"),
-    [("192.0.2.254", TOR), ("BGPPeer/tor-a", TOR), ("tor-a", TOR), ("worker-2", MATE), ("nobody", None)],
+    ("name", "addresses"),
+    [
+        ("192.0.2.254", [TOR]),
+        ("2001:db8:0::fe", [TOR6]),
+        ("BGPPeer/tor-a", [TOR]),
+        ("tor-a", [TOR]),
+        ("worker-2", [MATE]),
+        ("nobody", []),
+    ],
 )
-def test_a_peer_is_found_by_address_and_by_name(scene, name, address):
-    assert find_peer(scene.status(), name) == address
+def test_a_peer_is_found_by_address_and_by_name(scene, name, addresses):
+    assert [found.address for found in peers_named(scene.status(), name)] == addresses
 
 
-def test_a_name_of_two_peers_finds_none(scene):
+def test_a_name_of_two_peers_finds_both_and_the_full_name_one(scene):
     other = ip_address("192.0.2.253")
     scene.peers[other] = peer(other, "node/tor-a", 64512, mesh=True)
 
-    assert find_peer(scene.status(), "tor-a") is None
-    assert find_peer(scene.status(), "node/tor-a") == other
+    assert [found.address for found in peers_named(scene.status(), "tor-a")] == [other, TOR]
+    assert [found.address for found in peers_named(scene.status(), "node/tor-a")] == [other]
+
+
+def test_a_link_local_address_finds_the_peers_on_all_links_and_with_an_interface_the_one_there(scene):
+    links = [ip_address(f"fe80::1%{name}") for name in ("eth0", "eth1")]
+    for address in links:
+        scene.peers[address] = peer(address, "BGPPeer/spine", 65001)
+
+    assert [found.address for found in peers_named(scene.status(), "fe80::1")] == links
+    assert [found.address for found in peers_named(scene.status(), "fe80::1%eth1")] == links[1:]
 
 
 def rows(view):
@@ -238,6 +254,7 @@ def test_the_short_answer_counts_everything_once(scene):
         "mesh_established": 1,
         "held": 0,
         "restarting": 0,
+        "parting": 0,
     }
     assert view["routes"] == {
         "originated": 2,
@@ -256,13 +273,13 @@ def test_the_short_answer_counts_everything_once(scene):
         "unhealthy": [],
         "broken": [],
     }
-    assert view["healthy"] is True
+    assert (view["health"], view["healthy"], view["degraded"]) == ("degraded", False, ["sessionDown"])
     assert view["identity"]["router_id"] == "192.0.2.1"
 
 
 def picture(*watches, changed_at=None):
     view = status_view(Scene().status(watches=watches, changed_at=changed_at), NOW)
-    lines = render.status(view).split("\n")
+    lines = glance.status(view).split("\n")
     at = next(number for number, line in enumerate(lines) if line.startswith("Picture:"))
     return view["picture"], lines[at].removeprefix("Picture:").strip(), lines[at + 1].strip()
 

@@ -1,0 +1,338 @@
+"""Explain, of whole plans: what one advertisement announces and another does not, to whom, and who is told nothing."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from agent.cluster.parse import read_object
+from agent.model import Applied, Gone, Key, Kind
+from agent.plan.definition import make_plan
+from agent.status.explain import explain
+from agent.status.status import Status
+from bgp.model import Attributes, Family, PathsHeard, PeerState, SessionState, SessionUp
+from bgp.model import Path as BgpPath
+from bgp.outbox import Outbox
+from tests.lab.scenario import Stage, load
+from tests.unit.status.scene import NOW, KernelTable
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+TOR = ip_address("10.0.0.254")
+
+
+class Node:
+    """The node of a scenario, with all sessions up and everything told."""
+
+    def __init__(self, scenario):
+        found = load(SCENARIOS / f"{scenario}.yaml")
+        self.stage = Stage(found)
+        self.stage.play(found.events)
+
+    def apply(self, kind, name, *, namespace="", **fields):
+        meta = {"name": name, **({"namespace": namespace} if namespace else {}), **fields.pop("metadata", {})}
+        parsed = read_object(kind, json.dumps({"metadata": meta, **fields}).encode())
+        self.stage.world.apply(Applied(parsed.key, parsed.outcome))
+
+    def drop(self, kind, name, namespace=""):
+        self.stage.world.apply(Gone(Key(kind, namespace, name)))
+
+    def hear(self, peer, prefix, *as_path):
+        path = BgpPath(peer, peer, Attributes(as_path=as_path))
+        session = SessionUp(
+            peer=peer, router_id=ip_address("9.9.9.9"), peer_asn=65001, hold_seconds=9, families=frozenset(Family)
+        )
+        self.stage.play([(session, PathsHeard(peer, announced=((path, (ip_network(prefix),)),)))])
+
+    def status(self):
+        world, plan, outbox, kernel = self.stage.world, make_plan(self.stage.picture), Outbox(), KernelTable()
+        for peer in plan.peers:
+            outbox.peer_added(peer)
+        for key, route in plan.routes.items():
+            outbox.want(key, route)
+        while outbox.next_command(NOW) is not None:
+            outbox.answered(True, NOW)
+        kernel.actual.update(plan.fib)
+        own = world.get(Key(Kind.NODE, "", self.stage.picture.node_name))
+        return Status(
+            node=self.stage.picture.node_name,
+            version="1",
+            started_at=NOW,
+            phase="IN_SYNC",
+            picture_complete=True,
+            plan=plan,
+            peers={peer: PeerState(state=SessionState.ESTABLISHED, since=NOW) for peer in plan.peers},
+            rib=self.stage.rib,
+            outbox=outbox,
+            fib=kernel,
+            problems=plan.problems,
+            services=world.records(Kind.SERVICE),
+            routers=world.records(Kind.PEER),
+            advertisements=world.records(Kind.ADVERTISEMENT),
+            namespaces=world.records(Kind.NAMESPACE),
+            own_labels=dict(own.labels),
+        )
+
+    def explained(self, subject):
+        return explain(self.status(), subject)
+
+    def noes(self, subject):
+        """(place, reason word) of every "no"."""
+        return [(hop["place"], hop["reason"]) for hop in self.explained(subject)["hops"] if not hop["ok"]]
+
+
+def texts(view, place):
+    return [hop["text"] for hop in view["hops"] if hop["place"] == place]
+
+
+# To nobody.
+
+
+@pytest.mark.parametrize("subject", ["100.67.0.0/16", "100.69.1.2"])
+def test_a_prefix_of_which_no_router_is_told_is_not_ok(subject):
+    node = Node("selectors-that-select-nothing")
+
+    assert node.noes(subject) == [("node worker-1", "peerSelectorSelectsNothing")]
+
+
+def test_a_service_of_which_no_router_is_told_is_not_ok_and_says_which_labels_are_wanted():
+    node = Node("service-refused-by-one-advertisement")
+    node.drop(Kind.ADVERTISEMENT, "together")
+    node.drop(Kind.ADVERTISEMENT, "withdrawing")
+    node.drop(Kind.PEER, "tor")
+
+    for subject in ("default/cluster", "198.51.100.11"):
+        assert node.noes(subject) == [("node worker-1", "peerSelectorSelectsNothing")]
+        assert "wants zone=a" in texts(node.explained(subject), "node worker-1")[0]
+
+
+def test_a_service_on_a_node_without_a_router_says_that_there_is_none():
+    node = Node("vip-shared")
+    node.drop(Kind.PEER, "tor")
+
+    assert node.noes("default/tcp")[-1] == ("node worker-1", "noPeer")
+
+
+def test_pods_of_a_cluster_of_one_node_without_routers_are_told_to_nobody_and_that_is_no_no():
+    node = Node("vip-shared")
+    node.drop(Kind.PEER, "tor")
+    view = node.explained("10.244.1.0/24")
+
+    assert view["ok"]
+    assert [(hop["reason"], hop["neutral"]) for hop in view["hops"] if hop["reason"]] == [("noPeer", True)]
+
+
+def test_a_router_with_which_there_must_be_no_session_is_said_to_be_told_nothing():
+    node = Node("vip-shared")
+    node.apply(Kind.PEER, "tor", spec={"address": "10.0.0.254", "asn": 65001, "shutdown": True})
+
+    assert node.noes("198.51.100.10")[-1] == ("peer 10.0.0.254 (BGPPeer/tor)", "shutdown")
+
+
+# Not by each advertisement.
+
+
+@pytest.mark.parametrize("subject", ["default/local", "198.51.100.10"])
+def test_a_local_address_is_a_half_hole_for_the_router_of_the_aggregate_around_it(subject):
+    node = Node("service-refused-by-one-advertisement")
+    view = node.explained(subject)
+
+    assert node.noes(subject) == [("peer 10.0.0.253 (BGPPeer/edge)", "aggregateOfLocal")]
+    assert "198.51.100.10/32 sent" in texts(view, "peer 10.0.0.254 (BGPPeer/tor)")[0]
+    (text,) = texts(view, "peer 10.0.0.253 (BGPPeer/edge)")
+    assert "it is told 198.51.100.0/24 around it, and nodes without an endpoint drop what comes" in text
+
+
+@pytest.mark.parametrize("subject", ["default/local", "198.51.100.10"])
+def test_a_local_address_that_nobody_announces_by_itself_is_a_half_hole_too(subject):
+    node = Node("service-refused-by-one-advertisement")
+    node.drop(Kind.ADVERTISEMENT, "single")
+
+    assert node.noes(subject) == [
+        ("Service default/local", "aggregateOfLocal"),
+        ("peer 10.0.0.253 (BGPPeer/edge)", "aggregateOfLocal"),
+    ]
+
+
+def test_an_address_that_one_advertisement_withdraws_is_no_for_its_router_alone():
+    node = Node("service-refused-by-one-advertisement")
+    node.drop(Kind.ADVERTISEMENT, "together")
+
+    assert node.noes("default/cluster") == [("peer 10.0.0.253 (BGPPeer/edge)", "noEndpoint")]
+
+
+def test_advertisements_that_say_no_for_different_reasons_are_each_heard():
+    node = Node("service-refused-by-one-advertisement")
+    node.drop(Kind.ADVERTISEMENT, "single")
+    spec = {
+        "type": "Service",
+        "service": {"addresses": ["LoadBalancerIP"], "whenNoEndpoints": "Withdraw"},
+        "peerSelector": {"matchLabels": {"zone": "a"}},
+    }
+    node.apply(Kind.ADVERTISEMENT, "picky", spec=spec)
+    node.apply(
+        Kind.SERVICE,
+        "local",
+        namespace="default",
+        spec={"type": "LoadBalancer", "externalTrafficPolicy": "Cluster", "loadBalancerClass": "other"},
+        status={"loadBalancer": {"ingress": [{"ip": "198.51.100.10"}]}},
+    )
+    spec["service"]["loadBalancerClasses"] = ["other"]
+    node.drop(Kind.ENDPOINT_SLICE, "local-1", "default")
+    node.apply(Kind.ADVERTISEMENT, "picky", spec=spec)
+
+    assert node.noes("default/local") == [
+        ("peer 10.0.0.254 (BGPPeer/tor)", "noEndpoint"),
+        ("peer 10.0.0.253 (BGPPeer/edge)", "otherLoadBalancerClass"),
+    ]
+
+
+# Shared.
+
+
+@pytest.mark.parametrize("subject", ["default/local", "198.51.100.10"])
+def test_a_local_service_whose_address_another_has_announced_from_here_is_warned(subject):
+    node = Node("vip-shared-local-cluster")
+    view = node.explained(subject)
+
+    assert ("Service default/local", "sharedWithoutEndpoint") in node.noes(subject)
+    assert "198.51.100.10/32 sent" in texts(view, "peer 10.0.0.254 (BGPPeer/tor)")[0]
+
+
+def test_a_service_that_may_not_have_the_address_that_another_announces_is_told_so():
+    node = Node("vip-shared-local-cluster")
+    spec = {"clusterIPs": ["10.96.0.10"], "externalIPs": ["198.51.100.10"]}
+    node.apply(Kind.SERVICE, "local", namespace="default", spec=spec)
+    service = {"addresses": ["LoadBalancerIP", "ExternalIP"]}
+    node.apply(Kind.ADVERTISEMENT, "services", spec={"type": "Service", "service": service})
+
+    assert node.noes("default/local") == [("Service default/local", "externalIPNotAllowed")]
+    assert node.explained("198.51.100.10")["ok"]
+
+
+def test_the_services_that_share_it_and_answer_here_are_not():
+    node = Node("vip-shared-local-cluster")
+    node.drop(Kind.SERVICE, "local", "default")
+
+    assert node.explained("default/here")["ok"]
+    assert node.explained("198.51.100.10")["ok"]
+
+
+# Not at all.
+
+
+def test_a_load_balancer_without_an_address_yet_says_so():
+    node = Node("service-no-address-yet")
+    node.drop(Kind.ADVERTISEMENT, "cluster")
+    spec = {"type": "Service", "service": {"addresses": ["LoadBalancerIP"]}}
+    node.apply(Kind.ADVERTISEMENT, "services", spec=spec)
+
+    assert node.noes("default/web") == [("Service default/web", "noAddressYet")]
+
+
+def test_what_nobody_asks_for_is_no_no_while_the_rest_is_announced():
+    assert Node("service-no-address-yet").explained("default/inside")["ok"]
+
+
+def service_of(node, reason):
+    spec = {"type": "Service", "service": {"addresses": ["LoadBalancerIP"]}}
+    match reason:
+        case "nodeNotSelected":
+            spec["nodeSelector"] = {"matchLabels": {"rack": "z"}}
+        case "noAddressOfClass":
+            spec["service"] = {"addresses": ["ExternalIP"]}
+        case "notRequested":
+            spec["service"] = {"addresses": [], "onRequest": ["LoadBalancerIP"]}
+        case "notSelected":
+            spec["service"]["selector"] = {"matchLabels": {"app": "other"}}
+    node.apply(Kind.ADVERTISEMENT, "services", spec=spec)
+
+
+@pytest.mark.parametrize("reason", ["nodeNotSelected", "noAddressOfClass", "notRequested", "notSelected"])
+@pytest.mark.parametrize("subject", ["default/tcp", "198.51.100.10"])
+def test_a_service_that_nobody_announces_says_which_object_leaves_it_out(subject, reason):
+    node = Node("vip-shared")
+    node.drop(Kind.SERVICE, "udp", "default")
+    service_of(node, reason)
+    (no,) = (hop for hop in node.explained(subject)["hops"] if not hop["ok"])
+
+    assert no["reason"] == reason
+    assert no["fix"]
+    if reason == "nodeNotSelected":
+        assert no["place"] == "BGPAdvertisement services"
+        assert no["text"].endswith("it wants rack=z, and the node has no label rack")
+
+
+def test_another_nodes_route_for_the_address_that_comes_back_is_no_reason():
+    node = Node("vip-shared")
+    service_of(node, "notSelected")
+    node.hear(TOR, "198.51.100.10/32", 65001, 64512)
+
+    assert {reason for _, reason in node.noes("198.51.100.10")} == {"notSelected"}
+    (text,) = texts(node.explained("198.51.100.10"), "peer 10.0.0.254 (BGPPeer/tor)")
+    assert text.endswith("another node's route coming back")
+
+
+def test_an_address_of_a_service_is_not_explained_by_the_default_route_around_it():
+    node = Node("vip-shared")
+    service_of(node, "notSelected")
+    node.hear(TOR, "0.0.0.0/0", 65001)
+
+    assert {reason for _, reason in node.noes("198.51.100.10")} == {"notSelected"}
+
+
+# Words.
+
+
+def test_a_service_address_that_is_never_routed_is_not_said_to_be_announced_first():
+    node = Node("service-martian-address-dual")
+
+    assert node.noes("127.0.0.5") == [("Service default/web", "martianPrefix")]
+    (hop,) = node.explained("127.0.0.5")["hops"]
+    assert "Take another address" in hop["fix"]
+
+
+def test_a_word_means_one_thing_outward_and_another_inward():
+    outward = Node("load-balancer-ip-in-service-range").status()
+    (address,) = {what for (_, what), why in outward.plan.not_advertised.items() if why == "serviceRange"}
+    (out, *_) = explain(outward, address)["hops"]
+    assert "ClusterIP of another Service" in out["text"]
+    assert "Take another address" in out["fix"]
+
+    node = Node("vip-shared")
+    node.apply(Kind.SERVICE_CIDR, "kubernetes", spec={"cidrs": ["10.96.0.0/16"]})
+    node.hear(TOR, "10.96.0.0/16", 65001)
+    node.hear(TOR, "0.0.0.0/0", 65001)
+    (inward,) = node.explained("10.96.0.0/16")["hops"]
+    assert inward["reason"] == "serviceRange"
+    assert "kube-proxy answers" in inward["text"]
+    assert "Stop the peer" in inward["fix"]
+    (default,) = node.explained("0.0.0.0/0")["hops"]
+    assert default["reason"] == "defaultRoute"
+    assert "never announced" not in default["text"]
+    assert "import.allowed" in default["text"]
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.0/24", "10.244.1.128/25", "10.0.0.0/24"])
+def test_why_a_path_is_not_admitted_is_said_in_words(prefix):
+    node = Node("vip-shared")
+    node.hear(TOR, prefix, 65001)
+    (hop,) = (hop for hop in node.explained(prefix)["hops"] if hop["place"].startswith("peer") and hop["reason"])
+
+    assert hop["reason"] not in hop["text"]
+
+
+def test_a_path_that_the_limit_of_equal_paths_leaves_out_is_not_said_to_be_worse():
+    node = Node("import-maximum-paths")
+    status = node.status()
+    cut = [
+        hop
+        for prefix in status.rib.prefixes()
+        for hop in explain(status, str(prefix))["hops"]
+        if hop["reason"] == "maximumPathsReached"
+    ]
+
+    assert cut
+    assert all("as good as" in hop["text"] and hop["neutral"] for hop in cut)
