@@ -13,16 +13,18 @@ an address that is not in use goes back to the router until its TTL is over.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from agent.advertising import TO_ALL_PEERS, Advertisement, AdvertisementType, Terms, ToPeers, overlapping
 from agent.intent import PodRoutes
 from agent.model import DISCARD_METRIC, FibRoute, Key, Kind, Problem, RouteType
+from agent.plan.leaving import STAYING, Leaving, Telling
 from agent.plan.model import Identity, Origination
 from agent.plan.sessions import SessionClaim
+from bgp.bestpath import LAST_RESORT
 from bgp.check import refusal
-from bgp.model import DEFAULT_LOCAL_PREF, Address, Attributes, Family, Peer, Prefix, Route
+from bgp.model import DEFAULT_LOCAL_PREF, GRACEFUL_SHUTDOWN, Address, Attributes, Family, Peer, Prefix, Route
 
 
 class Part(NamedTuple):
@@ -33,6 +35,7 @@ class Part(NamedTuple):
     to_mesh: bool = False
     guarded: bool = False
     """More than a host: what of it is not in use must end here (`Origination.guarded`)."""
+    pods: bool = False
 
 
 class Share(NamedTuple):
@@ -71,10 +74,10 @@ def pod_wishes(advertisements: Iterable[Advertisement], here: Iterable[Advertise
     return frozenset(one.to_peers for one in here if one.type is AdvertisementType.POD_CIDR)
 
 
-def pod_parts(identity: Identity | None, to_peers: frozenset[ToPeers]) -> dict[Prefix, Part]:
-    if identity is None or identity.pod_routes is not PodRoutes.BGP:
+def pod_parts(identity: Identity | None, to_peers: frozenset[ToPeers], going: Leaving = STAYING) -> dict[Prefix, Part]:
+    if identity is None or identity.pod_routes is not PodRoutes.BGP or going.pods is Telling.NOTHING:
         return {}
-    part = Part((f"{Kind.NODE} {identity.node}",), to_peers, to_mesh=True, guarded=True)
+    part = Part((f"{Kind.NODE} {identity.node}",), to_peers, to_mesh=True, guarded=True, pods=True)
     return dict.fromkeys(identity.pod_cidrs, part)
 
 
@@ -109,6 +112,7 @@ def merge_parts(prefix: Prefix, parts: Iterable[Part]) -> Origination | None:
         to_mesh=any(part.to_mesh for part in merged),
         to_peers=frozenset[ToPeers]().union(*(part.to_peers for part in merged)),
         guarded=any(part.guarded for part in merged),
+        pods=any(part.pods for part in merged),
     )
 
 
@@ -119,7 +123,9 @@ def discard(origination: Origination | None) -> FibRoute | None:
     return FibRoute(origination.prefix, type=RouteType.UNREACHABLE, metric=DISCARD_METRIC)
 
 
-def told(identity: Identity, claim: SessionClaim, origination: Origination) -> Route | str | None:
+def told(
+    identity: Identity, claim: SessionClaim, origination: Origination, going: Leaving = STAYING
+) -> Route | str | None:
     """The route the peer is told, the reason word why it may not be told, or None: it is not meant for this peer."""
     peer = claim.peer
     terms = None if peer.held is not None else _terms(claim, origination)
@@ -128,7 +134,10 @@ def told(identity: Identity, claim: SessionClaim, origination: Origination) -> R
     next_hop = _next_hop(identity, peer, Family.of(origination.prefix))
     if next_hop is None:
         return "noAddressOfFamily"
-    route = Route(origination.prefix, next_hop, _attributes(peer, terms))
+    attributes = _attributes(peer, terms)
+    if going.of(pods=origination.pods) is Telling.LAST_RESORT:
+        attributes = _as_last_resort(peer, attributes)
+    route = Route(origination.prefix, next_hop, attributes)
     return refusal(peer, route) or route
 
 
@@ -150,6 +159,15 @@ def _attributes(peer: Peer, terms: Terms) -> Attributes:
         med=terms.med,
         communities=terms.communities,
         large_communities=terms.large_communities,
+    )
+
+
+def _as_last_resort(peer: Peer, attributes: Attributes) -> Attributes:
+    """RFC 8326 4.1: the community for other ASes, and for our own the lowest LOCAL_PREF that there is."""
+    return replace(
+        attributes,
+        local_pref=LAST_RESORT if peer.internal else None,
+        communities=attributes.communities | {GRACEFUL_SHUTDOWN},
     )
 
 

@@ -19,6 +19,7 @@ from agent.model import (
     Key,
     Problem,
 )
+from agent.plan.leaving import Leave
 from agent.plan.sessions import SessionClaim
 from agent.plan.topology import Standpoint
 from bgp.model import BGP_PORT, Address, Peer, Prefix, Route, RouteKey
@@ -55,12 +56,16 @@ class Origination:
     """Which external peers are told, and what is said of it."""
     guarded: bool = False
     """It is not announced without a discard route: what of it is not in use must end here, not go in circles."""
+    pods: bool = False
+    """It is a pod CIDR of this node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
     identity: Identity | None = None
     """None: our own Node is unknown or has no address; then nothing is wanted."""
+    leave: Leave | None = None
+    """Set: this node is about to go."""
     standpoint: Standpoint = field(default_factory=Standpoint)
     """Where this node stands among the others; its cluster id, if it is a route reflector."""
     peers: Mapping[Address, Peer] = field(default_factory=dict)
