@@ -9,6 +9,13 @@ from agent.cli.text import age, table, uptime
 
 Answer: TypeAlias = Mapping[str, Any]
 
+STAGES: Final = {
+    "asked": "everything is announced as a last resort (GRACEFUL_SHUTDOWN)",
+    "services": "service addresses are withdrawn",
+    "pods": "pod CIDRs are withdrawn",
+    "over": "all is withdrawn, sessions end with Cease",
+}
+"""Of leaving, in their order."""
 CAUSES_MAX: Final = 20
 """Lines below the table that say why a session is not up."""
 
@@ -228,6 +235,9 @@ def status(answer: Answer) -> str:
     facts.append(("Phase", answer["phase"] + (" (dry run)" if answer["dry_run"] else "")))
     facts += _health(answer)
     facts.append(("Up", uptime(answer["uptime_seconds"])))
+    if (leaving := answer["leaving"]) is not None:
+        said = f" ({leaving['text']})" if leaving["text"] else ""
+        facts.append(("Leaving", f"{leaving['reason']}{said}: {STAGES[leaving['stage']]}"))
     if identity is not None:
         facts += [
             ("AS", str(identity["asn"]) + (f" (BGPInstance {identity['instance']})" if identity["instance"] else "")),

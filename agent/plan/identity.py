@@ -232,9 +232,6 @@ def identify(member: Member, reach: Reach) -> tuple[Identity | None, tuple[Probl
 EXCLUDED_LABEL: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 
-EXCLUDED: Final = "nodeExcluded"
-
-
 def _is_excluded(node: Node) -> bool:
     return any(key == EXCLUDED_LABEL for key, _ in node.labels)
 
@@ -242,14 +239,14 @@ def _is_excluded(node: Node) -> bool:
 def _silenced(node: Node, leave: Leave | None, going: Leaving) -> str | None:
     """The reason word why no service address is announced from this node."""
     if _is_excluded(node):
-        return EXCLUDED
+        return "nodeExcluded"
     return leave.cause if leave is not None and going.services is Telling.NOTHING else None
 
 
 def _exclusions(node: Node, leave: Leave | None) -> Iterator[Problem]:
     if _is_excluded(node):
         yield Problem(
-            EXCLUDED,
+            "nodeExcluded",
             f"Node {node.name}",
             f"Node {node.name} has the label {EXCLUDED_LABEL}: it announces no service address",
             f"kubectl label node {node.name} {EXCLUDED_LABEL}- if it should.",

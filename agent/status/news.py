@@ -46,7 +46,7 @@ REFUSED_SECONDS: Final = 30.0
 REFUSED_LOOKED_AT: Final = 10_000
 """Refused routes of each direction that are looked at: whoever tells the whole Internet is refused for few words."""
 
-OF_THE_NODE: Final = frozenset({"nodeExcluded", "nodeDraining"})
+OF_THE_NODE: Final = frozenset({"nodeExcluded", "nodeDraining", "nodeDrained", "nodeDeleted"})
 """Reason words of addresses that are not announced from here, whatever they are: the Node's Problem says it once."""
 USUAL: Final = frozenset({"noLocalEndpoint"})
 EXPECTED: Final = frozenset(
