@@ -19,6 +19,7 @@ from agent.model import (
     Applied,
     Change,
     ClusterChange,
+    DrainOrdered,
     EndpointSlice,
     FibDrifted,
     Gateway,
@@ -71,6 +72,8 @@ class Inbox:
         self.damper = Damper()
         self.interfaces: tuple[Interface, ...] = ()
         self.gateways: tuple[Gateway, ...] = ()
+        self.drain_ordered: str | None = None
+        """The text of `bgpilot drain`."""
         self.changed_at: float | None = None
         """Monotonic second when an object of the cluster last was another one than before."""
         self._clock = clock
@@ -107,6 +110,8 @@ class Inbox:
                 self.gateways = gateways
             case FibDrifted():
                 self._kernel_drifted = True
+            case DrainOrdered(text=text):
+                self.drain_ordered = text
             case Retry():
                 pass
             case _:

@@ -22,10 +22,12 @@ from typing import Final, Protocol
 import structlog
 
 from agent.comparing import Comparing
+from agent.departing import Departing
 from agent.farewell import Farewells
 from agent.inbox import Dirt, Inbox
 from agent.kernel.fib import Fib, parts
 from agent.model import DISCARD_METRIC, FibKey, Problem, object_of
+from agent.plan.leaving import Departure
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.planner import Dirty, Picture, Planner
 from agent.plan.steps import Steps
@@ -39,6 +41,8 @@ STEP_SECONDS: Final = 0.005
 """How long a plan is worked on before the event loop gets its turn."""
 SWEEP_CAP_SECONDS: Final = 120.0
 """How long routes found at start wait for the peers that could confirm them."""
+STAGE_SECONDS_MIN: Final = 0.05
+"""Between two looks at whether the last withdrawals of a drain have been sent."""
 
 log = structlog.get_logger()
 
@@ -120,6 +124,7 @@ class Loop:
         """Wanted and not in the kernel."""
         self._said: frozenset[Problem] = frozenset()
         self._farewells = Farewells()
+        self.departing = Departing()
         self._after_pass: list[Callable[[], None]] = []
 
     @property
@@ -199,6 +204,12 @@ class Loop:
                 over=self._farewells.over(
                     self.plan.parting | self.plan.former_clients, began_at, replaced=self._mesh_in_place()
                 ),
+                departure=Departure(
+                    ordered=self.inbox.drain_ordered,
+                    deleted=world.own_node_gone,
+                    ending=self.departing.ending,
+                    progress=self.departing.go_on(began_at, told=self._speaker.in_sync),
+                ),
             ),
             Dirty(
                 keys=dirt.keys,
@@ -209,6 +220,7 @@ class Loop:
             ),
         )
         delta = await self._finish(steps)
+        self.departing.see(self.plan.leave, self._clock())
         self.inbox.damper.damping = self.plan.damping
         self._watch_secrets(self.plan.secrets)
         if self.phase is Phase.LISTING and not world.secrets_known(self.plan.secrets):
@@ -302,6 +314,8 @@ class Loop:
             rest = min(rest, self.speaking_at + SWEEP_CAP_SECONDS - now)
         if (look_at := self._farewells.next_look_at) is not None:
             rest = min(rest, look_at - now)
+        if (stage_at := self.departing.next_look_at) is not None:
+            rest = min(rest, max(stage_at - now, STAGE_SECONDS_MIN))
         if (expiry_at := self.inbox.next_due_at) is not None:
             rest = min(rest, expiry_at - now)
         return max(rest, 0.0)

@@ -11,7 +11,7 @@ import gc
 import importlib.metadata
 import time
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Final
 
 from agent.cluster.api import ApiServer
 from agent.cluster.driver import Cluster
@@ -24,7 +24,8 @@ from agent.kernel.gateways import Gateways
 from agent.kernel.links import Links
 from agent.log import log
 from agent.loop import Loop, Phase
-from agent.model import FibDrifted, GatewaysChanged, InterfacesChanged, Key, Kind, Node, Problem
+from agent.model import DrainOrdered, FibDrifted, GatewaysChanged, InterfacesChanged, Key, Kind, Node, Problem
+from agent.orders import Orders
 from agent.plan.planner import Planner
 from agent.plan.printer import describe
 from agent.plan.steps import Steps
@@ -37,6 +38,9 @@ from agent.status.news import ROUTE_NOT_ADVERTISED, find_news
 from agent.status.server import Answers, ListenError, serving
 from agent.status.status import Figures, Status
 from bgp.speaker import Speaker
+
+LEAVE_SECONDS: Final = 1.5
+"""What is left of a drain gets so long when the agent is stopped."""
 
 
 class Agent:
@@ -53,6 +57,8 @@ class Agent:
         self._kernel = RoutesAndRules(protocol=settings.route_protocol)
         self._fib = Fib(self._kernel, clock=clock)
         self._lag = LoopLag(clock=clock, worked=time.thread_time)
+        self._orders = Orders(settings.run_dir)
+        self._left = asyncio.Event()
         self._printed = ""
         self._frozen = False
         self._version = importlib.metadata.version("bgpilot")  # now: what is on disk may be replaced while we run
@@ -83,6 +89,8 @@ class Agent:
             api_url=api.url,
             dry_run=self._settings.dry_run,
         )
+        if (text := self._orders.drain()) is not None:
+            self._inbox.put(DrainOrdered(text))
         log.info("starting", version=self._version, node=self._settings.node_name, api=api.url)
         node = self._settings.node_name
         self._events = Events(api, node, self._news, clock=self._clock, wall=time.time)
@@ -97,6 +105,7 @@ class Agent:
             self._loop.after_pass(self._print_plan)
         else:
             self._loop.after_pass(self._events.look)
+            self._loop.after_pass(self._see_if_left)
             await self._kernel.start(lambda: self._inbox.put(FibDrifted()))
             rooms.push_async_callback(self._kernel.stop)
             await rooms.enter_async_context(self._serving())
@@ -107,7 +116,7 @@ class Agent:
     def _serving(self) -> contextlib.AbstractAsyncContextManager[None]:
         registry = make_registry(self.status, clock=self._clock, wall=time.time)
         return serving(
-            Answers(self.status, clock=self._clock, registry=registry),
+            Answers(self.status, clock=self._clock, registry=registry, order_drain=self._order_drain),
             socket_path=self._settings.socket_path,
             metrics_address=self._settings.metrics_address,
             health_address=self._settings.health_address,
@@ -123,11 +132,31 @@ class Agent:
         }
         failed = {cluster.failed} if self._settings.dry_run else {cluster.failed, self._speaker.failed}
         done, _ = await asyncio.wait({*tasks, *failed}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.is_set() and self._loop.plan.leave is not None and not self._settings.dry_run:
+            await self._take_leave({*tasks, *failed} - done)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for future in done:
             future.result()
+
+    async def _take_leave(self, others: set[asyncio.Future[Any]]) -> None:
+        """Nobody will be here after us: routers must forget this node now, not when a restart time is over."""
+        log.info("leaving", within_seconds=LEAVE_SECONDS)
+        self._loop.departing.end(self._clock())
+        self._inbox.wake()
+        left = asyncio.create_task(self._left.wait(), name="left")
+        await asyncio.wait({left, *others}, timeout=LEAVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        left.cancel()
+
+    def _see_if_left(self) -> None:
+        if self._loop.departing.is_over and all(state.up is None for state in self._speaker.states.values()):
+            self._left.set()
+
+    def _order_drain(self, text: str | None) -> None:
+        self._orders.keep(text)
+        log.info("drain_ordered" if text is not None else "undrain_ordered", text=text)
+        self._inbox.put(DrainOrdered(text))
 
     def _freeze_once(self) -> None:
         """What the first plan is made of stays for good: the collector need not look at it ever again."""
@@ -162,6 +191,7 @@ class Agent:
             phase=str(loop.phase),
             picture_complete=world.complete,
             plan=loop.plan,
+            progress=loop.departing.progress,
             peers=self._speaker.states,
             held_by_speaker=self._speaker.held,
             wanted_at=self._speaker.wanted_at,

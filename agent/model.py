@@ -318,9 +318,17 @@ class FibDrifted:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainOrdered:
+    """Somebody on this node wants it out of all routing."""
+
+    text: str | None
+    """What routers are told; None: no more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """Time to look again at what failed or was held back."""
 
 
 ClusterChange: TypeAlias = Listed | Applied | Gone | Malformed | WatchState
-Change: TypeAlias = ClusterChange | InterfacesChanged | GatewaysChanged | FibDrifted | Retry | BgpEvent
+Change: TypeAlias = ClusterChange | InterfacesChanged | GatewaysChanged | FibDrifted | DrainOrdered | Retry | BgpEvent

@@ -112,7 +112,7 @@ async def _run(settings: Settings) -> None:
     bugs = Bugs(ended.set)
     loop.set_exception_handler(bugs.happened)
     started_at = time.monotonic()
-    inbox = Inbox(world=World(), rib=Rib(), clock=time.monotonic)
+    inbox = Inbox(world=World(settings.node_name), rib=Rib(), clock=time.monotonic)
     speaker = Speaker(
         run_dir=settings.run_dir,
         mode=SpeakerMode(settings.speaker.value),

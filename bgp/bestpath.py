@@ -7,7 +7,8 @@ the order in which they came: there is no "oldest path wins" and nothing to flap
 The choices RFC 4271 leaves open:
 - A path of a peer that is away is only used if there is no other: RFC 4724 4.2 would not tell them apart, but whether
   the peer still forwards is its promise of long ago, and the other is there.
-- LOCAL_PREF counts on iBGP paths only; absent, and on eBGP paths, it is 100 (5.1.5: an external peer's is ignored).
+- LOCAL_PREF counts on iBGP paths only; absent, and on eBGP paths, it is 100 (5.1.5: an external peer's is ignored),
+  or 0 on those with GRACEFUL_SHUTDOWN: their router is about to go (RFC 8326 4.2).
 - MULTI_EXIT_DISC is compared among paths of the same neighbour AS, over whole groups at once ("deterministic MED"):
   pairwise comparison would make the answer depend on the order. Absent means 0, as 9.1.2.2 c says. The neighbour AS is
   the first of AS_PATH; of a path without one (from inside the AS, or starting with an AS_SET) the AS of the peer.
@@ -23,10 +24,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
-from bgp.model import DEFAULT_LOCAL_PREF, Address, Path, by_number
+from bgp.model import DEFAULT_LOCAL_PREF, GRACEFUL_SHUTDOWN, Address, Path, by_number
 
 MULTIPATH_LIMIT: Final = 16
 """Next hops of one route at most."""
+LAST_RESORT: Final = 0
+"""LOCAL_PREF of what is about to be withdrawn (RFC 8326 4.1)."""
 _LAST_ROUTER_ID: Final = IPv4Address("255.255.255.255")
 """A peer whose identifier is not known loses the tie."""
 
@@ -73,8 +76,10 @@ def _lowest(candidates: list[_Candidate], measure: Callable[[_Candidate], int]) 
 
 
 def _local_pref(candidate: _Candidate) -> int:
-    local_pref = candidate.path.attributes.local_pref
-    return DEFAULT_LOCAL_PREF if local_pref is None or not candidate.peer.internal else local_pref
+    attributes = candidate.path.attributes
+    if candidate.peer.internal:
+        return DEFAULT_LOCAL_PREF if attributes.local_pref is None else attributes.local_pref
+    return LAST_RESORT if GRACEFUL_SHUTDOWN in attributes.communities else DEFAULT_LOCAL_PREF
 
 
 def _lowest_med_of_each_neighbour(candidates: list[_Candidate]) -> list[_Candidate]:

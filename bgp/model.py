@@ -132,6 +132,9 @@ class LargeCommunity(NamedTuple):
     data2: int
 
 
+GRACEFUL_SHUTDOWN: Final = Community(0xFFFF, 0)
+"""RFC 8326: who tells the route is about to go."""
+
 AsPath: TypeAlias = tuple[int | frozenset[int], ...]
 """AS_SEQUENCE as numbers in order, each AS_SET as one frozenset (it counts as one hop, RFC 4271 9.1.2.2 a)."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from agent.cli import run, show
+from agent.cli import orders, run, show
 
 FULL_ONLY: Final = frozenset({"peer"})
 """Begins another command's name and needs an argument: `pe` means `peers`."""
@@ -31,6 +31,8 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "routes": show.routes,
     "fib": show.fib,
     "explain": show.explain,
+    "drain": orders.drain,
+    "undrain": orders.undrain,
     "run": run.run,
     "speaker": run.speaker,
 }

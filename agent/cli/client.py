@@ -39,11 +39,20 @@ def ask(socket_path: Path, *path: str, **query: str | None) -> dict[str, Any]:
     """GET /v1/PATH with what of the query is not None. Raises UnreachableError or RefusedError."""
     target = "/v1/" + "/".join(quote(part, safe="") for part in path)
     given = {name: value for name, value in query.items() if value is not None}
+    return _answer(socket_path, "GET", f"{target}?{urlencode(given)}" if given else target)
+
+
+def order(socket_path: Path, what: str, text: str = "") -> dict[str, Any]:
+    """POST /v1/WHAT with the text. Raises UnreachableError or RefusedError."""
+    return _answer(socket_path, "POST", f"/v1/{what}", text.encode())
+
+
+def _answer(socket_path: Path, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
     connection = _UnixConnection(socket_path)
     try:
-        connection.request("GET", f"{target}?{urlencode(given)}" if given else target)
+        connection.request(method, target, body)
         response = connection.getresponse()
-        body = response.read(ANSWER_MAX_BYTES)
+        said = response.read(ANSWER_MAX_BYTES)
     except PermissionError as error:
         raise UnreachableError(f"{socket_path}: permission denied; the socket is root's") from error
     except (OSError, http.client.HTTPException) as error:
@@ -53,10 +62,10 @@ def ask(socket_path: Path, *path: str, **query: str | None) -> dict[str, Any]:
     finally:
         connection.close()
     try:
-        answer = json.loads(body)
+        answer = json.loads(said)
     except ValueError as error:
         raise RefusedError(f"the agent's answer is no JSON (HTTP {response.status})") from error
     if response.status != http.client.OK or not isinstance(answer, dict):
-        said = answer.get("error") if isinstance(answer, dict) else None
-        raise RefusedError(str(said or f"HTTP {response.status}"))
+        why = answer.get("error") if isinstance(answer, dict) else None
+        raise RefusedError(str(why or f"HTTP {response.status}"))
     return answer

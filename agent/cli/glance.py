@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from agent.cli.render import Answer, problem_lines
+from agent.cli.render import STAGES, Answer, problem_lines
 from agent.cli.text import age, fact_lines, uptime
 
 
@@ -15,6 +15,9 @@ def status(answer: Answer) -> str:
     facts.append(("Phase", answer["phase"] + (" (dry run)" if answer["dry_run"] else "")))
     facts += _health(answer)
     facts.append(("Up", uptime(answer["uptime_seconds"])))
+    if (leaving := answer["leaving"]) is not None:
+        said = f" ({leaving['text']})" if leaving["text"] else ""
+        facts.append(("Leaving", f"{leaving['reason']}{said}: {STAGES[leaving['stage']]}"))
     if identity is not None:
         facts += [
             ("AS", str(identity["asn"]) + (f" (BGPInstance {identity['instance']})" if identity["instance"] else "")),

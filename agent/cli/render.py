@@ -9,6 +9,13 @@ from agent.cli.text import age, fact_lines, table, uptime
 
 Answer: TypeAlias = Mapping[str, Any]
 
+STAGES: Final = {
+    "asked": "everything is announced as a last resort (GRACEFUL_SHUTDOWN)",
+    "services": "service addresses are withdrawn",
+    "pods": "pod CIDRs are withdrawn",
+    "over": "all is withdrawn, sessions end with Cease",
+}
+"""Of leaving, in their order."""
 CAUSES_MAX: Final = 20
 """Lines below the table that say why a session is not up."""
 

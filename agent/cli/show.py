@@ -126,8 +126,13 @@ def status(output: OutputOption = Output.TABLE, run_dir: RunDirOption = _RUN_DIR
 
 
 def _ask(run_dir: Path, *path: str, **query: str | None) -> dict[str, Any]:
+    return answered(lambda: ask(run_dir / SOCKET_NAME, *path, **query))
+
+
+def answered(question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The agent's answer; without one the command ends and says why."""
     try:
-        return ask(run_dir / SOCKET_NAME, *path, **query)
+        return question()
     except UnreachableError as error:
         typer.echo(f"bgpilot: {error}", err=True)
         raise typer.Exit(EXIT_UNREACHABLE) from None

@@ -4,7 +4,8 @@ Changes go in by `apply`, which answers which keys now have another record. What
 kept: an object whose newest version does not parse keeps its last good record, and its problem stands beside it.
 
 It refuses to plan, to fetch and to forget by itself: only a complete list, or the news that an object is gone, takes a
-record away. Mappings that it hands out are live views: readers use them between two changes and do not keep them.
+record away. The own Node's stays even then, marked as gone: who is deleted still has to take leave of its neighbours.
+Mappings that it hands out are live views: readers use them between two changes and do not keep them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _NOTHING: Final[frozenset[Key]] = frozenset()
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, own_node: str = "") -> None:
+        self._own = Key(Kind.NODE, "", own_node)
+        self.own_node_gone = False
+        """It was there and is deleted; its record is how it was last."""
         self._records: dict[Kind, dict[Key, Record]] = {kind: {} for kind in Kind}
         self._malformed: dict[Kind, dict[Key, Problem]] = {kind: {} for kind in Kind}
         self._watches: dict[tuple[Kind, Key | None], WatchState] = {}
@@ -131,8 +135,11 @@ class World:
     def _set(self, key: Key, record: Record) -> frozenset[Key]:
         records = self._records[key.kind]
         before = records.get(key)
+        back = key == self._own and self.own_node_gone
+        if back:
+            self.own_node_gone = False
         if before is record or before == record:
-            return _NOTHING
+            return frozenset((key,)) if back else _NOTHING
         records[key] = record
         if isinstance(before, EndpointSlice):
             self._unindex(key, before)
@@ -141,6 +148,9 @@ class World:
         return frozenset((key,))
 
     def _remove(self, key: Key) -> frozenset[Key]:
+        if key == self._own and key in self._records[key.kind]:
+            changed, self.own_node_gone = not self.own_node_gone, True
+            return frozenset((key,)) if changed else _NOTHING
         before = self._records[key.kind].pop(key, None)
         if before is None:
             return _NOTHING

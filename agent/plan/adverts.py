@@ -11,7 +11,7 @@ itself (`agent.kernel.rules`): it, and one for a static prefix, is for packets f
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from agent.advertising import (
@@ -25,10 +25,12 @@ from agent.advertising import (
 )
 from agent.intent import PodRoutes
 from agent.model import DISCARD_METRIC, FibRoute, Key, Kind, Problem, RouteType, Service
+from agent.plan.leaving import STAYING, Leaving, Telling
 from agent.plan.model import Identity, Origination
 from agent.plan.sessions import SessionClaim
+from bgp.bestpath import LAST_RESORT
 from bgp.check import refusal
-from bgp.model import DEFAULT_LOCAL_PREF, Address, Attributes, Family, Peer, Prefix, Route
+from bgp.model import DEFAULT_LOCAL_PREF, GRACEFUL_SHUTDOWN, Address, Attributes, Family, Peer, Prefix, Route
 
 
 class Part(NamedTuple):
@@ -41,6 +43,7 @@ class Part(NamedTuple):
     """More than a host: what of it is not in use must end here (`Origination.discarded`)."""
     starved: str = ""
     """A Service that would drop what comes here for it (`Origination.starved`). A part without sources adds no more."""
+    pods: bool = False
 
 
 class Share(NamedTuple):
@@ -80,10 +83,10 @@ def pod_wishes(advertisements: Iterable[Advertisement], here: Iterable[Advertise
     return frozenset(one.to_peers for one in here if one.type is AdvertisementType.POD_CIDR)
 
 
-def pod_parts(identity: Identity | None, to_peers: frozenset[ToPeers]) -> dict[Prefix, Part]:
-    if identity is None or identity.pod_routes is not PodRoutes.BGP:
+def pod_parts(identity: Identity | None, to_peers: frozenset[ToPeers], going: Leaving = STAYING) -> dict[Prefix, Part]:
+    if identity is None or identity.pod_routes is not PodRoutes.BGP or going.pods is Telling.NOTHING:
         return {}
-    part = Part((f"{Kind.NODE} {identity.node}",), to_peers, to_mesh=True, discarded=RouteType.UNREACHABLE)
+    part = Part((f"{Kind.NODE} {identity.node}",), to_peers, to_mesh=True, discarded=RouteType.UNREACHABLE, pods=True)
     return dict.fromkeys(identity.pod_cidrs, part)
 
 
@@ -133,6 +136,7 @@ def merge_parts(prefix: Prefix, parts: Iterable[Part]) -> Origination | None:
         to_peers=frozenset[ToPeers]().union(*(part.to_peers for part in merged)),
         discarded=next((kind for kind in _DISCARDS if any(part.discarded is kind for part in merged)), None),
         starved=tuple(sorted(part.starved for part in every if part.starved)),
+        pods=any(part.pods for part in merged),
     )
 
 
@@ -166,7 +170,9 @@ _DISCARDS: Final = (RouteType.UNREACHABLE, RouteType.UNREACHABLE_FORWARDED)
 """The first of them that some part wants covers the other."""
 
 
-def told(identity: Identity, claim: SessionClaim, origination: Origination) -> Route | str | None:
+def told(
+    identity: Identity, claim: SessionClaim, origination: Origination, going: Leaving = STAYING
+) -> Route | str | None:
     """The route the peer is told, the reason word why it may not be told, or None: it is not meant for this peer."""
     peer = claim.peer
     terms = None if peer.held is not None else _terms(claim, origination)
@@ -175,7 +181,10 @@ def told(identity: Identity, claim: SessionClaim, origination: Origination) -> R
     next_hop = _next_hop(identity, peer, Family.of(origination.prefix))
     if next_hop is None:
         return "noAddressOfFamily"
-    route = Route(origination.prefix, next_hop, _attributes(peer, terms))
+    attributes = _attributes(peer, terms)
+    if going.of(pods=origination.pods) is Telling.LAST_RESORT:
+        attributes = _as_last_resort(peer, attributes)
+    route = Route(origination.prefix, next_hop, attributes)
     return refusal(peer, route) or route
 
 
@@ -197,6 +206,15 @@ def _attributes(peer: Peer, terms: Terms) -> Attributes:
         med=terms.med,
         communities=terms.communities,
         large_communities=terms.large_communities,
+    )
+
+
+def _as_last_resort(peer: Peer, attributes: Attributes) -> Attributes:
+    """RFC 8326 4.1: the community for other ASes, and for our own the lowest LOCAL_PREF that there is."""
+    return replace(
+        attributes,
+        local_pref=LAST_RESORT if peer.internal else None,
+        communities=attributes.communities | {GRACEFUL_SHUTDOWN},
     )
 
 

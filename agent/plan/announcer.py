@@ -26,8 +26,9 @@ from agent.plan.adverts import (
 )
 from agent.plan.claims import Claims
 from agent.plan.guards import static_problems, too_wide
+from agent.plan.identity import Own
 from agent.plan.merge import Contributions, Ledger
-from agent.plan.model import Identity, Origination
+from agent.plan.model import Origination
 from agent.plan.picture import World, one
 from agent.plan.prefixes import PrefixIndex, host
 from agent.plan.roster import Pass, Problems, Sessions
@@ -157,8 +158,8 @@ class Announcements:
         """Pod CIDRs and static prefixes."""
         before, own = now.before, now.own
         touched = set[Prefix]()
-        if (before.identity, before.pods_to_peers) != (own.identity, own.pods_to_peers):
-            touched |= self._parts.put("pods", pod_parts(own.identity, own.pods_to_peers))
+        if _pods(before) != (pods := _pods(own)):
+            touched |= self._parts.put("pods", pods)
         around = (before.announcing, before.importing) != (own.announcing, own.importing)
         if before.static != own.static or (own.static and (claimed or around)):
             harmful = tuple(static_problems(own, self._claims))
@@ -267,6 +268,10 @@ class _Users:
             yield from self._services[found]
 
 
+def _pods(own: Own) -> dict[Prefix, Part]:
+    return pod_parts(own.identity, own.pods_to_peers, own.leaving)
+
+
 class Outbound:
     """Stage 5: the route each peer is told."""
 
@@ -295,15 +300,17 @@ class Outbound:
             if prefix in to_mesh or (before is not None and before.to_mesh):
                 for_mesh.add(prefix)
             yield
-        anew = {*peers, *held} if now.before.identity != now.own.identity else held.keys()
+        was, own = now.before, now.own
+        other = (was.identity, was.leaving) != (own.identity, own.leaving)
+        anew = {*peers, *held} if other else held.keys()
         for address in anew:
             old, new = held.get(address), peers.get(address)
             ever_external = (new is not None and not new.mesh) or (old is not None and not old.peer.mesh)
             prefixes = {*originated, *changed} if ever_external else to_mesh | for_mesh
-            yield from self._tell(now.own.identity, [address], prefixes)
+            yield from self._tell(now.own, [address], prefixes)
         if for_mesh:
-            yield from self._tell(now.own.identity, peers.keys() - anew, for_mesh)
-        yield from self._tell(now.own.identity, self._sessions.external - anew, changed)
+            yield from self._tell(now.own, peers.keys() - anew, for_mesh)
+        yield from self._tell(now.own, self._sessions.external - anew, changed)
 
     def take(self) -> Steps[dict[Prefix, set[Address]]]:
         """Who is told something else of which prefix than at the last `take`; what is announced before what is gone."""
@@ -314,14 +321,15 @@ class Outbound:
             yield
         return {**changed, **gone}
 
-    def _tell(self, identity: Identity | None, peers: Iterable[Address], prefixes: Collection[Prefix]) -> Steps[None]:
+    def _tell(self, own: Own, peers: Iterable[Address], prefixes: Collection[Prefix]) -> Steps[None]:
+        identity = own.identity
         for address in peers:
             claim = self._sessions.holders.get(address)
             for prefix in prefixes:
                 key, origination = RouteKey(address, prefix), self._announcements.originated.get(prefix)
                 outcome = None
                 if identity is not None and claim is not None and origination is not None:
-                    outcome = told(identity, claim, origination)
+                    outcome = told(identity, claim, origination, own.leaving)
                 self.routes.set(key, outcome if isinstance(outcome, Route) else None)
                 if isinstance(outcome, str):
                     self.refused[key] = outcome

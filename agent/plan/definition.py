@@ -62,7 +62,14 @@ def make_plan(picture: Picture) -> NodePlan:
     claims, members = survey((node for _, node in every(world, Kind.NODE, Node)), ranked)
     me = members.get(picture.node_name)
     before = picture.identity if picture.node_name not in picture.over else None
-    own = introspect(picture.node_name, world, me, reduce_links(picture.interfaces), before=before)
+    own = introspect(
+        picture.node_name,
+        world,
+        me,
+        reduce_links(picture.interfaces),
+        departure=picture.departure,
+        before=before,
+    )
     problems = {problem for member in members.values() for problem in member.problems}.union(own.problems)
     problems.update(_twins(me, members.values()), idle(world))
     exits = reduce_exits(picture.interfaces, picture.gateways)
@@ -80,6 +87,7 @@ def make_plan(picture: Picture) -> NodePlan:
     fib = [*guards, *(verdict.route for verdict in verdicts.values() if verdict.route is not None)]
     return NodePlan(
         identity=own.identity,
+        leave=own.leave,
         standpoint=stood,
         peers=sessions.peers,
         mesh=sessions.mesh,
@@ -174,7 +182,7 @@ def _announced(own: Own, claims: Claims, world: World) -> _Announced:
     announced.problems.update(problem for _, problem in harmful)
     requests = (request_problem(service) for _, service in every(world, Kind.SERVICE, Service))
     announced.problems.update(problem for problem in requests if problem is not None)
-    found: list[Mapping[Prefix, Part]] = [pod_parts(own.identity, own.pods_to_peers)]
+    found: list[Mapping[Prefix, Part]] = [pod_parts(own.identity, own.pods_to_peers, own.leaving)]
     found += [static_parts(one, {prefix for prefix, _ in harmful}) for one in own.static]
     if own.announcing is not None:
         shares, selecting, by_name = (
@@ -220,7 +228,7 @@ def _told(
     for_mesh = {prefix: origination for prefix, origination in originated.items() if origination.to_mesh}
     for address, claim in claims.items():
         for prefix, origination in (for_mesh if claim.peer.mesh else originated).items():
-            key, outcome = RouteKey(address, prefix), told(own.identity, claim, origination)
+            key, outcome = RouteKey(address, prefix), told(own.identity, claim, origination, own.leaving)
             if isinstance(outcome, Route):
                 routes[key] = outcome
             elif outcome is not None:

@@ -84,6 +84,8 @@ def _session(
     held = Held(source.problem.reason) if source.problem is not None else secret.held
     if not families:
         held = Held(problems[-1].reason)
+    if here.peering.farewell is not None:
+        held = here.peering.farewell
     if wanted.shutdown is not None:
         held = Held("shutdown", wanted.shutdown)
     local_asn = wanted.local_asn if wanted.local_asn is not None else own.asn

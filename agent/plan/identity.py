@@ -32,13 +32,23 @@ from agent.model import (
     ServiceCidr,
 )
 from agent.plan.adverts import pod_wishes
+from agent.plan.leaving import (
+    STAYING,
+    Departure,
+    Leave,
+    Leaving,
+    Telling,
+    leaving,
+    problem_of,
+    reason_to_leave,
+)
 from agent.plan.links import Links, Reach, in_subnet
 from agent.plan.model import Identity
 from agent.plan.nodes import Member, rank
 from agent.plan.passwords import Lookup, look_up
 from agent.plan.picture import World, every, one
 from agent.plan.prefixes import by_family
-from bgp.model import Address, Prefix
+from bgp.model import Address, Held, Prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +62,8 @@ class Peering:
     """All InternalIPs of the own Node."""
     mesh: Mesh
     mesh_password: Lookup
+    farewell: Held | None = None
+    """Set: every session ends with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +105,8 @@ class Own:
     """None everywhere: this node is not in the cluster or has no address; nothing is wanted."""
 
     identity: Identity | None = None
+    leave: Leave | None = None
+    leaving: Leaving = STAYING
     pods_to_peers: frozenset[ToPeers] = frozenset()
     damping: Damping = USUAL_DAMPING
     static: tuple[Advertisement, ...] = ()
@@ -106,7 +120,13 @@ class Own:
 
 
 def introspect(
-    node_name: str, world: World, member: Member | None, links: Links, *, before: Identity | None = None
+    node_name: str,
+    world: World,
+    member: Member | None,
+    links: Links,
+    *,
+    departure: Departure,
+    before: Identity | None = None,
 ) -> Own:
     """`before`: who it was in the plan before; None when there was none, or when its time is over.
 
@@ -128,13 +148,19 @@ def introspect(
     labels = dict(node.labels)
     advertisements = sorted((record for _, record in every(world, Kind.ADVERTISEMENT, Advertisement)), key=_by_name)
     here = tuple(advertisement for advertisement in advertisements if advertisement.node_selector.matches(labels))
-    ranges, exclusion = _service_ranges(world, instance), excluded(node, instance)
+    ranges, leave = _service_ranges(world, instance), reason_to_leave(node, instance, departure)
+    going = leaving(node_name, leave, departure)
+    silenced = _silenced(node, leave, going)
     own_addresses = frozenset(node.addresses)
     return Own(
         identity=identity,
+        leave=leave,
+        leaving=going,
         pods_to_peers=pod_wishes(advertisements, here),
         damping=instance.damping,
-        static=tuple(found for found in here if found.type is AdvertisementType.PREFIX),
+        static=()
+        if going.services is Telling.NOTHING
+        else tuple(found for found in here if found.type is AdvertisementType.PREFIX),
         peering=Peering(
             identity=identity,
             labels=node.labels,
@@ -142,13 +168,14 @@ def introspect(
             own_addresses=own_addresses,
             mesh=instance.mesh,
             mesh_password=password,
+            farewell=None if going.farewell is None or leave is None else Held(leave.cause, going.farewell),
         ),
         announcing=Announcing(
             node=node_name,
             advertisements=tuple(found for found in here if found.type is AdvertisementType.SERVICE),
             allowed_external_ips=instance.allowed_external_ips,
             service_ranges=ranges,
-            excluded=exclusion.reason if exclusion is not None else None,
+            excluded=silenced,
             subnets=frozenset(subnet.network for subnet in links.subnets),
             peer_addresses=frozenset(_routers(node, world)),
             to_mesh=instance.service_routes is not ServiceRoutes.OFF,
@@ -162,7 +189,7 @@ def introspect(
             links=links,
             reach=reach,
         ),
-        problems=(*problems, *([exclusion] if exclusion is not None else [])),
+        problems=(*problems, *_exclusions(node, leave)),
         parting=frozenset((node_name,)) if left is not None else frozenset(),
     )
 
@@ -204,25 +231,27 @@ def identify(member: Member, reach: Reach) -> tuple[Identity | None, tuple[Probl
 EXCLUDED_LABEL: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 
-def excluded(node: Node, instance: Instance) -> Problem | None:
-    """Why no service address is announced from this node: its reason word is that of each address."""
-    if any(key == EXCLUDED_LABEL for key, _ in node.labels):
-        return Problem(
+def _is_excluded(node: Node) -> bool:
+    return any(key == EXCLUDED_LABEL for key, _ in node.labels)
+
+
+def _silenced(node: Node, leave: Leave | None, going: Leaving) -> str | None:
+    """The reason word why no service address is announced from this node."""
+    if _is_excluded(node):
+        return "nodeExcluded"
+    return leave.cause if leave is not None and going.services is Telling.NOTHING else None
+
+
+def _exclusions(node: Node, leave: Leave | None) -> Iterator[Problem]:
+    if _is_excluded(node):
+        yield Problem(
             "nodeExcluded",
             f"Node {node.name}",
             f"Node {node.name} has the label {EXCLUDED_LABEL}: it announces no service address",
             f"kubectl label node {node.name} {EXCLUDED_LABEL}- if it should.",
         )
-    for taint in node.taints:
-        if taint in instance.drain_on_taints:
-            return Problem(
-                "nodeDraining",
-                f"Node {node.name}",
-                f"Node {node.name} has the taint {taint}: it announces no service address",
-                "Nothing to do if the node is about to go; else remove the taint, or name others in drain.onTaints of "
-                "the BGPInstance.",
-            )
-    return None
+    if leave is not None:
+        yield problem_of(node.name, leave)
 
 
 def _routers(node: Node, world: World) -> Iterator[Address]:

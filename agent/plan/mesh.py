@@ -74,7 +74,7 @@ def mesh_claim(peering: Peering, stood: Standpoint, other: Member) -> SessionCla
             listen_port=own.listen_port,
             hold_seconds=peering.mesh.hold_seconds,
             password=peering.mesh_password.password,
-            held=peering.mesh_password.held,
+            held=peering.farewell or peering.mesh_password.held,
             mesh=True,
             client=found.client,
         )
@@ -88,7 +88,7 @@ def kept_claim(peering: Peering, other: Member, before: SessionClaim | None) -> 
 
     A session that the topology no longer wants is not ended at once: what replaces it must be in place first.
     """
-    if before is None or before.peer.held is not None:
+    if before is None or before.peer.held is not None or peering.farewell is not None:
         return None
     there = before.address in other.addresses and before.peer.local_address in peering.identity.addresses
     return before if there else None

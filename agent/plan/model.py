@@ -20,6 +20,7 @@ from agent.model import (
     Problem,
     RouteType,
 )
+from agent.plan.leaving import Leave
 from agent.plan.sessions import SessionClaim
 from agent.plan.topology import Standpoint
 from bgp.model import BGP_PORT, Address, Peer, Prefix, Route, RouteKey
@@ -58,12 +59,16 @@ class Origination:
     """It is not announced without this discard route: what of it is not in use must end here, not go in circles."""
     starved: tuple[str, ...] = ()
     """Services with this address and traffic policy Local that have no endpoint here: others have it announced."""
+    pods: bool = False
+    """It is a pod CIDR of this node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
     identity: Identity | None = None
     """None: our own Node is unknown or has no address; then nothing is wanted."""
+    leave: Leave | None = None
+    """Set: this node is about to go."""
     standpoint: Standpoint = field(default_factory=Standpoint)
     """Where this node stands among the others; its cluster id, if it is a route reflector."""
     peers: Mapping[Address, Peer] = field(default_factory=dict)

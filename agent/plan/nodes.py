@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 from agent.intent import Instance, NodeValue
 from agent.model import Node, Problem
 from agent.plan.claims import Claims, Standing
+from agent.plan.leaving import is_leaving
 from agent.plan.prefixes import host, inside_any
 from bgp.asn import read_asn
 from bgp.model import Address, Family, Prefix
@@ -51,6 +52,7 @@ class Member:
     """Sorted."""
     ready: bool
     cordoned: bool
+    """Or about to go: nobody should depend on it."""
     problems: tuple[Problem, ...]
     """What every node says of it: whose claims it contests."""
     own_problems: tuple[Problem, ...]
@@ -95,7 +97,7 @@ def member_of(node: Node, instance: Instance, standing: Standing) -> Member:
         pod_cidrs=standing.pod_cidrs,
         labels=node.labels,
         ready=node.ready,
-        cordoned=node.cordoned,
+        cordoned=node.cordoned or is_leaving(node, instance),
         problems=standing.problems,
         own_problems=(*problems, *found.problems),
     )

@@ -17,6 +17,7 @@ from agent.model import (
     Kind,
     Record,
 )
+from agent.plan.leaving import HERE, Departure
 from agent.plan.model import Identity
 from agent.plan.sessions import SessionClaim
 from agent.plan.topology import Area
@@ -73,6 +74,7 @@ class Picture:
     """`NodePlan.identity` of the plan before: an AS that nobody names any more stays …"""
     over: frozenset[str] = frozenset()
     """… but for those with these nodes, or this node's own."""
+    departure: Departure = HERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

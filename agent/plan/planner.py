@@ -90,6 +90,7 @@ class Planner:
         """The mappings are the tables themselves."""
         return NodePlan(
             identity=self._introspection.own.identity,
+            leave=self._introspection.own.leave,
             standpoint=self._stood,
             peers=self._sessions.peers.values,
             mesh=self._sessions.mesh,

@@ -23,6 +23,7 @@ from agent.plan.claims import Claims, Touched
 from agent.plan.external import Here, Wish, external_wish
 from agent.plan.identity import Own, introspect
 from agent.plan.imports import Teller
+from agent.plan.leaving import Departure
 from agent.plan.links import Exits, Links, reduce_exits, reduce_links
 from agent.plan.merge import Contributions, Ledger
 from agent.plan.mesh import Left, mesh_secrets, node_claim
@@ -121,7 +122,7 @@ class Pass:
 class Introspection:
     """Stage 2: who this node is, and the frozen values that decide which later stages start anew."""
 
-    __slots__ = ("_links", "_nodes", "_problems", "_small", "own", "stood")
+    __slots__ = ("_departure", "_links", "_nodes", "_problems", "_small", "own", "stood")
 
     def __init__(self, nodes: Nodes, problems: Problems) -> None:
         self.own = Own()
@@ -129,6 +130,7 @@ class Introspection:
         self._small: frozenset[Area] = frozenset()
         self._nodes = nodes
         self._links = Links()
+        self._departure = Departure()
         self._problems = problems
 
     def update(self, picture: Picture, dirty: Dirty, changed: frozenset[str]) -> Pass:
@@ -137,11 +139,12 @@ class Introspection:
         links = reduce_links(picture.interfaces) if dirty.interfaces or dirty.everything else self._links
         me = Key(Kind.NODE, "", picture.node_name)
         rare = dirty.everything or me in dirty.keys or any(key.kind in _RARE for key in dirty.keys)
+        rare = rare or picture.departure != self._departure
         ended = me.name in picture.over
         if rare or links != self._links or ended or me.name in changed:
-            self._links = links
+            self._links, self._departure = links, picture.departure
             member, was = self._nodes.members.get(me.name), before.identity if not ended else None
-            self.own = introspect(me.name, picture.world, member, links, before=was)
+            self.own = introspect(me.name, picture.world, member, links, departure=picture.departure, before=was)
             self._problems.put("own", dict.fromkeys(self.own.problems))
         turned = self._stand(picture, dirty, changed)
         return Pass(picture, dirty, before, self.own, self.stood, turned)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.model import Problem, object_of
-from agent.status.peers import SHUTDOWN, held_words, is_parting
+from agent.status.peers import MEANT, held_words, is_parting
 from agent.status.status import SETTLE_SECONDS, Status
 from agent.status.weights import Weight, weight_of
 from bgp.check import Reason
@@ -123,7 +123,7 @@ def _of_speaker(status: Status) -> Iterator[Ailment]:
 
 def _of_sessions(status: Status, now: float) -> Iterator[Ailment]:
     every = [(peer, status.held(peer)) for peer in status.sessions() if not is_parting(status, peer)]
-    wanted = [(peer, held) for peer, held in every if held is None or held.reason != SHUTDOWN]
+    wanted = [(peer, held) for peer, held in every if held is None or held.reason not in MEANT]
     stopped = [(peer, held) for peer, held in wanted if held is not None and held.reason != PENDING]
     down = [peer for peer, held in wanted if held is None and not status.is_up(peer.address)]
     missed = [peer for peer in down if now - status.missed_at(peer) >= SETTLE_SECONDS]

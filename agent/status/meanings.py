@@ -35,6 +35,8 @@ _OUT: Final[Mapping[str, str]] = {
     "aggregateTooWide": "its aggregate would hold networks of nodes or pods, or a router",
     "nodeExcluded": "this node has the label node.kubernetes.io/exclude-from-external-load-balancers",
     "nodeDraining": "this node has a taint of nodes that are about to go",
+    "nodeDrained": "this node is drained: somebody has asked for it",
+    "nodeDeleted": "the Node object of this node is deleted",
     "nodeAddress": "it is the address of a node",
     "nodeSubnet": "it is an external IP in a network of this node",
     "peerAddress": "it is the address of a router",

@@ -24,7 +24,7 @@ from agent.plan.services import split_what
 from agent.plan.steps import Steps
 from agent.status.bulletin import News, Topic
 from agent.status.causes import cause, said
-from agent.status.peers import SHUTDOWN, held_words
+from agent.status.peers import MEANT, held_words
 from agent.status.remedies import outward_remedy, remedy
 from agent.status.status import Status
 from agent.status.writers import Writers
@@ -48,7 +48,7 @@ REFUSED_SECONDS: Final = 30.0
 REFUSED_LOOKED_AT: Final = 10_000
 """Refused routes of each direction that are looked at: whoever tells the whole Internet is refused for few words."""
 
-OF_THE_NODE: Final = frozenset({"nodeExcluded", "nodeDraining"})
+OF_THE_NODE: Final = frozenset({"nodeExcluded", "nodeDraining", "nodeDrained", "nodeDeleted"})
 """Reason words of addresses that are not announced from here, whatever they are: the Node's Problem says it once."""
 USUAL: Final = frozenset({"noLocalEndpoint", "headlessService", "externalName", "ipModeProxy", "hostnameOnly"})
 """What is said of a Service's addresses where all is as it should be."""
@@ -123,7 +123,7 @@ def _of_session(status: Status, peer: Peer, uid: str) -> News:
     return News(
         reason=PEER_ESTABLISHED if up else PEER_DOWN,
         text=f"{name}: {words}",
-        warning=not up and (held is None or held.reason != SHUTDOWN),
+        warning=not up and (held is None or held.reason not in MEANT),
         version=f"{up} {state.flaps} {'' if held is None or up else held.reason}",
         uid=uid,
         ours=True,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from agent.model import Problem
+from agent.plan import leaving
 from agent.status.causes import Cause, cause
 from agent.status.status import Status
 from bgp.endings import notification_name
@@ -20,8 +21,8 @@ Counts: TypeAlias = Mapping[tuple[Address, Family], int]
 
 EXTERNAL: Final = "external"
 """AS of a peer that may be in any AS but ours, as in its BGPPeer and as FRR says it."""
-SHUTDOWN: Final = "shutdown"
-"""Reason word: an administrator has shut the session down."""
+MEANT: Final = frozenset({"shutdown", *map(str, leaving.Cause)})
+"""Reason words of sessions that are not there because somebody wants it so."""
 
 
 UNTOLD: Final = frozenset({"configurationRefused", "speakerDown"})
@@ -43,7 +44,7 @@ def _session(status: Status, peer: Peer, refused: Counts, now: float) -> View:
     stale_until = status.rib.stale_until(peer.address)
     return {
         "is_up": is_up,
-        "is_enabled": held is None or held.reason != SHUTDOWN,
+        "is_enabled": held is None or held.reason not in MEANT,
         "description": peer.description or peer.name,
         "uptime": int(now - state.since) if is_up else -1,
         "remote_as": asn if isinstance(asn, int) else None,

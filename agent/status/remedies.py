@@ -70,6 +70,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "a router.",
     "nodeExcluded": "Remove the label node.kubernetes.io/exclude-from-external-load-balancers from the Node.",
     "nodeDraining": "Nothing to do if the node is about to go; else see the Problem for the taint.",
+    "nodeDrained": "When it shall come back: `bgpilot undrain` there, and no annotation bgpilot.io/drain on the Node.",
+    "nodeDeleted": "Nothing to do if the machine goes; else restart its kubelet, which makes the Node again.",
     "nodeAddress": "Take another address: this one belongs to a Node.",
     "nodeSubnet": "Take another address: this one is inside a subnet that the node stands in.",
     "peerAddress": "Take another address: this one belongs to a BGPPeer.",

@@ -1,13 +1,14 @@
 """Who answers from outside: the CLI's API on a unix socket, metrics and probes over TCP.
 
     /v1/status  /v1/peers  /v1/peers/NAME  /v1/routes  /v1/fib  /v1/explain      JSON, unix socket only
+    POST /v1/drain  POST /v1/undrain                                             unix socket only
     /metrics                                                                     metrics address, unix socket
     /livez  /readyz                                                              health address, unix socket
 
-Reads `Status` and changes nothing. The socket is mode 0600 from the moment it exists. A question over which our own
-code falls is a mistake of ours: 500, and logged with its traceback, once for each path and error in a row. At most
-`REQUESTS_MAX` requests are answered at a time, the next ones get 503; no request has a body, and an answer has at most
-`tables.ROWS_MAX` rows. A table of that size holds the event loop for about 50 ms.
+Reads `Status`, and hands orders in by the left door; it changes nothing itself. The socket is mode 0600 from the moment
+it exists. A question over which our own code falls is a mistake of ours: 500, and logged with its traceback, once for
+each path and error in a row. At most `REQUESTS_MAX` requests are answered at a time, the next ones get 503; a body has
+at most 1 KiB, and an answer at most `tables.ROWS_MAX` rows. A table of that size holds the event loop for about 50 ms.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from agent.log import log
+from agent.plan.leaving import TEXT_MAX
 from agent.settings import OFF, Listen
 from agent.status.explain import explain
 from agent.status.hops import parse_prefix
@@ -35,7 +37,7 @@ from agent.status.peers import View
 from agent.status.readiness import Readiness, not_alive
 from agent.status.status import Status
 from agent.status.tables import SIDES, fib_view, routes_view
-from agent.status.views import peer_view, peers_named, peers_steps, status_view
+from agent.status.views import answer, peer_view, peers_named, peers_steps, status_view
 from bgp.model import Address, Prefix
 
 REQUESTS_MAX: Final = 16
@@ -49,6 +51,7 @@ BACKLOG: Final = 16
 SHUTDOWN_SECONDS: Final = 0.2
 """What requests in progress get when the agent ends; there are three servers, and 2 s in all for everything."""
 SOCKET_MODE_MASK: Final = 0o177
+ORDER_TEXT_MAX: Final = TEXT_MAX - len("drained: ")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -64,9 +67,16 @@ class Answers:
     """The handlers, over whatever socket they are asked."""
 
     def __init__(
-        self, current: Callable[[], Status], *, clock: Callable[[], float], registry: CollectorRegistry
+        self,
+        current: Callable[[], Status],
+        *,
+        clock: Callable[[], float],
+        registry: CollectorRegistry,
+        order_drain: Callable[[str | None], None],
     ) -> None:
+        """`order_drain` takes the text that routers are told, or None for no drain; it may raise OSError."""
         self._current = current
+        self._order_drain = order_drain
         self._clock = clock
         self._registry = registry
         self._readiness = Readiness()
@@ -82,6 +92,8 @@ class Answers:
         app.router.add_get("/v1/routes", self._view(_routes))
         app.router.add_get("/v1/fib", self._view(lambda status, request: fib_view(status, prefix=_prefix(request))))
         app.router.add_get("/v1/explain", self._view(_explain))
+        app.router.add_post("/v1/drain", self._drain)
+        app.router.add_post("/v1/undrain", self._undrain)
         return self._with_health(self._with_metrics(app))
 
     def metrics(self) -> web.Application:
@@ -152,6 +164,26 @@ class Answers:
 
     def _peer(self, status: Status, request: web.Request) -> View:
         return peer_view(status, _find_peer(status, request.match_info["name"]), self._clock())
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        text = await request.text()
+        if len(text.encode()) > ORDER_TEXT_MAX or not text.isprintable():
+            raise web.HTTPBadRequest(
+                text=f"the text is no printable line of at most {ORDER_TEXT_MAX} bytes in UTF-8 (RFC 9003)"
+            )
+        return self._ordered(text)
+
+    async def _undrain(self, _request: web.Request) -> web.Response:
+        return self._ordered(None)
+
+    def _ordered(self, text: str | None) -> web.Response:
+        try:
+            self._order_drain(text)
+        except OSError as error:
+            raise web.HTTPInternalServerError(
+                text=f"the order cannot be kept in the run directory, so it is not followed: {error.strerror}"
+            ) from error
+        return _json(answer(self._current(), "order", {"drain": text}))
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         found = []

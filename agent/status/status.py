@@ -20,6 +20,7 @@ from agent.model import (
     WatchState,
     object_of,
 )
+from agent.plan.leaving import Progress
 from agent.plan.model import NodePlan
 from bgp.check import Reason, carries, carries_extended_next_hops, session_refusal
 from bgp.model import (
@@ -118,6 +119,8 @@ class Status:
     plan: NodePlan
     peers: Mapping[Address, PeerState]
     """`Speaker.states`."""
+    progress: Progress = Progress.OVER
+    """How far this node has come in leaving, if `plan.leave` says that it does."""
     held_by_speaker: Mapping[Address, Held] = field(default_factory=dict)
     """`Speaker.held`: those that the plan wants, and that must have no session for what they have told."""
     wanted_at: Mapping[Address, float] = field(default_factory=dict)

@@ -108,6 +108,14 @@ def status_view(status: Status, now: float) -> View:
                 "pod_cidrs": [str(cidr) for cidr in identity.pod_cidrs],
                 "pod_routes": str(identity.pod_routes),
             },
+            "leaving": None
+            if plan.leave is None
+            else {
+                "reason": str(plan.leave.cause),
+                "text": plan.leave.what,
+                "stage": status.progress.name.lower(),
+                "sessions": len(established),
+            },
             "picture": _picture(status, now),
             "peers": {
                 "configured": len(plan.peers),

@@ -87,6 +87,8 @@ _WORDS: Final[Mapping[Weight, tuple[str, ...]]] = {
         # As asked for, or as the rules say.
         "advertisementSelectsNothing",
         "instanceConflicted",
+        "nodeDeleted",
+        "nodeDrained",
         "nodeDraining",
         "nodeExcluded",
         "nodeSelectorSelectsNothing",

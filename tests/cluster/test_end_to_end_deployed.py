@@ -56,7 +56,8 @@ class Pod:
 
     def __init__(self, cluster: RealCluster, node: Node) -> None:
         (daemon_set,) = (thing for thing in yaml.safe_load_all(MANIFEST.read_text()) if thing["kind"] == "DaemonSet")
-        self.spec = {entry["name"]: entry for entry in daemon_set["spec"]["template"]["spec"]["containers"]}
+        spec = daemon_set["spec"]["template"]["spec"]
+        self.spec = {entry["name"]: entry for entry in (*spec["containers"], *spec["initContainers"])}
         self.node = node
         self.run_dir = _folder(node, "run")
         self._fields = {"spec.nodeName": node.name, "metadata.namespace": AGENT_NAMESPACE}

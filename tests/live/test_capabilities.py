@@ -32,7 +32,8 @@ with socket.socket() as s:
 
 def capabilities(container: str) -> list[str]:
     (daemon_set,) = (thing for thing in yaml.safe_load_all(MANIFEST.read_text()) if thing["kind"] == "DaemonSet")
-    containers = {c["name"]: c for c in daemon_set["spec"]["template"]["spec"]["containers"]}
+    spec = daemon_set["spec"]["template"]["spec"]
+    containers = {c["name"]: c for c in (*spec["containers"], *spec["initContainers"])}
     added: list[str] = containers[container]["securityContext"]["capabilities"]["add"]
     return added
 

@@ -16,7 +16,8 @@ _CAMEL_CASE: Final = re.compile(r"[a-z]+(?:[A-Z]\w*)+")
 OF_ADDRESSES: Final[Mapping[str, tuple[str, ...]]] = {
     "agent/plan/services.py": (),
     "agent/plan/claims.py": ("taken",),
-    "agent/plan/identity.py": ("excluded",),
+    "agent/plan/identity.py": ("_silenced",),
+    "agent/plan/leaving.py": (),
     "agent/cluster/parse.py": ("_service", "_left_out"),
 }
 """The files, or functions of them, that say why an address of a Service is not announced."""

@@ -37,6 +37,11 @@ def of_kind(kind: str) -> list[Any]:
     return [thing for thing in OBJECTS if thing["kind"] == kind]
 
 
+def containers() -> list[Any]:
+    """The agent, and its sidecar."""
+    return [*pod()["containers"], *pod()["initContainers"]]
+
+
 def pod() -> Any:
     (daemon_set,) = of_kind("DaemonSet")
     return daemon_set["spec"]["template"]["spec"]
@@ -199,7 +204,7 @@ def test_the_pod_runs_on_every_node_in_its_network() -> None:
     ("container", "added"), [(AGENT, ["NET_ADMIN", "NET_BIND_SERVICE"]), (SPEAKER, ["NET_BIND_SERVICE"])]
 )
 def test_a_container_has_the_capabilities_it_needs_and_no_more(container: int, added: list[str]) -> None:
-    context = pod()["containers"][container]["securityContext"]
+    context = containers()[container]["securityContext"]
 
     assert context["capabilities"] == {"drop": ["ALL"], "add": added}
     assert context["readOnlyRootFilesystem"] is True
@@ -209,7 +214,7 @@ def test_a_container_has_the_capabilities_it_needs_and_no_more(container: int, a
 
 
 def test_no_container_is_throttled() -> None:
-    for container in pod()["containers"]:
+    for container in containers():
         resources = container["resources"]
         assert set(resources["requests"]) == {"cpu", "memory"}
         assert set(resources["limits"]) == {"memory"}
@@ -217,7 +222,7 @@ def test_no_container_is_throttled() -> None:
 
 def test_the_probes_ask_where_the_agent_answers() -> None:
     listen = settings.parse_listen("--health-address", settings.DEFAULT_HEALTH_ADDRESS)
-    agent = pod()["containers"][AGENT]
+    agent = containers()[AGENT]
 
     for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
         asked = agent[probe]["httpGet"]
@@ -227,14 +232,19 @@ def test_the_probes_ask_where_the_agent_answers() -> None:
 def test_the_metrics_port_is_the_agents_default() -> None:
     listen = settings.parse_listen("--metrics-address", settings.DEFAULT_METRICS_ADDRESS)
 
-    assert [port["containerPort"] for port in pod()["containers"][AGENT]["ports"]] == [listen.port]
+    assert [port["containerPort"] for port in containers()[AGENT]["ports"]] == [listen.port]
 
 
 def test_agent_and_speaker_meet_in_the_run_dir_and_share_nothing_else() -> None:
-    mounts = [{mount["mountPath"] for mount in container["volumeMounts"]} for container in pod()["containers"]]
+    mounts = [{mount["mountPath"] for mount in container["volumeMounts"]} for container in containers()]
 
     assert mounts[AGENT] & mounts[SPEAKER] == mounts[SPEAKER] == {settings.DEFAULT_RUN_DIR}
-    assert [container["args"] for container in pod()["containers"]] == [["run", "--speaker", "external"], ["speaker"]]
+    assert [container["args"] for container in containers()] == [["run", "--speaker", "external"], ["speaker"]]
+
+
+def test_the_speaker_is_a_sidecar_so_that_it_is_stopped_after_the_agent() -> None:
+    assert [container["name"] for container in pod()["containers"]] == ["agent"]
+    assert containers()[SPEAKER]["restartPolicy"] == "Always"
 
 
 def test_only_the_agent_has_the_service_accounts_token() -> None:
@@ -242,15 +252,13 @@ def test_only_the_agent_has_the_service_accounts_token() -> None:
 
     assert account["automountServiceAccountToken"] is False
     assert pod()["automountServiceAccountToken"] is False
-    mounted = [[mount["name"] for mount in container["volumeMounts"]] for container in pod()["containers"]]
+    mounted = [[mount["name"] for mount in container["volumeMounts"]] for container in containers()]
     assert mounted == [["run", "api-access"], ["run"]]
 
 
 def test_the_agents_secrets_are_looked_for_in_its_own_namespace() -> None:
     (namespace,) = of_kind("Namespace")
-    variables = {
-        entry["name"]: entry["valueFrom"]["fieldRef"]["fieldPath"] for entry in pod()["containers"][AGENT]["env"]
-    }
+    variables = {entry["name"]: entry["valueFrom"]["fieldRef"]["fieldPath"] for entry in containers()[AGENT]["env"]}
 
     assert variables == {"BGPILOT_NODE_NAME": "spec.nodeName", "POD_NAMESPACE": "metadata.namespace"}
     assert namespace["metadata"]["name"] == settings.DEFAULT_NAMESPACE
@@ -259,7 +267,7 @@ def test_the_agents_secrets_are_looked_for_in_its_own_namespace() -> None:
 def test_the_image_is_this_version() -> None:
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
 
-    assert {container["image"] for container in pod()["containers"]} == {f"bgpilot:{version}"}
+    assert {container["image"] for container in containers()} == {f"bgpilot:{version}"}
     assert f"ARG VERSION={version}\n" in DOCKERFILE
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgp.bestpath import PeerInfo, best
-from bgp.model import Attributes, Origin, Path
+from bgp.model import GRACEFUL_SHUTDOWN, Attributes, Origin, Path
 
 EXT_A, EXT_B, INT_A, INT_B = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3, 4))
 INFO = {
@@ -50,6 +50,12 @@ def test_no_path_has_no_best():
         pytest.param(path(EXT_A, as_path=(1,), med=9), path(EXT_B, as_path=(1,), origin=Origin.EGP), id="origin"),
         pytest.param(path(EXT_A, as_path=(1,)), path(EXT_B, as_path=(1,), med=1), id="absent-med-is-0"),
         pytest.param(path(EXT_A, as_path=(1,)), path(INT_A, as_path=(2,)), id="external-before-internal"),
+        pytest.param(path(INT_A), path(INT_B, local_pref=0), id="local-pref-0-is-not-absent"),
+        pytest.param(
+            path(EXT_B, as_path=(2, 3)),
+            path(EXT_A, as_path=(1,), communities=frozenset({GRACEFUL_SHUTDOWN})),
+            id="a-router-about-to-go",
+        ),
     ],
 )
 def test_the_better_path_alone_is_used(better, worse):
@@ -109,7 +115,9 @@ def reference(paths):
     left = list(paths)
 
     def pref(it):
-        return (it.attributes.local_pref or 100) if INFO[it.peer].internal else 100
+        if INFO[it.peer].internal:
+            return 100 if it.attributes.local_pref is None else it.attributes.local_pref
+        return 0 if GRACEFUL_SHUTDOWN in it.attributes.communities else 100
 
     def neighbour(it):
         first = next(iter(it.attributes.as_path), None)
@@ -132,7 +140,8 @@ def reference(paths):
 
 attributes = st.builds(
     Attributes,
-    local_pref=st.sampled_from([None, 100, 200]),
+    local_pref=st.sampled_from([None, 0, 100, 200]),
+    communities=st.sampled_from([frozenset(), frozenset({GRACEFUL_SHUTDOWN})]),
     as_path=st.sampled_from([(), (1,), (2,), (1, 2), (frozenset({3, 4}),)]),
     origin=st.sampled_from([Origin.IGP, Origin.EGP]),
     med=st.sampled_from([None, 0, 5]),

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 
 from agent.cli.app import COMMANDS, full_name, main
 from agent.model import FibRoute, NextHop
+from agent.plan.leaving import Cause, Leave, Progress
 from agent.status.metrics import make_registry
 from agent.status.server import Answers, serving
 from bgp.model import RouteKey
@@ -30,8 +32,14 @@ class Agent:
         self.run_dir = run_dir
         self.scene = Scene()
         self.fields = {}
+        self.orders = []
+        self.on_order = {}
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    def _order(self, text):
+        self.orders.append(text)
+        self.fields = self.on_order
 
     async def _serve(self):
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
@@ -40,7 +48,10 @@ class Agent:
             return self.scene.status(**self.fields)
 
         answers = Answers(
-            current, clock=lambda: NOW, registry=make_registry(current, clock=lambda: NOW, wall=lambda: NOW)
+            current,
+            clock=lambda: NOW,
+            registry=make_registry(current, clock=lambda: NOW, wall=lambda: NOW),
+            order_drain=self._order,
         )
         async with serving(
             answers, socket_path=self.run_dir / "bgpilot.sock", metrics_address=None, health_address=None
@@ -309,3 +320,37 @@ def test_showing_something_loads_no_room_of_the_agent():
     slow = {"asyncio", "aiohttp", "kubernetes", "pyroute2", "prometheus_client", "rich", "structlog", "exabgp", "bgp"}
 
     assert slow & {name.partition(".")[0] for name in done.stdout.split()} == set()
+
+
+def _leaving(scene, progress):
+    plan = replace(scene.status().plan, leave=Leave(Cause.DRAINED, "rack 7"))
+    return {"plan": plan, "progress": progress, "peers": {}}
+
+
+def test_drain_gives_the_order_and_shows_the_stages_until_no_session_is_left(agent):
+    agent.on_order = _leaving(agent.scene, Progress.OVER)
+
+    assert agent("drain", "rack 7").splitlines()[-1] == "drained: no session is left"
+    assert agent.orders == ["rack 7"]
+
+
+def test_drain_that_is_not_over_in_time_says_so(agent):
+    agent.on_order = _leaving(agent.scene, Progress.SERVICES)
+
+    done = bgpilot("drain", "--wait=0.3", BGPILOT_RUN_DIR=str(agent.run_dir))
+
+    assert done.returncode == 1
+    assert "service addresses are withdrawn" in done.stdout
+    assert "not over after 0.3 s" in done.stderr
+
+
+def test_undrain_takes_the_order_back(agent):
+    assert agent("undrain") == "undrained\n"
+    assert agent.orders == [None]
+
+
+def test_status_shows_how_far_a_node_has_come_in_leaving(agent):
+    agent.fields = _leaving(agent.scene, Progress.PODS)
+
+    assert "Leaving" in agent("status", code=3)
+    assert "nodeDrained (rack 7): pod CIDRs are withdrawn" in agent("status", code=3)

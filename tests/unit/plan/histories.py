@@ -53,6 +53,7 @@ from agent.model import (
     ServiceCidr,
     TrafficPolicy,
 )
+from agent.plan.leaving import DRAIN_ANNOTATION, HERE, Departure, Progress
 from agent.plan.model import Identity, NodePlan
 from agent.plan.picture import Dirty, Picture
 from agent.plan.sessions import SessionClaim
@@ -146,6 +147,14 @@ _ATTRIBUTES = (
     Attributes(cluster_list=(ip_address("1.1.1.1"),)),
     Attributes(communities=frozenset({Community(0xFFFF, 0xFF02)})),
 )
+_DRAINED = ((), (), (), ((DRAIN_ANNOTATION, "rack 7"),))
+_departures = st.builds(
+    Departure,
+    ordered=st.sampled_from((None, None, "", "rack 7")),
+    deleted=st.booleans(),
+    ending=st.booleans(),
+    progress=st.sampled_from(Progress),
+)
 _AREAS = tuple(Area(64512, name) for name in ("", "i0", "i1"))
 
 
@@ -170,7 +179,7 @@ nodes = st.sampled_from(NODES).flatmap(
         addresses=st.one_of(st.just(_home(name)), st.just(_home(name)), _some(_NODE_ADDRESSES)),
         pod_cidrs=_some(_CIDRS, 2),
         labels=st.builds(lambda *parts: parts[0] + parts[1], st.sampled_from(_LABELS), st.sampled_from(_TOR_VALUES)),
-        annotations=st.tuples(st.sampled_from(_TOR_VALUES), st.sampled_from(_SELF_VALUES)).map(_joined),
+        annotations=st.tuples(*map(st.sampled_from, (_TOR_VALUES, _SELF_VALUES, _DRAINED))).map(_joined),
         ready=st.sampled_from((True, True, False)),
         cordoned=st.sampled_from((False, False, True)),
         taints=st.sampled_from(((), (), ("node.kubernetes.io/out-of-service",))),
@@ -377,6 +386,7 @@ class Cluster:
     mesh: Mapping[str, SessionClaim] = field(default_factory=dict)
     identity: Identity | None = None
     over: frozenset[str] = frozenset()
+    departure: Departure = HERE
     dirty: Dirty = field(default_factory=Dirty)
 
     @property
@@ -391,6 +401,7 @@ class Cluster:
             mesh=self.mesh,
             identity=self.identity,
             over=self.over,
+            departure=self.departure,
         )
 
     def set(self, record: Record) -> None:
@@ -419,6 +430,10 @@ class Cluster:
     def let_go(self, over: frozenset[str]) -> None:
         """Sessions with these nodes end when they are no longer wanted; never dirty."""
         self.over = over
+
+    def leave(self, departure: Departure) -> None:
+        """What of leaving is not in the cluster's objects; never dirty."""
+        self.departure = departure
 
     def planned(self, plan: NodePlan) -> None:
         """What the next plan starts from."""
@@ -462,6 +477,7 @@ steps = st.one_of(
     st.builds(Step, st.just("suspect_everything"), st.none()),
     st.builds(Step, st.just("remember"), st.frozensets(st.sampled_from(_AREAS))),
     st.builds(Step, st.just("let_go"), st.frozensets(st.sampled_from(NODES))),
+    st.builds(Step, st.just("leave"), _departures),
 )
 _SEED = (
     Node(name="n1", created=1.0, addresses=_home("n1"), pod_cidrs=(_CIDRS[1], _CIDRS[5])),

@@ -125,7 +125,13 @@ def _pods(truth: Truth) -> Iterator[Wish]:
             yield Wish(cidr, *advertisement.to_peers)
 
 
+def _is_tainted(truth: Truth) -> bool:
+    return bool(set(truth.node.taints) & set(truth.instance.drain_on_taints))
+
+
 def _prefixes(truth: Truth) -> Iterator[Wish]:
+    if _is_tainted(truth):
+        return
     for advertisement in truth.here(AdvertisementType.PREFIX):
         for prefix in advertisement.prefixes:
             if not _would_draw(truth, prefix):
@@ -149,7 +155,7 @@ def _services(truth: Truth) -> Iterator[tuple[Wish, Address]]:
     """With the address that each is for."""
     if any(key == "node.kubernetes.io/exclude-from-external-load-balancers" for key, _ in truth.node.labels):
         return
-    if set(truth.node.taints) & set(truth.instance.drain_on_taints):
+    if _is_tainted(truth):
         return
     for service in truth.every(Service):
         for advertisement in truth.here(AdvertisementType.SERVICE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import stat
 from ipaddress import ip_address
@@ -20,14 +21,15 @@ from agent.status.server import REQUESTS_MAX, Answers, ListenError, listen_tcp, 
 from tests.unit.status.scene import NOW, Scene, peer
 
 
-def answers(scene, **fields):
+def answers(scene, *, order_drain=print, **fields):
     def current():
         return scene.status(**fields)
 
     def clock():
         return NOW
 
-    return Answers(current, clock=clock, registry=make_registry(current, clock=clock, wall=clock))
+    registry = make_registry(current, clock=clock, wall=clock)
+    return Answers(current, clock=clock, registry=registry, order_drain=order_drain)
 
 
 @contextlib.asynccontextmanager
@@ -43,6 +45,11 @@ async def asked(tmp_path, scene=None, **fields):
 
 async def get(client, path):
     async with client.get(path) as response:
+        return response.status, await response.json()
+
+
+async def post(client, path, text):
+    async with client.post(path, data=text) as response:
         return response.status, await response.json()
 
 
@@ -114,7 +121,7 @@ async def test_a_question_over_which_our_own_code_falls_is_answered_and_logged_o
             raise error
         return scene.status()
 
-    broken = Answers(current, clock=lambda: NOW, registry=CollectorRegistry())
+    broken = Answers(current, clock=lambda: NOW, registry=CollectorRegistry(), order_drain=print)
     path = tmp_path / "bgpilot.sock"
     with capture_logs() as logged:
         async with (
@@ -129,6 +136,39 @@ async def test_a_question_over_which_our_own_code_falls_is_answered_and_logged_o
         ("answer_failed", "error", "/v1/peers")
     ] * 2
     assert all(isinstance(it["exc_info"], KeyError) for it in logged)
+
+
+async def test_an_order_to_drain_is_handed_on_with_its_text(tmp_path):
+    given = []
+    async with asked(tmp_path, order_drain=given.append) as client:
+        said = [await post(client, "/v1/drain", "rack 7"), await post(client, "/v1/undrain", "")]
+
+    assert given == ["rack 7", None]
+    assert [(status, answer["schema"], answer["drain"]) for status, answer in said] == [
+        (200, "bgpilot.order/1", "rack 7"),
+        (200, "bgpilot.order/1", None),
+    ]
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "ä" * 124, "x" * 247])
+async def test_a_text_that_no_router_can_be_told_is_refused(tmp_path, text):
+    given = []
+    async with asked(tmp_path, order_drain=given.append) as client:
+        status, answer = await post(client, "/v1/drain", text)
+
+    assert (status, given) == (400, [])
+    assert "246 bytes" in answer["error"]
+
+
+async def test_an_order_that_cannot_be_kept_is_refused(tmp_path):
+    def full(_text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with asked(tmp_path, order_drain=full) as client:
+        status, answer = await post(client, "/v1/drain", "")
+
+    assert status == 500
+    assert "No space left on device" in answer["error"]
 
 
 async def test_probes_tell_their_reasons(tmp_path):
@@ -164,6 +204,8 @@ async def test_metrics_and_probes_are_served_over_tcp_and_the_api_is_not(tmp_pat
             assert response.status == 200
         for address in addresses:
             async with client.get(f"http://{address}/v1/status") as response:
+                assert response.status == 404
+            async with client.post(f"http://{address}/v1/drain") as response:
                 assert response.status == 404
 
 
