@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from agent.plan.leaving import Cause
 from agent.status import health
 from bgp.check import Reason
 
@@ -69,7 +70,7 @@ _CHOSEN_IN: Final = (
 
 def said_of_problems() -> set[str]:
     """The reason words of Problems: what is written where one is made, and what goes there by another name."""
-    words = said_by(_WORDS_OF_WATCHES) | {str(Reason.NEXT_HOP_NOT_NEGOTIATED)}
+    words = said_by(_WORDS_OF_WATCHES) | {str(Reason.NEXT_HOP_NOT_NEGOTIATED), *map(str, Cause)}
     for path in (path for room in ("agent", "bgp") for path in (ROOT / room).rglob("*.py")):
         words |= {word for call in _calls(path, _MAKERS) if (word := _first(call)) is not None}
     for name in _CHOSEN_IN:
