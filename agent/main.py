@@ -143,6 +143,7 @@ class Agent:
     async def _take_leave(self, others: set[asyncio.Future[Any]]) -> None:
         """Nobody will be here after us: routers must forget this node now, not when a restart time is over."""
         log.info("leaving", within_seconds=LEAVE_SECONDS)
+        self._left.clear()  # it may have left before, and come back
         self._loop.departing.end(self._clock())
         self._inbox.wake()
         left = asyncio.create_task(self._left.wait(), name="left")
