@@ -63,16 +63,17 @@ class Agent:
         self._frozen = False
         self._version = importlib.metadata.version("bgpilot")  # now: what is on disk may be replaced while we run
 
-    async def run(self, rooms: AsyncExitStack, ended: asyncio.Event) -> None:
+    async def run(self, rooms: AsyncExitStack, ended: asyncio.Event) -> bool:
         """Start from left to right and run until `ended`; what has been started is left in `rooms`, for its stop.
 
-        Raises StartError.
+        True: it was uninstalled, and nothing of it is to stay on the node. Raises StartError.
         """
         try:
             cluster = await self._start(rooms)
         except (ClusterConfigError, ListenError) as error:
             raise StartError(str(error)) from error
         await self._serve(ended, cluster)
+        return self._loop.departing.uninstalled
 
     async def _start(self, rooms: AsyncExitStack) -> Cluster:
         api = await ApiServer.open(self._settings.kubeconfig)
@@ -111,6 +112,8 @@ class Agent:
             await rooms.enter_async_context(self._serving())
         await cluster.start()
         rooms.push_async_callback(cluster.stop)
+        if self._settings.cleanup_on_uninstall and not self._settings.dry_run:
+            cluster.watch_daemon_set(self._settings.daemon_set)
         return cluster
 
     def _serving(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -132,7 +135,7 @@ class Agent:
         }
         failed = {cluster.failed} if self._settings.dry_run else {cluster.failed, self._speaker.failed}
         done, _ = await asyncio.wait({*tasks, *failed}, return_when=asyncio.FIRST_COMPLETED)
-        if ended.is_set() and self._loop.plan.leave is not None and not self._settings.dry_run:
+        if ended.is_set() and not self._settings.dry_run:
             await self._take_leave({*tasks, *failed} - done)
         for task in tasks:
             task.cancel()
@@ -141,10 +144,13 @@ class Agent:
             future.result()
 
     async def _take_leave(self, others: set[asyncio.Future[Any]]) -> None:
-        """Nobody will be here after us: routers must forget this node now, not when a restart time is over."""
-        log.info("leaving", within_seconds=LEAVE_SECONDS)
+        """When nobody will be here after us: routers must forget this node now, not when a restart time is over."""
+        uninstalled = self._inbox.world.uninstalled
+        self._loop.departing.end(self._clock(), uninstalled=uninstalled)
+        if self._loop.speaking_at is None or not (uninstalled or self._loop.plan.leave is not None):
+            return
+        log.info("leaving", within_seconds=LEAVE_SECONDS, uninstalled=uninstalled)
         self._left.clear()  # it may have left before, and come back
-        self._loop.departing.end(self._clock())
         self._inbox.wake()
         left = asyncio.create_task(self._left.wait(), name="left")
         await asyncio.wait({left, *others}, timeout=LEAVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -202,6 +208,7 @@ class Agent:
             problems=self._problems(),
             watches=world.watches.values(),
             services=world.records(Kind.SERVICE),
+            nodes=world.records(Kind.NODE),
             routers=world.records(Kind.PEER),
             advertisements=world.records(Kind.ADVERTISEMENT),
             namespaces=world.records(Kind.NAMESPACE),

@@ -5,8 +5,8 @@ kernel takes no route. `degraded`: it does its job, and something does not work 
 is not there, an object is not used, a route is refused, changes are not heard. `yes`: neither.
 
 A session is missed once it has not been there for `SETTLE_SECONDS`, or at once when there must be none; one that an
-administrator has shut down, or that the topology no longer wants, is not missed. What each Problem counts is in
-`agent.status.weights`. A peer that tells nothing is no trouble.
+administrator has shut down, that the topology no longer wants, or with a Node that is not Ready, is not missed. What
+each Problem counts is in `agent.status.weights`. A peer that tells nothing is no trouble.
 
 Readiness is another question (`agent.status.readiness`): a node that is not well may still count as rolled out.
 """
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agent.model import Problem, object_of
+from agent.model import Key, Kind, Node, Problem, object_of
 from agent.status.peers import MEANT, held_words, is_parting
 from agent.status.status import SETTLE_SECONDS, Status
 from agent.status.weights import Weight, weight_of
@@ -122,8 +122,8 @@ def _of_speaker(status: Status) -> Iterator[Ailment]:
 
 
 def _of_sessions(status: Status, now: float) -> Iterator[Ailment]:
-    every = [(peer, status.held(peer)) for peer in status.sessions() if not is_parting(status, peer)]
-    wanted = [(peer, held) for peer, held in every if held is None or held.reason not in MEANT]
+    every = [peer for peer in status.sessions() if not is_parting(status, peer) and not _is_away(status, peer)]
+    wanted = [(peer, held) for peer in every if (held := status.held(peer)) is None or held.reason not in MEANT]
     stopped = [(peer, held) for peer, held in wanted if held is not None and held.reason != PENDING]
     down = [peer for peer, held in wanted if held is None and not status.is_up(peer.address)]
     missed = [peer for peer in down if now - status.missed_at(peer) >= SETTLE_SECONDS]
@@ -136,6 +136,12 @@ def _of_sessions(status: Status, now: float) -> Iterator[Ailment]:
         are = "is" if len(missed) == 1 else "are"
         what = f"{len(missed)} of {len(wanted)} sessions {are} not established, for {SETTLE_SECONDS:.0f} s or longer"
         yield Ailment("sessionDown", f"{what}: {_named(missed)}")
+
+
+def _is_away(status: Status, peer: Peer) -> bool:
+    """There is no session with a node of which the cluster says itself that it is not Ready."""
+    node = status.nodes.get(Key(Kind.NODE, "", peer.name.partition("/")[2])) if peer.mesh else None
+    return isinstance(node, Node) and not node.ready and not status.is_up(peer.address)
 
 
 def _of_stopped(

@@ -133,6 +133,8 @@ class Status:
     watches: Iterable[WatchState] = ()
     services: Mapping[Key, Record] = field(default_factory=dict)
     """The Services that exist, to tell "not announced" from "does not exist" and "has no address"."""
+    nodes: Mapping[Key, Record] = field(default_factory=dict)
+    """The Nodes that exist, to miss no session with one that is known to be away."""
     routers: Mapping[Key, Record] = field(default_factory=dict)
     """The BGPPeers that exist, to tell "not for this node" from "does not exist"."""
     advertisements: Mapping[Key, Record] = field(default_factory=dict)
@@ -285,7 +287,7 @@ def not_installed_reason(status: Status, failing: Mapping[FibKey, FibFailure], p
     match fib_state(status, failing, FibKey(prefix, LEARNED_METRIC)):
         case "conflict", _:
             return "kernelConflict"
-        case "failing", _:
+        case "failing", _ if without_zone(path.next_hop) not in installed_gateways(status, prefix):
             return "kernelRefused"
     return "" if without_zone(path.next_hop) in installed_gateways(status, prefix) else "notInstalled"
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from agent.cli import glance
-from agent.model import Kind, Problem, WatchState
+from agent.model import Key, Kind, Node, Problem, WatchState
 from agent.status.health import Health, ailments, health_of
 from agent.status.views import status_view
 from bgp.model import Held, PeerState
@@ -146,6 +146,13 @@ def test_a_session_that_was_lost_is_missed_after_thirty_seconds(scene, address):
     lose(scene, address, seconds=GRACE_SECONDS)
 
     assert verdict(scene.status()) == (Health.DEGRADED, ["sessionDown"])
+
+
+def test_a_session_with_a_node_that_is_known_to_be_away_is_not_missed(scene):
+    lose(scene, MATE, seconds=GRACE_SECONDS)
+    away = {Key(Kind.NODE, "", "worker-2"): Node(name="worker-2", ready=False)}
+
+    assert verdict(scene.status(nodes=away)) == (Health.YES, [])
 
 
 def test_a_session_that_never_was_is_missed_thirty_seconds_after_it_was_asked_for(scene):
