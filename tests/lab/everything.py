@@ -1,7 +1,8 @@
 """`make test`: every test, each part in a pytest of its own, two of them beside each other, and one summary.
 
-Live and cluster tests mostly wait, and neither sees the other's namespaces, so two lanes of them share a machine. Each
-line says of which part it is. The run passes when every part ran and nothing failed or was skipped.
+Live and cluster tests mostly wait, and neither sees the other's namespaces, so two of them share a machine; whichever
+lane is free takes the next part, the long ones first. Each line says of which part it is. The run passes when every
+part ran and nothing failed or was skipped.
 
 It refuses to know what is a test or how it went: that is pytest's exit code, and what it says from `SUMMARY` on.
 """
@@ -12,12 +13,14 @@ import asyncio
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+LANES: Final = 2
 LIVE: Final = "live and not cluster"
-EVERY_OTHER: Final = tuple(map(str, sorted(Path("tests/live").glob("test_*.py"))[1::2]))
+LIVE_FILES: Final = tuple(map(str, sorted(Path("tests/live").glob("test_*.py"))))
+LIVE_PARTS: Final = 8
+"""So many that no lane works on alone for long; each costs the start of a pytest."""
 
 
 class Part(NamedTuple):
@@ -28,12 +31,11 @@ class Part(NamedTuple):
     where: tuple[str, ...]
 
 
-LANES: Final = (
-    (
-        Part("unit", "not live and not cluster", ("tests",)),
-        Part("live", LIVE, ("tests", *(f"--ignore={path}" for path in EVERY_OTHER))),
-    ),
-    (Part("cluster", "cluster", ("tests",)), Part("live-2", LIVE, EVERY_OTHER)),
+PARTS: Final = (
+    Part("unit", "not live and not cluster", ("tests",)),
+    Part("cluster", "cluster", ("tests",)),
+    *(Part(f"live-{n}", LIVE, LIVE_FILES[n - 1 :: LIVE_PARTS]) for n in range(1, LIVE_PARTS + 1)),
+    Part("live", LIVE, ("tests", "--ignore=tests/live")),
 )
 SUMMARY: Final = "= tests by kind ="
 LINE_MAX: Final = 2**26
@@ -43,6 +45,7 @@ INTERRUPTED: Final = 130
 
 class Run:
     def __init__(self) -> None:
+        self._waiting = list(PARTS)
         self._running: list[Process] = []
         self._summaries: dict[str, list[str]] = {}
         self._codes: list[int] = []
@@ -53,15 +56,15 @@ class Run:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._interrupt)
-        await asyncio.gather(*map(self._lane, LANES))
-        for name in (part.name for lane in LANES for part in lane):
-            print(f" {name} ".center(80, "="), *self._summaries.get(name, ["did not come to its end"]), sep="\n")
+        await asyncio.gather(*(self._lane() for _ in range(LANES)))
+        for part in PARTS:
+            said = self._summaries.get(part.name, ["did not come to its end"])
+            print(f" {part.name} ".center(80, "="), *said, sep="\n")
         return INTERRUPTED if self._signals else int(any(self._codes))
 
-    async def _lane(self, parts: Sequence[Part]) -> None:
-        for part in parts:
-            if not self._signals:
-                await self._pytest(part)
+    async def _lane(self) -> None:
+        while self._waiting and not self._signals:
+            await self._pytest(self._waiting.pop(0))
 
     async def _pytest(self, part: Part) -> None:
         # In a group of its own: Ctrl-C must reach it once, a second one would cut the cleaning up short.
