@@ -17,7 +17,7 @@ way for half a second, at least: also until ExaBGP has taken them."""
 
 
 class Departing:
-    __slots__ = ("_leave", "_since", "ending", "progress")
+    __slots__ = ("_leave", "_since", "ending", "progress", "uninstalled")
 
     def __init__(self) -> None:
         self.progress = Progress.OVER
@@ -26,6 +26,7 @@ class Departing:
         self._since = 0.0
         """When this stage began."""
         self.ending = False
+        self.uninstalled = False
 
     @property
     def next_look_at(self) -> float | None:
@@ -50,10 +51,13 @@ class Departing:
             self._since = now  # pods are thought of only now
         self.progress = min(self.progress, self._last) if leave is not None else self.progress
 
-    def end(self, now: float) -> None:
-        """The agent is about to end: nothing is waited for that is not needed."""
-        self.ending = True
-        if self._leave is not None and self.progress < Progress.PODS:
+    def end(self, now: float, *, uninstalled: bool = False) -> None:
+        """The agent is about to end: nothing is waited for that is not needed.
+
+        `uninstalled`: that is a reason to leave, and will be planned as one.
+        """
+        self.ending, self.uninstalled = True, uninstalled
+        if (self._leave is not None or uninstalled) and self.progress < Progress.PODS:
             self.progress, self._since = Progress.PODS, now
 
     def go_on(self, now: float, *, told: bool) -> Progress:

@@ -59,6 +59,8 @@ class Agent:
         self._lag = LoopLag(clock=clock, worked=time.thread_time)
         self._orders = Orders(settings.run_dir)
         self._left = asyncio.Event()
+        self._uninstalled: bool | None = None
+        """As logged last."""
         self._printed = ""
         self._frozen = False
         self._version = importlib.metadata.version("bgpilot")  # now: what is on disk may be replaced while we run
@@ -107,6 +109,7 @@ class Agent:
         else:
             self._loop.after_pass(self._events.look)
             self._loop.after_pass(self._see_if_left)
+            self._loop.after_pass(self._see_if_uninstalled)
             await self._kernel.start(lambda: self._inbox.put(FibDrifted()))
             rooms.push_async_callback(self._kernel.stop)
             await rooms.enter_async_context(self._serving())
@@ -159,6 +162,12 @@ class Agent:
     def _see_if_left(self) -> None:
         if self._loop.departing.is_over and all(state.up is None for state in self._speaker.states.values()):
             self._left.set()
+
+    def _see_if_uninstalled(self) -> None:
+        world = self._inbox.world
+        if world.daemon_set_seen and world.uninstalled is not self._uninstalled:
+            self._uninstalled = world.uninstalled
+            log.info("daemon_set_deleted" if self._uninstalled else "daemon_set_found", name=self._settings.daemon_set)
 
     def _order_drain(self, text: str | None) -> None:
         self._orders.keep(text)

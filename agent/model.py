@@ -32,10 +32,13 @@ class Kind(enum.StrEnum):
     PEER = "BGPPeer"
     ADVERTISEMENT = "BGPAdvertisement"
     SECRET = "Secret"  # noqa: S105  # the kind, not a password
+    DAEMON_SET = "DaemonSet"
 
 
-ALWAYS_WATCHED: Final = frozenset(Kind) - {Kind.SECRET}
-"""Kinds that must have been listed once before anything is done. Secrets are watched by name, as BGPPeers name them."""
+ALWAYS_WATCHED: Final = frozenset(Kind) - {Kind.SECRET, Kind.DAEMON_SET}
+"""Kinds that must have been listed once before anything is done. Secrets are watched by name, as BGPPeers name them;
+the DaemonSet that the agent is of only where its end matters.
+"""
 
 
 class Key(NamedTuple):
@@ -164,8 +167,28 @@ class Secret:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonSet:
+    """The one that the agent is of."""
+
+    name: str
+    found: bool = True
+    """False: a complete answer of the API server does not have it."""
+    deleting: bool = False
+    """It has a deletionTimestamp: its pods go first."""
+
+
 Record: TypeAlias = (
-    Node | Namespace | Service | EndpointSlice | ServiceCidr | Instance | ExternalPeer | Advertisement | Secret
+    Node
+    | Namespace
+    | Service
+    | EndpointSlice
+    | ServiceCidr
+    | Instance
+    | ExternalPeer
+    | Advertisement
+    | Secret
+    | DaemonSet
 )
 
 
@@ -184,6 +207,8 @@ class RouteType(enum.StrEnum):
     """
     INCOMPLETE = "incomplete"
     """Never wanted: an UNREACHABLE_FORWARDED that was found without the rules that it needs."""
+    ODD = "odd"
+    """Never wanted: found with our protocol number at a key where ours may be, in a shape that we never write."""
 
 
 class NextHop(NamedTuple):
@@ -254,14 +279,14 @@ class Gateway(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A complete list of one kind (Secret: of one name) has arrived; it replaces what was known."""
+    """A complete list of one kind (or of one name of it) has arrived; it replaces what was known."""
 
     kind: Kind
     records: Mapping[Key, Record]
     malformed: Mapping[Key, Problem] = field(default_factory=dict)
     """Objects that exist but do not parse: their last good record stays."""
     only: Key | None = None
-    """Set when the list covers this one object only (Secrets are watched by name)."""
+    """Set when the list covers this one object only (Secrets and DaemonSets are watched by name)."""
 
 
 @dataclass(frozen=True, slots=True)

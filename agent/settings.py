@@ -16,12 +16,13 @@ DEFAULT_METRICS_ADDRESS: Final = ":9817"
 DEFAULT_HEALTH_ADDRESS: Final = "127.0.0.1:9818"
 DEFAULT_ROUTE_PROTOCOL: Final = 179
 DEFAULT_NAMESPACE: Final = "bgpilot-system"
+DEFAULT_DAEMON_SET: Final = "bgpilot"
 SOCKET_NAME: Final = "bgpilot.sock"
 OFF: Final = "off"
 _SOCKET_PATH_MAX_BYTES: Final = 107
 """Room for a path in `sockaddr_un` (Linux, unix(7)), without its closing zero."""
 _NODE_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-"""RFC 1123 subdomain: what Kubernetes takes as a node's name."""
+"""RFC 1123 subdomain: what Kubernetes takes as a node's name, and a DaemonSet's."""
 _OTHERS_PROTOCOLS: Final = {
     0: "unspec",
     1: "redirect",
@@ -96,7 +97,10 @@ class Settings:
     log_level: str = LogLevel.INFO
     dry_run: bool = False
     namespace: str = DEFAULT_NAMESPACE
-    """Where the agent's Secrets are."""
+    """Where the agent's Secrets are, and its DaemonSet."""
+    cleanup_on_uninstall: bool = False
+    """Stopped when its DaemonSet is deleted, the agent leaves nothing behind."""
+    daemon_set: str = DEFAULT_DAEMON_SET
 
     @property
     def socket_path(self) -> Path:
@@ -117,6 +121,8 @@ def parse_settings(
     log_level: str = LogLevel.INFO,
     dry_run: bool = False,
     namespace: str = "",
+    cleanup_on_uninstall: bool = False,
+    daemon_set: str = DEFAULT_DAEMON_SET,
 ) -> Settings:
     """Settings from what stands in flags and environment; raises SettingsError. Looks at no file."""
     return Settings(
@@ -126,11 +132,13 @@ def parse_settings(
         metrics_address=parse_listen("--metrics-address", metrics_address),
         health_address=parse_listen("--health-address", health_address),
         speaker=_parse_word("--speaker", SpeakerMode, speaker),
-        route_protocol=_parse_protocol(route_protocol),
+        route_protocol=parse_protocol(route_protocol),
         log_format=_parse_word("--log-format", LogFormat, log_format),
         log_level=_parse_word("--log-level", LogLevel, log_level),
         dry_run=dry_run,
         namespace=namespace or DEFAULT_NAMESPACE,
+        cleanup_on_uninstall=cleanup_on_uninstall,
+        daemon_set=_parse_daemon_set(daemon_set),
     )
 
 
@@ -156,6 +164,14 @@ def _parse_node_name(text: str) -> str:
     return text
 
 
+def _parse_daemon_set(text: str) -> str:
+    if not _NODE_NAME.fullmatch(text):
+        raise SettingsError(
+            f"--daemonset {text!r} is not a DaemonSet's name: say what `kubectl get daemonsets` calls the agent's"
+        )
+    return text
+
+
 def parse_run_dir(text: str) -> Path:
     path = Path(text)
     if not path.is_absolute():
@@ -165,7 +181,7 @@ def parse_run_dir(text: str) -> Path:
     return path
 
 
-def _parse_protocol(text: str) -> int:
+def parse_protocol(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 255:
         raise SettingsError(f"--route-protocol {text!r} is not a number between 5 and 255")
     number = int(text)

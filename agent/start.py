@@ -6,7 +6,8 @@ the first plan: that it runs early changes nothing for anybody.
 
 It refuses to connect rooms, and imports at its top only what must be there before ExaBGP.
 
-How it ends: SIGTERM or SIGINT within 2 s with exit code 0, leaving kernel routes as they are; a start that cannot be
+How it ends: SIGTERM or SIGINT within 2 s with exit code 0, leaving kernel routes as they are, unless its DaemonSet is
+deleted and it is to clean up then (`CLEANUP_SECONDS` more); a start that cannot be
 with exit code 1 and one line that names the thing and the fix; a bug of ours, wherever it raises (`Bugs`), with
 one line that has the traceback and exit code 1.
 
@@ -40,6 +41,11 @@ from bgp.speaker import Speaker, SpeakerMode
 
 STOP_SECONDS: Final = 1.9
 """What all rooms together get to stop; then the process ends as it is."""
+CLEANUP_SECONDS: Final = 3.0
+"""What an agent that was uninstalled gets on top of that, and of what taking leave takes, to empty the kernel's tables:
+the pod has 10 s for all containers."""
+CLEANUP_FIX: Final = "Run `bgpilot cleanup` on the node."
+CLEANUP_TOLD_MAX: Final = 10
 GC_THRESHOLDS: Final = (5_000, 10, 100)
 """A full table has a million long-lived objects: with Python's defaults collections stall the loop for 100 ms, with a
 larger first threshold each of the small ones does for 20 ms."""
@@ -121,6 +127,7 @@ async def _run(settings: Settings) -> None:
         clock=time.monotonic,
     )
     rooms = AsyncExitStack()
+    uninstalled = False
     try:
         if not settings.dry_run:
             await speaker.start()
@@ -129,12 +136,29 @@ async def _run(settings: Settings) -> None:
             from agent.main import Agent  # noqa: PLC0415  # just loaded
 
             gc.freeze()  # the first collection is soon: it need not look at what modules are made of
-            await Agent(settings, inbox=inbox, speaker=speaker, started_at=started_at).run(rooms, ended)
+            uninstalled = await Agent(settings, inbox=inbox, speaker=speaker, started_at=started_at).run(rooms, ended)
     finally:
         await stop_all(rooms, within=STOP_SECONDS)
     if bugs.found:
         raise OwnBugError
+    if uninstalled:
+        await _clean_up(settings)
     log.info("stopped")
+
+
+async def _clean_up(settings: Settings) -> None:
+    """Nobody writes any more: the rooms have stopped, and the lock is still ours."""
+    from agent.cleanup import clean_up  # noqa: PLC0415  # for this end only
+
+    try:
+        async with asyncio.timeout(CLEANUP_SECONDS):
+            done = await clean_up(protocol=settings.route_protocol, run_dir=settings.run_dir)
+    except TimeoutError:
+        log.error("cleanup_incomplete", reason=f"not done within {CLEANUP_SECONDS:g} s", fix=CLEANUP_FIX)
+        return
+    log.info("cleaned_up", removed=len(done.removed))
+    if done.refused:
+        log.error("cleanup_incomplete", reason="; ".join(done.refused[:CLEANUP_TOLD_MAX]), fix=CLEANUP_FIX)
 
 
 async def load(modules: Iterable[str], ended: asyncio.Event) -> bool:

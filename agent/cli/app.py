@@ -1,6 +1,6 @@
 """`bgpilot`: the commands by name. Starting it loads no room of the agent, so that it answers in a quarter of a second.
 
-What a command does stands in `agent.cli.show` and `agent.cli.run`.
+What a command does stands in the other files of this folder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from agent.cli import orders, run, show
+from agent.cli import cleanup, orders, run, show
 
 FULL_ONLY: Final = frozenset({"peer"})
 """Begins another command's name and needs an argument: `pe` means `peers`."""
@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "explain": show.explain,
     "drain": orders.drain,
     "undrain": orders.undrain,
+    "cleanup": cleanup.cleanup,
     "run": run.run,
     "speaker": run.speaker,
 }

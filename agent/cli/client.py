@@ -57,7 +57,8 @@ def _answer(socket_path: Path, method: str, target: str, body: bytes | None = No
         raise UnreachableError(f"{socket_path}: permission denied; the socket is root's") from error
     except (OSError, http.client.HTTPException) as error:
         raise UnreachableError(
-            f"no agent answers on {socket_path} ({error}); is it running, and with this --run-dir (BGPILOT_RUN_DIR)?"
+            f"no agent answers on {socket_path} ({error}); is it running, with this --run-dir "
+            "(BGPILOT_RUN_DIR) and without --dry-run, which takes no orders and answers nothing?"
         ) from error
     finally:
         connection.close()

@@ -25,17 +25,33 @@ def drain(
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", help="How long to wait until it is over; 0: not at all.")
     ] = 60.0,
+    force: Annotated[bool, typer.Option("--force", help="Also when this node is a route reflector.")] = False,
     run_dir: RunDirOption = _RUN_DIR,
 ) -> None:
     """Take this node out of all routing, in stages: nothing is lost that another node can serve.
 
     It stays so over restarts of the agent, until `bgpilot undrain` or a new pod; to keep it for longer, annotate the
-    Node: kubectl annotate node NODE bgpilot.io/drain=TEXT. Exit code 1: it is not over in time.
+    Node: kubectl annotate node NODE bgpilot.io/drain=TEXT. Exit code 1: it is not over in time, or
+    this node is a route reflector: only the annotation lets other nodes choose another one first.
     """
+    if not force and _reflects(run_dir):
+        typer.echo(f"bgpilot: {_REFLECTS}", err=True)
+        raise typer.Exit(EXIT_LATE)
     answered(lambda: order(run_dir / SOCKET_NAME, "drain", text))
     if wait > 0 and not _followed(run_dir, until=time.monotonic() + wait):
         typer.echo(f"bgpilot: not over after {wait:g} s; `bgpilot status` shows the stage", err=True)
         raise typer.Exit(EXIT_LATE)
+
+
+_REFLECTS: Final = (
+    "this node is a route reflector, and no other node sees this order. `kubectl annotate node NODE "
+    "bgpilot.io/drain=TEXT` drains it too, and lets them choose another first; --force drains it all the same"
+)
+
+
+def _reflects(run_dir: Path) -> bool:
+    identity = answered(lambda: ask(run_dir / SOCKET_NAME, "status"))["identity"]
+    return identity is not None and identity["cluster_id"] is not None
 
 
 def undrain(run_dir: RunDirOption = _RUN_DIR) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from agent.settings import (
+    DEFAULT_DAEMON_SET,
     DEFAULT_HEALTH_ADDRESS,
     DEFAULT_METRICS_ADDRESS,
     DEFAULT_ROUTE_PROTOCOL,
@@ -67,10 +68,24 @@ def run(  # noqa: PLR0917  # typer makes each a flag; nobody calls it by positio
         typer.Option("--dry-run", envvar="BGPILOT_DRY_RUN", help="Plan and show, but touch neither kernel nor peers."),
     ] = False,
     namespace: Annotated[
-        str, typer.Option(envvar=["BGPILOT_NAMESPACE", "POD_NAMESPACE"], help="Namespace of the agent's Secrets.")
+        str,
+        typer.Option(
+            envvar=["BGPILOT_NAMESPACE", "POD_NAMESPACE"], help="Namespace of the agent's Secrets and DaemonSet."
+        ),
     ] = "",
+    cleanup_on_uninstall: Annotated[
+        bool,
+        typer.Option(
+            "--cleanup-on-uninstall",
+            envvar="BGPILOT_CLEANUP_ON_UNINSTALL",
+            help="When stopped after its DaemonSet was deleted: end all sessions, remove routes, rules and files.",
+        ),
+    ] = False,
+    daemonset: Annotated[
+        str, typer.Option(envvar="BGPILOT_DAEMONSET", help="Name of the agent's DaemonSet, for the above.")
+    ] = DEFAULT_DAEMON_SET,
 ) -> None:
-    """Be the agent of this node. Ends on SIGTERM; kernel routes stay."""
+    """Be the agent of this node. Ends on SIGTERM; kernel routes stay, unless it is uninstalled."""
     try:
         settings = parse_settings(
             node_name=node_name or socket.gethostname().lower(),
@@ -84,9 +99,11 @@ def run(  # noqa: PLR0917  # typer makes each a flag; nobody calls it by positio
             log_level=log_level,
             dry_run=dry_run,
             namespace=namespace,
+            cleanup_on_uninstall=cleanup_on_uninstall,
+            daemon_set=daemonset,
         )
     except SettingsError as error:
-        _refuse(_where_it_stands(context, str(error)), EXIT_USAGE)
+        refuse(where_it_stands(context, str(error)), EXIT_USAGE)
     from agent.start import run as run_agent  # noqa: PLC0415  # half a second that `bgpilot peers` need not wait
 
     raise typer.Exit(run_agent(settings))
@@ -107,14 +124,14 @@ def speaker(
     try:
         path = parse_run_dir(run_dir)
     except SettingsError as error:
-        _refuse(_where_it_stands(context, str(error)), EXIT_USAGE)
+        refuse(where_it_stands(context, str(error)), EXIT_USAGE)
     try:
         require_version()
         prepare(path, keep=True)
     except UnusableError as error:
-        _refuse(str(error), EXIT_REFUSED)
+        refuse(str(error), EXIT_REFUSED)
     except OSError as error:
-        _refuse(
+        refuse(
             f"cannot use the run directory {path}: {error.strerror}. Mount it writable, or give another --run-dir "
             "(the same as that of the agent).",
             EXIT_REFUSED,
@@ -123,7 +140,7 @@ def speaker(
     raise typer.Exit(run_guarded(partial(run_external, path), log))
 
 
-def _where_it_stands(context: typer.Context, why: str) -> str:
+def where_it_stands(context: typer.Context, why: str) -> str:
     """`why` begins with the flag; the variable stands there instead when the value came from it."""
     flag, space, rest = why.partition(" ")
     for parameter in context.command.params:
@@ -134,6 +151,6 @@ def _where_it_stands(context: typer.Context, why: str) -> str:
     return why
 
 
-def _refuse(why: str, code: int) -> NoReturn:
+def refuse(why: str, code: int) -> NoReturn:
     typer.echo(f"bgpilot: {why}", err=True)
     raise typer.Exit(code) from None

@@ -1,4 +1,5 @@
-"""All watches of one agent: one per kind over the whole cluster, and one per Secret that is needed right now.
+"""All watches of one agent: one per kind over the whole cluster, one per Secret that is needed right now, and that of
+the agent's own DaemonSet where somebody wants to know of its end.
 
 It refuses to read Secrets that nobody named, so that the agent's role needs to name no others either.
 """
@@ -33,7 +34,7 @@ class Cluster:
         *,
         limits: Limits | None = None,
     ) -> None:
-        """`namespace` is the agent's own: the only one whose Secrets are read."""
+        """`namespace` is the agent's own: the only one whose Secrets and DaemonSet are read."""
         self._transport = transport
         self._put = put
         self._namespace = namespace
@@ -61,6 +62,10 @@ class Cluster:
             self._put(Gone(key))
         for key in sorted(wanted - self._secrets.keys()):
             self._secrets[key] = self._run(Kind.SECRET, key)
+
+    def watch_daemon_set(self, name: str) -> None:
+        """Watch this one of the agent's namespace from now on."""
+        self._kinds[Kind.DAEMON_SET] = self._run(Kind.DAEMON_SET, Key(Kind.DAEMON_SET, self._namespace, name))
 
     async def stop(self) -> None:
         tasks = [*self._kinds.values(), *self._secrets.values()]

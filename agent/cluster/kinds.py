@@ -32,6 +32,7 @@ RESOURCES: Final = {
     Kind.PEER: Resource(BGPILOT_GROUP, BGPILOT_VERSION, "bgppeers"),
     Kind.ADVERTISEMENT: Resource(BGPILOT_GROUP, BGPILOT_VERSION, "bgpadvertisements"),
     Kind.SECRET: Resource("", "v1", "secrets"),
+    Kind.DAEMON_SET: Resource("apps", "v1", "daemonsets"),
 }
 
 OPTIONAL_KINDS: Final = frozenset({Kind.SERVICE_CIDR, Kind.INSTANCE, Kind.PEER, Kind.ADVERTISEMENT})

@@ -13,6 +13,7 @@ from agent.cluster.parse import Parsed
 from agent.model import (
     Applied,
     ClusterChange,
+    DaemonSet,
     Gone,
     Key,
     Kind,
@@ -25,7 +26,7 @@ from agent.model import (
 
 
 class Known:
-    """`only`: the watch is for this one Secret, which is a record (with found=False) also when it does not exist."""
+    """`only`: the watch is for this one object, which is a record (with found=False) also when it does not exist."""
 
     def __init__(self, kind: Kind, only: Key | None = None) -> None:
         self._kind = kind
@@ -90,7 +91,7 @@ class Known:
 
     def forbidden(self, why: str) -> tuple[ClusterChange, ...]:
         """We may not look. A Secret never seen is as good as missing, and says why; all else stays as it is."""
-        if self._only is None:
+        if self._only is None or self._kind is not Kind.SECRET:
             return ()
         before = self._records.get(self._only)
         unseen = Secret(name=self._only.name, found=False, why=why)
@@ -100,11 +101,15 @@ class Known:
         return (Listed(self._kind, {self._only: unseen}, {}, self._only),)
 
     def _absent(self, key: Key, malformed: dict[Key, Problem]) -> Record:
-        """What stands for the one Secret when no list has it: the last good one if the present one does not parse."""
+        """What stands for the one object when no list has it: the last good one if the present one does not parse."""
         if (problem := malformed.get(key)) is None:
             return _missing(key)
+        if key.kind is Kind.DAEMON_SET:
+            return DaemonSet(name=key.name)  # it exists
         return self._records.get(key, Secret(name=key.name, found=False, why=problem.message))
 
 
-def _missing(key: Key) -> Secret:
+def _missing(key: Key) -> Record:
+    if key.kind is Kind.DAEMON_SET:
+        return DaemonSet(name=key.name, found=False)
     return Secret(name=key.name, found=False, why=f"the namespace {key.namespace} has no Secret {key.name}")

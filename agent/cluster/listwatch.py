@@ -1,4 +1,4 @@
-"""The list+watch machine of one kind, or of one Secret: what to ask the API server next, given what came and when.
+"""The list+watch machine of one kind, or of one object: what to ask the API server next, given what came and when.
 
     next_step ─▶ Request ─▶ opened, heard …, ended | refused | broke | silent ─▶ next_step ─▶ Pause | Request …
 

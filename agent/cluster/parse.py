@@ -27,6 +27,7 @@ from agent.cluster.instances import read_instance
 from agent.cluster.routers import read_peer
 from agent.intent import ExternalPeer, Instance
 from agent.model import (
+    DaemonSet,
     EndpointSlice,
     Key,
     Kind,
@@ -108,6 +109,7 @@ _Object: TypeAlias = (
     | shapes.EndpointSlice
     | shapes.ServiceCidr
     | shapes.Secret
+    | shapes.DaemonSet
     | shapes.Custom
 )
 
@@ -118,6 +120,7 @@ _TYPES: Final[Mapping[Kind, type[_Object]]] = {
     Kind.ENDPOINT_SLICE: shapes.EndpointSlice,
     Kind.SERVICE_CIDR: shapes.ServiceCidr,
     Kind.SECRET: shapes.Secret,
+    Kind.DAEMON_SET: shapes.DaemonSet,
     Kind.INSTANCE: shapes.Custom,
     Kind.PEER: shapes.Custom,
     Kind.ADVERTISEMENT: shapes.Custom,
@@ -268,6 +271,10 @@ def _secret(found: shapes.Secret) -> Secret:
     return Secret(name=found.metadata.name or UNNAMED, values=tuple(values))
 
 
+def _daemon_set(found: shapes.DaemonSet) -> DaemonSet:
+    return DaemonSet(name=found.metadata.name or UNNAMED, deleting=found.metadata.deleted is not None)
+
+
 def _custom(read: Callable[[str, float, Field], _Custom]) -> Callable[[shapes.Custom], _Custom]:
     def read_custom(found: shapes.Custom) -> _Custom:
         meta = found.metadata
@@ -287,6 +294,7 @@ _READERS: Final[Mapping[Kind, Callable[..., Record]]] = {
     Kind.ENDPOINT_SLICE: _endpoint_slice,
     Kind.SERVICE_CIDR: _service_cidr,
     Kind.SECRET: _secret,
+    Kind.DAEMON_SET: _daemon_set,
     Kind.INSTANCE: _custom(read_instance),
     Kind.PEER: _peer,
     Kind.ADVERTISEMENT: _custom(read_advertisement),

@@ -134,6 +134,14 @@ class Secret(msgspec.Struct, frozen=True):
     data: dict[str, str] | None = None
 
 
+class DaemonSetMeta(Meta, frozen=True):
+    deleted: str | None = msgspec.field(name="deletionTimestamp", default=None)
+
+
+class DaemonSet(msgspec.Struct, frozen=True):
+    metadata: DaemonSetMeta = DaemonSetMeta()
+
+
 class Custom(msgspec.Struct, frozen=True):
     metadata: Meta = Meta()
     spec: object = None

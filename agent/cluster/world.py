@@ -19,6 +19,7 @@ from agent.model import (
     ALWAYS_WATCHED,
     Applied,
     ClusterChange,
+    DaemonSet,
     EndpointSlice,
     Gone,
     Key,
@@ -40,6 +41,8 @@ class World:
         self._own = Key(Kind.NODE, "", own_node)
         self.own_node_gone = False
         """It was there and is deleted; its record is how it was last."""
+        self.daemon_set_seen = False
+        """The agent's DaemonSet was there once."""
         self._records: dict[Kind, dict[Key, Record]] = {kind: {} for kind in Kind}
         self._malformed: dict[Kind, dict[Key, Problem]] = {kind: {} for kind in Kind}
         self._watches: dict[tuple[Kind, Key | None], WatchState] = {}
@@ -64,6 +67,16 @@ class World:
         found = self._slices.get((namespace, service))
         return _NO_SLICES if found is None else MappingProxyType(found)
 
+    @property
+    def uninstalled(self) -> bool:
+        """The agent's DaemonSet was there, and is deleted or about to be. One that never was there says nothing: its
+        name may be wrong.
+        """
+        return self.daemon_set_seen and any(
+            isinstance(record, DaemonSet) and (record.deleting or not record.found)
+            for record in self._records[Kind.DAEMON_SET].values()
+        )
+
     def secrets_known(self, names: frozenset[str]) -> bool:
         """Of each of these Secrets something is known, be it that it does not exist."""
         return names <= {key.name for key in self._records[Kind.SECRET]}
@@ -75,7 +88,20 @@ class World:
             self._with_effect(key, it) for problems in self._malformed.values() for key, it in problems.items()
         )
         broken = (watch.problem for watch in self._watches.values() if watch.problem is not None)
-        return frozenset((*malformed, *broken))
+        return frozenset((*malformed, *broken, *self._daemon_set_never_seen()))
+
+    def _daemon_set_never_seen(self) -> tuple[Problem, ...]:
+        return tuple(
+            Problem(
+                "daemonSetNotFound",
+                str(key),
+                "does not exist, so nobody will know when the agent is uninstalled: it will leave its routes behind",
+                "Say by --daemonset (BGPILOT_DAEMONSET) what the DaemonSet of this agent is called, or do without "
+                "--cleanup-on-uninstall.",
+            )
+            for key in self._records[Kind.DAEMON_SET]
+            if not self.daemon_set_seen
+        )
 
     def _with_effect(self, key: Key, problem: Problem) -> Problem:
         good = self._records[key.kind].get(key)
@@ -138,6 +164,8 @@ class World:
         back = key == self._own and self.own_node_gone
         if back:
             self.own_node_gone = False
+        if isinstance(record, DaemonSet):
+            self.daemon_set_seen = self.daemon_set_seen or record.found
         if before is record or before == record:
             return frozenset((key,)) if back else _NOTHING
         records[key] = record

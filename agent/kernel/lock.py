@@ -23,6 +23,11 @@ _UCRED: Final = struct.Struct("=iII")
 class LockedError(Exception):
     """Another agent runs in this network namespace; the text says so and what to do."""
 
+    def __init__(self, text: str, holder: str = "") -> None:
+        """`holder`: ` (process NUMBER)`, or nothing when that cannot be known."""
+        super().__init__(text)
+        self.holder = holder
+
 
 class InstanceLock:
     """Held from `acquire` to `release` or the end of the process."""
@@ -46,9 +51,11 @@ class InstanceLock:
             sock.close()
             if error.errno != errno.EADDRINUSE:
                 raise
+            holder = _owner()
             raise LockedError(
-                f"another bgpilot agent{_owner()} runs in this network namespace: two would undo each other's routes. "
-                "Stop it first, or start this one in another network namespace."
+                f"another bgpilot agent{holder} runs in this network namespace: two would undo each other's routes. "
+                "Stop it first, or start this one in another network namespace.",
+                holder,
             ) from error
         self._socket = sock
 

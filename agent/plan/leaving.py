@@ -5,9 +5,10 @@
     PODS       pod CIDRs too
     OVER       every session ends with Cease, Administrative Shutdown and a text (RFC 9003)
 
-Whoever is asked to go, or whose Node is deleted, goes through all of them. A taint says that somebody is about to take
-the machine away, and pods may run on it for as long as that takes: its pod CIDRs and sessions stay until the agent is
-stopped, and go then, or routers that do graceful restart would keep the routes of a machine that is no more.
+Whoever is asked to go, whose Node is deleted, or whose agent is uninstalled, goes through all of them. A taint says
+that somebody is about to take the machine away, and pods may run on it for as long as that takes: its pod CIDRs and
+sessions stay until the agent is stopped, and go then, or routers that do graceful restart would keep the routes of a
+machine that is no more.
 
 How long each stage takes is not known here (`agent.departing`).
 """
@@ -33,6 +34,7 @@ class Cause(enum.StrEnum):
     DRAINED = "nodeDrained"
     DELETED = "nodeDeleted"
     TAINTED = "nodeDraining"
+    UNINSTALLED = "agentUninstalled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Departure:
     """The own Node is no more; what is left of it in the picture is how it was last."""
     ending: bool = False
     """The agent is about to end."""
+    uninstalled: bool = False
+    """And there will be no other: what it has made goes with it."""
     progress: Progress = Progress.OVER
     """How far it has come if there is a reason to leave. At a start: what was withdrawn before is not told again."""
 
@@ -100,6 +104,8 @@ def reason_to_leave(node: Node, instance: Instance, departure: Departure) -> Lea
         return Leave(Cause.DRAINED, asked)
     if departure.deleted:
         return Leave(Cause.DELETED)
+    if departure.uninstalled:
+        return Leave(Cause.UNINSTALLED)
     taint = next((taint for taint in node.taints if taint in instance.drain_on_taints), None)
     return None if taint is None else Leave(Cause.TAINTED, taint)
 
@@ -126,6 +132,8 @@ def farewell(name: str, leave: Leave) -> str:
             text = f"drained: {leave.what}" if leave.what else "drained"
         case Cause.DELETED:
             text = f"Node {name} is deleted"
+        case Cause.UNINSTALLED:
+            text = f"bgpilot is uninstalled from Node {name}"
         case Cause.TAINTED:
             text = f"Node {name} has taint {leave.what}"
     return text.encode()[:TEXT_MAX].decode(errors="ignore")
@@ -143,6 +151,9 @@ def problem_of(name: str, leave: Leave) -> Problem:
         case Cause.DELETED:
             message = f"Node {name} is deleted: it takes itself out of all routing"
             fix = "Nothing to do if the machine goes; else restart its kubelet, which makes the Node again."
+        case Cause.UNINSTALLED:
+            message = f"the DaemonSet of the agent on Node {name} is deleted: the agent leaves nothing behind"
+            fix = "Nothing to do; to have it back, deploy it again."
         case Cause.TAINTED:
             message = f"Node {name} has the taint {leave.what}: it announces no service address and no static prefix"
             fix = (

@@ -37,6 +37,7 @@ _OUT: Final[Mapping[str, str]] = {
     "nodeDraining": "this node has a taint of nodes that are about to go",
     "nodeDrained": "this node is drained: somebody has asked for it",
     "nodeDeleted": "the Node object of this node is deleted",
+    "agentUninstalled": "the DaemonSet of the agent is deleted, and the agent is about to end",
     "nodeAddress": "it is the address of a node",
     "nodeSubnet": "it is an external IP in a network of this node",
     "peerAddress": "it is the address of a router",

@@ -48,7 +48,7 @@ REFUSED_SECONDS: Final = 30.0
 REFUSED_LOOKED_AT: Final = 10_000
 """Refused routes of each direction that are looked at: whoever tells the whole Internet is refused for few words."""
 
-OF_THE_NODE: Final = frozenset({"nodeExcluded", "nodeDraining", "nodeDrained", "nodeDeleted"})
+OF_THE_NODE: Final = frozenset({"nodeExcluded", "nodeDraining", "nodeDrained", "nodeDeleted", "agentUninstalled"})
 """Reason words of addresses that are not announced from here, whatever they are: the Node's Problem says it once."""
 USUAL: Final = frozenset({"noLocalEndpoint", "headlessService", "externalName", "ipModeProxy", "hostnameOnly"})
 """What is said of a Service's addresses where all is as it should be."""

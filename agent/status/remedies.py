@@ -72,6 +72,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "nodeDraining": "Nothing to do if the node is about to go; else see the Problem for the taint.",
     "nodeDrained": "When it shall come back: `bgpilot undrain` there, and no annotation bgpilot.io/drain on the Node.",
     "nodeDeleted": "Nothing to do if the machine goes; else restart its kubelet, which makes the Node again.",
+    "agentUninstalled": "Nothing to do; to have it back, deploy the agent again.",
     "nodeAddress": "Take another address: this one belongs to a Node.",
     "nodeSubnet": "Take another address: this one is inside a subnet that the node stands in.",
     "peerAddress": "Take another address: this one belongs to a BGPPeer.",

@@ -78,6 +78,7 @@ _WORDS: Final[Mapping[Weight, tuple[str, ...]]] = {
     ),
     Weight.NOTE: (
         # All works, and might be better.
+        "daemonSetNotFound",
         "foreignShapedRoute",
         "foreignShapedRule",
         "maxPrefixesNear",
@@ -86,6 +87,7 @@ _WORDS: Final[Mapping[Weight, tuple[str, ...]]] = {
         "reflectorsMissing",
         # As asked for, or as the rules say.
         "advertisementSelectsNothing",
+        "agentUninstalled",
         "instanceConflicted",
         "nodeDeleted",
         "nodeDrained",

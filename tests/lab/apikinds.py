@@ -69,6 +69,7 @@ BUILT_IN: Final = (
     Resource("", "v1", "services", "Service", namespaced=True, status=True),
     Resource("", "v1", "secrets", "Secret", namespaced=True),
     Resource("", "v1", "events", "Event", namespaced=True),
+    Resource("apps", "v1", "daemonsets", "DaemonSet", namespaced=True),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", namespaced=True),
     Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", status=True),
 )

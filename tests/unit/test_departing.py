@@ -107,3 +107,24 @@ def test_an_agent_that_ends_and_stays_on_its_node_leaves_nothing():
 
     assert departing.progress is Progress.ASKED
     assert not departing.is_over
+
+
+def test_an_agent_that_ends_and_is_uninstalled_withdraws_all_at_once_and_then_ends_the_sessions():
+    departing = _staying()
+    departing.end(60.0, uninstalled=True)
+    first = departing.go_on(60.0, told=False)
+    departing.see(Leave(Cause.UNINSTALLED), 60.0)
+    over_at = 60.0 + LASTS_SECONDS[Progress.PODS]
+
+    assert first is Progress.PODS
+    assert departing.go_on(over_at, told=False) is Progress.PODS
+    assert departing.go_on(over_at, told=True) is Progress.OVER
+    assert departing.is_over
+
+
+def test_an_agent_that_ends_without_a_reason_tells_all_as_usual():
+    departing = _staying()
+    departing.end(60.0)
+
+    assert departing.go_on(60.0, told=True) is Progress.ASKED
+    assert not departing.is_over

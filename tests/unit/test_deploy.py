@@ -166,18 +166,25 @@ def test_the_agent_may_watch_what_it_watches_and_write_events_and_nothing_else()
     wanted = {
         (resource.group, resource.plural, verb)
         for kind, resource in RESOURCES.items()
-        if kind is not Kind.SECRET
+        if kind not in {Kind.SECRET, Kind.DAEMON_SET}
         for verb in ("list", "watch")
     }
 
     assert rights("ClusterRole") == wanted | {("", "events", "create"), ("", "events", "patch")}
 
 
-def test_secrets_may_be_read_in_the_agents_namespace_only() -> None:
+def test_secrets_and_its_own_daemon_set_may_be_read_in_the_agents_namespace_only() -> None:
     (role,) = of_kind("Role")
+    (daemon_set,) = of_kind("DaemonSet")
 
-    assert rights("Role") == {("", "secrets", "list"), ("", "secrets", "watch")}
+    assert rights("Role") == {
+        (group, resource, verb)
+        for group, resource in (("", "secrets"), ("apps", "daemonsets"))
+        for verb in ("list", "watch")
+    }
     assert role["metadata"]["namespace"] == of_kind("Namespace")[0]["metadata"]["name"]
+    (rule,) = (rule for rule in role["rules"] if rule["resources"] == ["daemonsets"])
+    assert rule["resourceNames"] == [daemon_set["metadata"]["name"]] == [settings.DEFAULT_DAEMON_SET]
 
 
 # The pod.

@@ -20,6 +20,8 @@ def test_defaults_are_those_of_a_pod():
     assert settings.route_protocol == 179
     assert settings.log_format is LogFormat.AUTO
     assert settings.namespace == "bgpilot-system"
+    assert not settings.cleanup_on_uninstall
+    assert settings.daemon_set == "bgpilot"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,8 @@ def test_addresses_are_host_and_port(text, listen):
         ({"route_protocol": "256"}, "--route-protocol '256'"),
         ({"route_protocol": "12"}, "--route-protocol 12 is the number of `bird`"),
         ({"route_protocol": "2"}, "is the number of `kernel`"),
+        ({"daemon_set": ""}, "--daemonset '' is not a DaemonSet's name"),
+        ({"daemon_set": "a/b"}, "--daemonset 'a/b'"),
         ({"log_format": "xml"}, "--log-format 'xml' is not one of auto, json, console"),
         ({"log_level": "loud"}, "--log-level 'loud' is not one of debug, info, warning, error"),
     ],

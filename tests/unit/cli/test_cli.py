@@ -12,6 +12,7 @@ import sys
 import threading
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import NamedTuple
 
 import pytest
@@ -291,6 +292,8 @@ def test_every_flag_of_run_is_an_environment_variable_too():
         ("run", "speaker", "frr", "'frr' is not one of child, external"),
         ("run", "run-dir", "here", "'here' is not an absolute path"),
         ("speaker", "run-dir", "here", "'here' is not an absolute path"),
+        ("cleanup", "run-dir", "here", "'here' is not an absolute path"),
+        ("cleanup", "route-protocol", "12", "12 is the number of `bird`"),
     ],
 )
 def test_a_wrong_value_is_looked_for_where_it_stands(command, name, value, says):
@@ -354,3 +357,14 @@ def test_status_shows_how_far_a_node_has_come_in_leaving(agent):
 
     assert "Leaving" in agent("status", code=3)
     assert "nodeDrained (rack 7): pod CIDRs are withdrawn" in agent("status", code=3)
+
+
+def test_a_reflector_is_drained_by_annotation_or_by_force(agent):
+    agent.scene.standpoint = replace(agent.scene.standpoint, cluster_id=ip_address("192.0.2.1"))
+
+    refused = bgpilot("drain", BGPILOT_RUN_DIR=str(agent.run_dir))
+    assert refused.returncode == 1
+    assert "kubectl annotate node" in refused.stderr
+    assert agent.orders == []
+    agent("drain", "--force", "--wait=0")
+    assert agent.orders == [""]

@@ -39,6 +39,9 @@ USUAL, LAST, NOTHING = Telling.USUAL, Telling.LAST_RESORT, Telling.NOTHING
         (TAINTED, Departure(deleted=True), Leave(Cause.DELETED)),
         (ANNOTATED, Departure(deleted=True), Leave(Cause.DRAINED, "rack 7")),
         (ANNOTATED, Departure(ordered=""), Leave(Cause.DRAINED)),
+        (NODE, Departure(uninstalled=True, ending=True), Leave(Cause.UNINSTALLED)),
+        (NODE, Departure(uninstalled=True, deleted=True), Leave(Cause.DELETED)),
+        (TAINTED, Departure(uninstalled=True), Leave(Cause.UNINSTALLED)),
     ],
 )
 def test_an_order_counts_before_the_annotation_and_that_before_a_deleted_node_and_a_taint(node, departure, wanted):
@@ -49,7 +52,7 @@ def test_other_nodes_see_who_is_about_to_go_by_annotation_and_taint():
     assert [is_leaving(node, INSTANCE) for node in (NODE, TAINTED, ANNOTATED)] == [False, True, True]
 
 
-@pytest.mark.parametrize("cause", [Cause.DRAINED, Cause.DELETED])
+@pytest.mark.parametrize("cause", [Cause.DRAINED, Cause.DELETED, Cause.UNINSTALLED])
 def test_who_leaves_is_the_last_resort_first_and_says_farewell_last(cause: Cause):
     stages = [leaving("n1", Leave(cause, "x"), Departure(progress=progress)) for progress in Progress]
 
@@ -84,6 +87,7 @@ def test_who_has_no_reason_to_leave_says_all_as_usual_even_when_the_agent_ends()
         (Leave(Cause.DRAINED), "drained"),
         (Leave(Cause.DRAINED, "rack 7"), "drained: rack 7"),
         (Leave(Cause.DELETED), "Node n1 is deleted"),
+        (Leave(Cause.UNINSTALLED), "bgpilot is uninstalled from Node n1"),
         (Leave(Cause.TAINTED, TAINT), f"Node n1 has taint {TAINT}"),
     ],
 )
@@ -103,6 +107,7 @@ def test_a_long_text_is_cut_between_two_characters():
     [
         (Leave(Cause.DRAINED, "rack 7"), "nodeDrained", "is drained (rack 7)"),
         (Leave(Cause.DELETED), "nodeDeleted", "is deleted"),
+        (Leave(Cause.UNINSTALLED), "agentUninstalled", "the DaemonSet of the agent on Node n1 is deleted"),
         (Leave(Cause.TAINTED, TAINT), "nodeDraining", f"has the taint {TAINT}"),
     ],
 )
