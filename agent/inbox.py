@@ -91,11 +91,7 @@ class Inbox:
         """Take `change` into the picture and wake the loop. Never blocks; cost is that of the change."""
         match change:
             case Applied(key=key, record=EndpointSlice() as heard):
-                shown = self.world.get(key)
-                counted = self.damper.take(
-                    key, shown if isinstance(shown, EndpointSlice) else None, heard, self._clock()
-                )
-                self._apply(Applied(key, counted))
+                self._apply(Applied(key, self._damped(key, heard)))
             case Listed() | Applied() | Gone() | Malformed() | WatchState():
                 if isinstance(change, Listed) and change.kind is Kind.ENDPOINT_SLICE:
                     self.damper.forget_all()
@@ -117,6 +113,12 @@ class Inbox:
             case _:
                 self.touch(self.rib.apply(change, self._clock()))
         self.wake()
+
+    def _damped(self, key: Key, heard: EndpointSlice) -> EndpointSlice:
+        shown = self.world.get(key)
+        around = self.world.slices_of(heard.namespace, heard.service)
+        others = [other for of, other in around.items() if of != key]
+        return self.damper.take(key, shown if isinstance(shown, EndpointSlice) else None, heard, self._clock(), others)
 
     def _apply(self, change: ClusterChange) -> None:
         if keys := self.world.apply(change):

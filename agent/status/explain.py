@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Final
 
@@ -31,6 +32,7 @@ from agent.status.explain_service import (
     silent_hops,
     unwanted_hops,
 )
+from agent.status.explain_withheld import withheld_hops
 from agent.status.hops import Hop, parse_prefix, place_of, via
 from agent.status.meanings import meaning_in, meaning_out
 from agent.status.peers import View
@@ -102,7 +104,7 @@ def _closest(status: Status, asked: Prefix) -> Prefix:
     known: tuple[Container[Prefix | None], ...] = (status.plan.originated, status.rib.prefixes(), silent, owned)
     around = asked
     while True:
-        if any(around in table for table in known):
+        if any(around in table for table in known) or any(withheld_hops(status, around)):
             return around
         if around.prefixlen == 0:
             return asked
@@ -124,17 +126,21 @@ def _of_prefix(status: Status, prefix: Prefix) -> Iterator[Hop]:
         Hop(it.subject, it.message, ok=in_use, reason=it.reason, fix=it.fix, neutral=in_use)
         for it in _harmful(status).get(prefix, ())
     ]
-    owners = holders(status, prefix)
-    if not silent and prefix not in status.plan.originated and not list(no_bgp_hops(status)):
-        silent = [hop for key, service in owners for hop in unwanted_hops(status, key, service)]
+    owners, none = holders(status, prefix), list(no_bgp_hops(status))
+    if not silent and prefix not in status.plan.originated and not none:
+        address = prefix.network_address
+        silent = [hop for key, service in owners for hop in unwanted_hops(status, key, service, address)]
+    withheld = [] if none else list(withheld_hops(status, prefix))
+    silent += [replace(hop, ok=True, neutral=True) if in_use else hop for hop in withheld]
     yield from silent
     if prefix in status.plan.originated:
         yield from _way_out(status, prefix)
     for address in sorted(heard, key=address_order):
-        yield _heard(status, RouteKey(address, prefix), heard[address], in_use=in_use, of_service=bool(owners))
+        about_ours = bool(owners or withheld)
+        yield _heard(status, RouteKey(address, prefix), heard[address], in_use=in_use, about_ours=about_ours)
     if FibKey(prefix, LEARNED_METRIC) in status.plan.fib or FibKey(prefix, LEARNED_METRIC) in status.fib.actual:
         yield _in_kernel(status, FibKey(prefix, LEARNED_METRIC))
-    elif not heard and not silent and (none := list(no_bgp_hops(status))):
+    elif not heard and not silent and none:
         yield from none
     elif not heard and not silent and prefix not in status.plan.originated:
         yield Hop(f"node {status.node}", f"does not announce {prefix} of its own", ok=False, reason="notOriginated")
@@ -184,7 +190,7 @@ def _told(status: Status, peer: Peer, key: RouteKey) -> Hop:
             return Hop(place, text, ok=False, reason=reason, fix=outward_remedy(reason))
 
 
-def _heard(status: Status, key: RouteKey, path: Path, *, in_use: bool, of_service: bool) -> Hop:
+def _heard(status: Status, key: RouteKey, path: Path, *, in_use: bool, about_ours: bool) -> Hop:
     peer = status.plan.peers.get(key.peer)
     place = place_of(peer) if peer is not None else f"peer {key.peer}"
     what = f"{key.prefix} via {via(key.prefix, path.next_hop)}"
@@ -192,10 +198,11 @@ def _heard(status: Status, key: RouteKey, path: Path, *, in_use: bool, of_servic
     reason = status.plan.refused_in.get(key)
     if reason is not None:
         ours = _is_ours(status, path)
-        neutral = in_use or (of_service and ours)
+        neutral = in_use or (about_ours and ours)
         why = meaning_in(reason)
         if neutral and ours:
-            why = "our own route coming back" if in_use else "another node's route coming back"
+            whose = "our own" if key.prefix in status.plan.originated else "another node's"
+            why = f"{whose} route coming back"
         return Hop(place, f"{what} not admitted: {why}{kept}", ok=neutral, reason=reason, neutral=neutral)
     if is_chosen(status, path, key.prefix):
         return Hop(place, f"{what} admitted, chosen{kept}")

@@ -19,7 +19,7 @@ from agent.status.hops import Hop, parse_prefix, place_of
 from agent.status.meanings import meaning_out
 from agent.status.remedies import outward_remedy
 from agent.status.status import Status
-from bgp.model import Peer, Prefix, RouteKey
+from bgp.model import Address, Peer, Prefix, RouteKey
 
 SHARED: Final = "sharedWithoutEndpoint"
 """Said where the address is explained (`silent_hops`)."""
@@ -141,28 +141,33 @@ def _starving(status: Status, prefix: Prefix) -> Iterator[Problem]:
 # Nobody asks for it.
 
 
-def unwanted_hops(status: Status, key: Key, service: Service) -> Iterator[Hop]:
-    """The first thing that keeps every advertisement from announcing anything of the Service."""
+def unwanted_hops(status: Status, key: Key, service: Service, address: Address | None = None) -> Iterator[Hop]:
+    """The first thing that keeps every advertisement from announcing anything of the Service, or this address of it."""
     every = [it for it in status.advertisements.values() if isinstance(it, Advertisement)]
     every = [it for it in every if it.type is AdvertisementType.SERVICE]
     fitting = sorted((it for it in every if _selects(status, it, service)), key=lambda it: it.name)
     here = [it for it in fitting if status.own_labels is None or it.node_selector.matches(status.own_labels)]
-    if not here:
-        for it in fitting:
-            about = Key(Kind.ADVERTISEMENT, "", it.name)
-            yield not_selected(status.node, about, it.node_selector, status.own_labels or {})
-        if not fitting:
-            yield Hop(str(key), _not_selected(service), ok=False, reason="notSelected")
+    if not fitting:
+        yield Hop(str(key), _not_selected(service), ok=False, reason="notSelected")
         return
     classes = {class_ for it in here for class_ in wanted_classes(it, service.requested)}
+    has = _classes(service, address)
+    elsewhere = [it for it in fitting if it not in here]
+    if here:
+        elsewhere = [it for it in elsewhere if has & wanted_classes(it, service.requested)]
     names = ", ".join(it.name for it in here)
-    if not classes and service.requested is None:
+    if elsewhere and not classes & has:
+        for it in elsewhere:
+            about = Key(Kind.ADVERTISEMENT, "", it.name)
+            yield not_selected(status.node, about, it.node_selector, status.own_labels or {})
+    elif not classes and service.requested is None:
         text = f"BGPAdvertisement {names} announces addresses of it on request only, and it has no annotation {_ASKS}"
         yield Hop(str(key), text, ok=False, reason="notRequested")
     elif not classes:
         yield Hop(str(key), _not_selected(service), ok=False, reason="notSelected")
-    elif not classes & _classes(service):
-        text = f"BGPAdvertisement {names} announces {' and '.join(sorted(classes))} of it, and it has none"
+    elif not classes & has:
+        what = "it has none" if address is None else f"{address} is its {' and '.join(sorted(has))}"
+        text = f"BGPAdvertisement {names} announces {' and '.join(sorted(classes))} of it, and {what}"
         yield Hop(str(key), text, ok=False, reason="noAddressOfClass")
     else:
         yield Hop(str(key), "is about to be announced", ok=False, reason="pending")
@@ -178,13 +183,14 @@ def _selects(status: Status, advertisement: Advertisement, service: Service) -> 
     return choice.selector.matches(dict(service.labels)) and choice.namespace_selector.matches(around)
 
 
-def _classes(service: Service) -> set[ServiceAddress]:
+def _classes(service: Service, address: Address | None = None) -> set[ServiceAddress]:
+    """Those of which it has an address, or this one."""
     found = {
         ServiceAddress.CLUSTER_IP: service.cluster_ips,
         ServiceAddress.EXTERNAL_IP: service.external_ips,
         ServiceAddress.LOAD_BALANCER_IP: service.load_balancer_ips,
     }
-    return {class_ for class_, addresses in found.items() if addresses}
+    return {class_ for class_, addresses in found.items() if (addresses if address is None else address in addresses)}
 
 
 def _not_selected(service: Service) -> str:

@@ -88,7 +88,7 @@ class Scene:
         said = {"internal_policy": "Local", "external_policy": "Local"}
         self.service(name, *cluster_ips, external_ips=external_ips, load_balancer_ips=vips, **said)
 
-    def endpoints(self, name: str, *places: tuple[str | None, Object | None], slice_name: str = "web") -> None:
+    def endpoints(self, name: str | None, *places: tuple[str | None, Object | None], slice_name: str = "web") -> None:
         """Of the service `name`, in one slice of each family: node and conditions of each."""
         self.api.apply(*(slice_(name, family, *places, slice_name=slice_name) for family in FAMILIES))
 
@@ -149,7 +149,8 @@ class Scene:
         self._marks += 1
         name, addresses = f"mark-{self._marks}", [mark.format(self._marks) for mark in MARKS]
         self.service(name, *addresses, internal_policy="Local")
-        self.ready(name, *self.lab.nodes, slice_name=name)
+        self.endpoints(None, *((node, READY) for node in self.lab.nodes), slice_name=name)
+        self.ready(name, *self.lab.nodes, slice_name=name)  # who was ready before, for no Service, has not to settle
         everybody = len(self.lab.nodes)
         wait_until(lambda: all(len(self.said_to_bird(it)) == everybody for it in addresses))
         return addresses

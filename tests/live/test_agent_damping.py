@@ -93,15 +93,38 @@ def test_a_lost_readiness_counts_half_a_second_later_when_nothing_is_said(scene:
 
 
 def test_a_readiness_is_told_to_nobody_before_it_has_settled(scene: Scene) -> None:
-    scene.damp(announceMilliseconds=LONG)
+    scene.damp()
     scene.endpoints("web", (FIRST, UNREADY), (SECOND, READY))
     scene.told(of(80, SECOND))
+    scene.damp(announceMilliseconds=LONG)
     before = scene.heard(*VIPS)
 
     scene.ready("web", FIRST, SECOND)
     scene.told(of(80, SECOND))
     scene.endpoints("web", (FIRST, UNREADY), (SECOND, READY))
     scene.told(of(80, SECOND))
+
+    assert scene.heard(*VIPS) == before
+
+
+def test_what_is_ready_in_a_new_slice_has_to_settle_as_well(scene: Scene) -> None:
+    scene.damp(announceMilliseconds=LONG)
+
+    scene.ready("web", FIRST, SECOND)
+
+    scene.told({})
+
+
+def test_a_readiness_that_moves_to_a_new_slice_need_not_settle(scene: Scene) -> None:
+    scene.damp()
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, FIRST, SECOND))
+    scene.damp(announceMilliseconds=LONG)
+    before = scene.heard(*VIPS)
+
+    scene.ready("web", FIRST, slice_name="new")
+    scene.ready("web", SECOND)
+    scene.told(of(80, FIRST, SECOND))
 
     assert scene.heard(*VIPS) == before
 
@@ -124,9 +147,10 @@ def test_a_readiness_that_lasts_is_told_when_it_has_settled(scene: Scene) -> Non
 
 @leaves
 def test_an_endpoint_that_leaves_never_waits(scene: Scene, left: list[tuple[str, Object]]) -> None:
-    scene.damp(withdrawMilliseconds=LONG, announceMilliseconds=LONG)
+    scene.damp()
     scene.ready("web", FIRST, SECOND)
     scene.told(of(80, FIRST, SECOND))
+    scene.damp(withdrawMilliseconds=LONG, announceMilliseconds=LONG)
 
     scene.endpoints("web", *left)
     scene.told(of(80, SECOND))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +90,34 @@ def test_the_first_readiness_settles_when_it_is_asked_to():
 
     assert line.hear(heard(ready="ab"), 1.0) == {"a"}
     assert line.pass_time(3.0) == {"a", "b"}
+
+
+def test_what_is_ready_in_a_new_slice_settles_as_well_once_all_slices_are_known():
+    line = Line(announce_seconds=2.0)
+    line.damper.forget_all()
+
+    assert line.hear(heard(ready="a"), 1.0) == frozenset()
+    assert line.hear(heard(ready="ab"), 2.0) == frozenset()
+    assert line.pass_time(3.0) == {"a"}
+    assert line.pass_time(4.0) == {"a", "b"}
+
+
+def test_an_endpoint_that_another_slice_of_the_service_has_ready_only_moves_and_need_not_settle():
+    line = Line(announce_seconds=2.0)
+    line.damper.forget_all()
+
+    taken = line.damper.take(KEY, None, heard(ready="ab"), 1.0, [heard(ready="a")])
+
+    assert taken.ready == {"a"}
+
+
+def test_a_slice_of_the_other_family_has_nothing_ready_for_this_one():
+    line = Line(announce_seconds=2.0)
+    line.damper.forget_all()
+
+    taken = line.damper.take(KEY, None, heard(ready="a"), 1.0, [replace(heard(ready="a"), family=Family.IPV6)])
+
+    assert taken.ready == frozenset()
 
 
 def test_a_slice_that_becomes_another_services_counts_as_it_is():

@@ -265,6 +265,77 @@ def test_a_service_that_nobody_announces_says_which_object_leaves_it_out(subject
         assert no["text"].endswith("it wants rack=z, and the node has no label rack")
 
 
+def test_an_address_of_a_class_that_is_announced_by_other_nodes_only_names_the_selector_and_not_what_is_announced():
+    node = Node("vip-shared")
+    node.drop(Kind.SERVICE, "udp", "default")
+    node.apply(Kind.ADVERTISEMENT, "cluster", spec={"type": "Service", "service": {"addresses": ["ClusterIP"]}})
+    service_of(node, "nodeNotSelected")
+
+    assert node.noes("198.51.100.10") == [("BGPAdvertisement services", "nodeNotSelected")]
+    assert node.explained("10.96.0.10")["ok"]
+
+
+def test_an_address_of_a_class_that_nobody_announces_says_its_class():
+    node = Node("vip-shared")
+    node.drop(Kind.SERVICE, "udp", "default")
+    node.apply(
+        Kind.ADVERTISEMENT, "services", spec={"type": "Service", "service": {"addresses": ["ClusterIP", "ExternalIP"]}}
+    )
+    (no,) = node.explained("198.51.100.10")["hops"]
+
+    assert no["reason"] == "noAddressOfClass"
+    assert no["text"].endswith("198.51.100.10 is its LoadBalancerIP")
+
+
+# Of the node: static prefixes, aggregates and pod CIDRs.
+
+
+@pytest.mark.parametrize("subject", ["203.0.113.0/24", "203.0.113.7", "10.244.1.0/24", "10.96.0.0/24", "fd02::/64"])
+def test_what_a_drained_node_does_not_announce_has_the_word_that_the_services_have(subject):
+    node = Node("node-drained-dual")
+    node.hear(TOR, "0.0.0.0/0", 65001)
+
+    assert {reason for _, reason in node.noes(subject)} == {"nodeDrained"}
+
+
+def test_a_node_with_a_taint_of_those_that_go_says_so_of_its_static_prefixes_and_announces_its_pods():
+    node = Node("node-draining")
+    node.apply(Kind.ADVERTISEMENT, "static", spec={"type": "Prefix", "prefixes": ["203.0.113.0/24"]})
+    node.hear(TOR, "203.0.113.0/24", 65001, 64512)
+
+    assert node.noes("203.0.113.0/24") == [("node worker-1", "nodeDraining")]
+    (text,) = texts(node.explained("203.0.113.0/24"), "peer 10.0.0.254 (BGPPeer/tor)")
+    assert text.endswith("another node's route coming back")
+    assert node.explained("10.244.1.0/24")["ok"]
+
+
+def test_a_static_prefix_for_other_nodes_is_explained_by_the_selector():
+    node = Node("vip-shared")
+    spec = {"type": "Prefix", "prefixes": ["203.0.113.0/24"], "nodeSelector": {"matchLabels": {"rack": "z"}}}
+    node.apply(Kind.ADVERTISEMENT, "static", spec=spec)
+
+    for subject in ("203.0.113.0/24", "203.0.113.7"):
+        assert node.noes(subject) == [("BGPAdvertisement static", "nodeNotSelected")]
+
+
+def test_a_static_prefix_for_other_nodes_that_is_installed_here_is_no_no():
+    node = Node("vip-shared")
+    spec = {"type": "Prefix", "prefixes": ["203.0.113.0/24"], "nodeSelector": {"matchLabels": {"rack": "z"}}}
+    node.apply(Kind.ADVERTISEMENT, "static", spec=spec)
+    allowed = {"allowed": [{"prefix": "203.0.113.0/24"}]}
+    node.apply(Kind.PEER, "tor", spec={"address": "10.0.0.254", "asn": 65001, "import": allowed})
+    node.hear(TOR, "203.0.113.0/24", 65001)
+
+    assert node.explained("203.0.113.0/24")["ok"]
+
+
+def test_own_pod_cidrs_that_another_cni_carries_say_so():
+    node = Node("vip-shared")
+    node.apply(Kind.INSTANCE, "main", spec={"podRoutes": "Off"})
+
+    assert node.noes("10.244.1.0/24") == [("node worker-1", "podRoutesOff")]
+
+
 def test_another_nodes_route_for_the_address_that_comes_back_is_no_reason():
     node = Node("vip-shared")
     service_of(node, "notSelected")

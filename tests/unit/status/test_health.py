@@ -11,7 +11,7 @@ from agent.cli import glance
 from agent.model import Key, Kind, Node, Problem, WatchState
 from agent.status.health import Health, ailments, health_of
 from agent.status.views import status_view
-from bgp.model import Held, PeerState
+from bgp.model import Direction, Held, PeerState, SessionError
 from tests.unit.status.scene import (
     MATE,
     MATE_PODS,
@@ -153,6 +153,14 @@ def test_a_session_with_a_node_that_is_known_to_be_away_is_not_missed(scene):
     away = {Key(Kind.NODE, "", "worker-2"): Node(name="worker-2", ready=False)}
 
     assert verdict(scene.status(nodes=away)) == (Health.YES, [])
+
+
+def test_a_session_with_a_node_that_says_that_it_is_drained_is_not_missed(scene):
+    lose(scene, MATE, seconds=GRACE_SECONDS)
+    said = SessionError(Direction.RECEIVED, 6, 2, "drained: rack 7", at=NOW - GRACE_SECONDS)
+    scene.states[MATE] = replace(scene.states[MATE], last_error=said)
+
+    assert verdict(scene.status()) == (Health.YES, [])
 
 
 def test_a_session_that_never_was_is_missed_thirty_seconds_after_it_was_asked_for(scene):
