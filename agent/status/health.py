@@ -5,8 +5,8 @@ kernel takes no route. `degraded`: it does its job, and something does not work 
 is not there, an object is not used, a route is refused, changes are not heard. `yes`: neither.
 
 A session is missed once it has not been there for `SETTLE_SECONDS`, or at once when there must be none; one that an
-administrator has shut down, that the topology no longer wants, or with a Node that is not Ready, is not missed. What
-each Problem counts is in `agent.status.weights`. A peer that tells nothing is no trouble.
+administrator has shut down, that the topology no longer wants, or with a Node that is drained or not Ready, is not
+missed. What each Problem counts is in `agent.status.weights`. A peer that tells nothing is no trouble.
 
 Readiness is another question (`agent.status.readiness`): a node that is not well may still count as rolled out.
 """
@@ -23,7 +23,7 @@ from agent.status.peers import MEANT, held_words, is_parting
 from agent.status.status import SETTLE_SECONDS, Status
 from agent.status.weights import Weight, weight_of
 from bgp.check import Reason
-from bgp.model import Held, Peer
+from bgp.model import Direction, Held, Peer
 
 SPEAKER: Final = "ExaBGP"
 """Subject of what is wrong with it."""
@@ -139,9 +139,13 @@ def _of_sessions(status: Status, now: float) -> Iterator[Ailment]:
 
 
 def _is_away(status: Status, peer: Peer) -> bool:
-    """There is no session with a node of which the cluster says itself that it is not Ready."""
-    node = status.nodes.get(Key(Kind.NODE, "", peer.name.partition("/")[2])) if peer.mesh else None
-    return isinstance(node, Node) and not node.ready and not status.is_up(peer.address)
+    """There is no session with a node that is drained, or of which the cluster itself says that it is not Ready."""
+    if not peer.mesh or status.is_up(peer.address):
+        return False
+    node = status.nodes.get(Key(Kind.NODE, "", peer.name.partition("/")[2]))
+    error = status.peer_state(peer.address).last_error
+    drained = error is not None and (error.direction, error.code, error.subcode) == (Direction.RECEIVED, 6, 2)
+    return drained or (isinstance(node, Node) and not node.ready)
 
 
 def _of_stopped(
