@@ -14,6 +14,8 @@ Invariants:
 - One bad peer never stops the others: what ExaBGP would not take is left out, and said (`problems`).
 - After a start of the agent: read back what is told, correct it, ask every peer for its routes again. An agent that
   restarts with nothing changed sends nothing but ROUTE-REFRESH.
+- What was reflected before the agent's start stays told until the plan says something about it, or all peers have told
+  all they have (`sweep`).
 """
 
 from __future__ import annotations
@@ -103,12 +105,17 @@ class Speaker:
             clock=clock,
             audit_seconds=audit_seconds,
             retry_seconds=retry_seconds,
-            before_correcting=self._keep_held_back,
+            before_correcting=self._keep,
         )
         self._peers: dict[Address, Peer] | None = None
         self._refused: tuple[SpeakerProblem, ...] = ()
         self._held: frozenset[Address] = frozenset()
         self._held_back: set[RouteKey] = set()
+        self._inherited: set[RouteKey] | None = None
+        """What ExaBGP held when the agent started, reflected from others, until the plan has it or `sweep` gives it up.
+        None: the table has not been read yet.
+        """
+        self._swept = False
         self._malformed: dict[Address, PathsHeard] = {}
         """The first UPDATE of each session that was treated as a withdrawal."""
 
@@ -179,6 +186,8 @@ class Speaker:
         self, key: RouteKey, routes: Mapping[RouteKey, Route], hold_back: Callable[[RouteKey], bool]
     ) -> None:
         route = None if key.peer in self._held else routes.get(key)
+        if self._inherited:
+            self._inherited.discard(key)
         if route is not None and hold_back(key):
             self._held_back.add(key)
             return
@@ -238,10 +247,27 @@ class Speaker:
             if peer not in but:
                 yield from (RouteKey(peer, prefix) for prefix in self.outbox.wanted(peer))
 
-    def _keep_held_back(self, told: Mapping[RouteKey, Route]) -> None:
-        """ExaBGP holds routes from before the agent's start: those held back now stay as they are."""
+    def _keep(self, told: Mapping[RouteKey, Route]) -> None:
+        """ExaBGP holds routes from before the agent's start: those held back now stay as they are.
+
+        So do reflected ones at first: nobody has told this agent yet what it could pass on.
+        """
         for key in self._held_back & told.keys():
             self._want(key, told[key])
+        if self._inherited is None:
+            passed_on = set() if self._swept else {key for key, route in told.items() if _is_reflected(route)}
+            self._inherited = passed_on.difference(self._asked())
+            for key in self._inherited:
+                self._want(key, told[key])
+
+    def sweep(self, routes: Mapping[RouteKey, Route]) -> None:
+        """Every peer has told all it has, and the plan knows it: what was kept from before the agent's start goes."""
+        self._swept = True
+        for key in self._inherited or ():
+            self._want(key, None if key.peer in self._held else routes.get(key))
+        if self._inherited:
+            self._inherited.clear()
+            self._upkeep.telling.pump()
 
     # What is known, for status and for the other drivers.
 
@@ -327,6 +353,10 @@ class Speaker:
             if state.up is not None and (peer := (self._peers or {}).get(address)) is not None:
                 found.update(_lacks(peer, state.up))
         return frozenset(found)
+
+
+def _is_reflected(route: Route) -> bool:
+    return route.attributes.originator_id is not None
 
 
 def _over_limit(excess: Excess) -> SpeakerProblem:

@@ -35,7 +35,8 @@ CONFIGURATION: Final = "exabgp.conf"
 TROUBLE: Final = "speaker.trouble"
 """What keeps ExaBGP from running, for an agent that is not its parent; absent: nothing."""
 
-RESTART_FIRST_SECONDS: Final = 1.0
+RESTART_NEXT_SECONDS: Final = 1.0
+"""After the first restart, which is at once: routers that do not help with graceful restart have nothing meanwhile."""
 RESTART_MAX_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 60.0
 """ExaBGP that ran for so long starts its backoff anew when it ends."""
@@ -147,15 +148,15 @@ class ExaProcess:
         self._say(None)
 
     async def _keep(self) -> None:
-        delay = RESTART_FIRST_SECONDS
+        delay = 0.0
         while True:
             started_at = time.monotonic()
             reason = await self._run()
             if time.monotonic() - started_at > STEADY_SECONDS:
-                delay = RESTART_FIRST_SECONDS
+                delay = 0.0
             self._on_end(reason)
             await asyncio.sleep(delay)
-            delay = min(RESTART_MAX_SECONDS, delay * 2)
+            delay = min(RESTART_MAX_SECONDS, max(RESTART_NEXT_SECONDS, delay * 2))
 
     async def _run(self) -> str:
         process = await asyncio.create_subprocess_exec(

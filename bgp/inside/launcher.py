@@ -105,7 +105,7 @@ def replace() -> None:
     from exabgp.bgp import neighbor  # noqa: PLC0415
     from exabgp.bgp.message import notification, update  # noqa: PLC0415
     from exabgp.bgp.message.open.capability import negotiated  # noqa: PLC0415
-    from exabgp.configuration import neighbor as parser  # noqa: PLC0415
+    from exabgp.configuration.neighbor import ParseNeighbor  # noqa: PLC0415
     from exabgp.protocol.family import AFI  # noqa: PLC0415
     from exabgp.reactor import listener, loop, peer  # noqa: PLC0415
     from exabgp.reactor.api.command import announce, limit  # noqa: PLC0415
@@ -141,13 +141,13 @@ def replace() -> None:
     turns._wait_for_io = reactor.pace(turns._wait_for_io)  # noqa: SLF001
     turns._pending_adjribout = reactor.never_pending  # noqa: SLF001
     turns.reload = patches.remember_farewells(turns.reload)
+    turns.shutdown = reactor.end_unheard(turns.shutdown)
     turns.handle_connection = sockets.take_as_configured(
         turns.handle_connection, tcp.bind_to_device, tcp.set_minimum_ttl, NetworkError
     )
     neighbor.Neighbor.name = zones.name_with_zone(neighbor.Neighbor.name)
     neighbor.Neighbor.__eq__ = reactor.same_in_all(neighbor.Neighbor.__eq__)
-    parsing = parser.ParseNeighbor
-    parsing._post_capa_nexthop = reactor.offer_next_hops(parsing._post_capa_nexthop)  # noqa: SLF001
+    ParseNeighbor._post_capa_nexthop = reactor.offer_next_hops(ParseNeighbor._post_capa_nexthop)  # noqa: SLF001
     rib.OutgoingRIB._update_rib = reactor.keep_newest(rib.OutgoingRIB._update_rib)  # noqa: SLF001
     update.Update._split_nlris = reactor.as_negotiated(update.Update._split_nlris, AFI.ipv4, AFI.ipv6)  # noqa: SLF001
 
@@ -167,9 +167,11 @@ def replace() -> None:
 
 
 def _hear() -> None:
-    """What has to do with UPDATEs that are received."""
+    """What has to do with what is received."""
     from exabgp.bgp.message import notification, update  # noqa: PLC0415
+    from exabgp.bgp.message.open.capability import REFRESH  # noqa: PLC0415
     from exabgp.bgp.message.update.attribute import Attribute, Attributes  # noqa: PLC0415
+    from exabgp.reactor import peer  # noqa: PLC0415
     from exabgp.reactor.api import processes  # noqa: PLC0415
 
     code = Attribute.CODE
@@ -178,6 +180,7 @@ def _hear() -> None:
     known = frozenset({*path, code.COMMUNITY, code.LARGE_COMMUNITY, code.ORIGINATOR_ID, code.CLUSTER_LIST, *wrong})
     Attributes._generate_json = updates.write_what_is_read(Attributes._generate_json, known)  # noqa: SLF001
     Attributes.parse = updates.keep_the_path(Attributes.parse, (code.AS4_PATH, code.AS4_AGGREGATOR))
+    peer.Peer.resend = reactor.answer_requests(peer.Peer.resend, REFRESH.ENHANCED)
     unpack = updates.refuse_the_unreadable(
         update.Update.unpack_message.__func__, code.INTERNAL_TREAT_AS_WITHDRAW, notification.Notify
     )

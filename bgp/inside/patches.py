@@ -72,17 +72,19 @@ def say_why(close: Method, before_connected: Collection[object], broken: Errors)
 
 
 def start_over(reestablish: Method, unfinished: Collection[object]) -> Method:
-    """Around `Peer.reestablish`: a session that waits for the peer's OPEN is ended when its configuration changes.
+    """Around `Peer.reestablish`: a session that waits is ended when its configuration changes.
 
-    Without it the change is in force when the wait is over, after a minute: a peer that is silent because of what was
-    wrong in the configuration would stay so for that long. What was refused before says nothing any more.
+    Without it the change is in force when the wait for the peer's OPEN is over, after a minute: a peer that is silent
+    because of what was wrong in the configuration would stay so for that long. One that is passive and waits to be
+    dialed is given no turns, in which the change would come into force: it would never dial when it is to be passive no
+    more, and any other change would end the next session at its start. What was refused before says nothing any more.
     """
 
     @functools.wraps(reestablish)
     def _reestablish(self: Any, neighbor: Any = None) -> None:
         reestablish(self, neighbor)
         self._delay.forgive()
-        if self.fsm in unfinished:
+        if self.fsm in unfinished or (self.proto is None and self.neighbor["passive"]):
             self._reset("its configuration has changed")
             self._delay.reset()
 

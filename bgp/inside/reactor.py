@@ -1,4 +1,4 @@
-"""Replacements in ExaBGP's reactor and tables: its turns, reloads, and what of a table is sent.
+"""Replacements in ExaBGP's reactor and tables: its turns, reloads and end, and what of a table is sent.
 
 They run inside ExaBGP; `bgp.inside.launcher` puts each in its place and hands it what it replaces. Each is one
 function, says what is wrong without it, and has a test in tests/live/test_exabgp_contract*.py that fails when upstream
@@ -36,6 +36,21 @@ def carry_over(reconfigure: Method) -> Method:
     return _reconfigure
 
 
+def answer_requests(resend: Method, enhanced: object) -> Method:
+    """Around `Peer.resend`: the marks around a peer's answer to our ROUTE-REFRESH (RFC 7313) are no requests.
+
+    ExaBGP takes any ROUTE-REFRESH for one: each time that we ask, the peer would get our whole table twice, without
+    having asked. It calls those that are none not enhanced, on sessions where requests are.
+    """
+
+    @functools.wraps(resend)
+    def _resend(self: Any, as_enhanced: bool, family: object = None) -> None:
+        if as_enhanced or family is None or self.proto is None or self.proto.negotiated.refresh != enhanced:
+            resend(self, as_enhanced, family)
+
+    return _resend
+
+
 def pace(wait_for_io: Method) -> Method:
     """Around `Reactor._wait_for_io`: turns come as often as the number of peers needs, and a knock ends the wait.
 
@@ -67,6 +82,22 @@ def never_pending(_reactor: object) -> bool:
     dead peer could stop every change of the configuration. Our files hold no routes: a reload need not wait for any.
     """
     return False
+
+
+def end_unheard(shutdown: Method) -> Method:
+    """Around `Reactor.shutdown`: when ExaBGP ends by SIGTERM it says nothing of its sessions.
+
+    Without it the last it says is that each of them is down. For an agent beside it that would be the end of every
+    peer, and of all routes of those that cannot restart, while peers and kernel forward as before. That ExaBGP has
+    gone shows by itself.
+    """
+
+    @functools.wraps(shutdown)
+    def _shutdown(self: Any) -> None:
+        self.processes.silence = True
+        shutdown(self)
+
+    return _shutdown
 
 
 def keep_newest(update_rib: Method) -> Method:

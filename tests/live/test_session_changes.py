@@ -144,6 +144,34 @@ async def test_a_session_that_has_become_passive_waits(lab: LabFactory) -> None:
         assert shown(first) == f"waits for {second.node.address()} to dial {first.node.address()} port 179"
 
 
+async def both_wait(dialer: Speaking, listener: Speaking) -> None:
+    """The one that dials becomes passive, as the other is."""
+    await change(dialer, passive=True)
+    for speaking in (dialer, listener):
+        await eventually(lambda speaking=speaking: speaking.heard(SessionDown))
+
+
+async def test_a_session_that_is_passive_no_more_is_dialed_though_nobody_came_meanwhile(lab: LabFactory) -> None:
+    async with in_sync(lab(nodes=2)) as (first, second):
+        await both_wait(first, second)
+        await change(first, passive=False)
+
+        await synced(first, second, sessions=2)
+
+
+async def test_a_listener_that_changes_while_it_waits_does_not_end_the_next_session_by_it(lab: LabFactory) -> None:
+    async with in_sync(lab(nodes=2)) as (first, second):
+        await both_wait(first, second)
+        await change(second, hold_seconds=6)
+        await change(first, passive=False)
+        await synced(first, second, sessions=2)
+
+        (state,) = second.speaker.states.values()
+        assert state.up is not None
+        assert state.up.hold_seconds == 6
+        assert len(second.heard(SessionUp)) == 2
+
+
 async def test_paths_stay_when_the_hold_time_changes_on_one_side_after_the_other(lab: LabFactory) -> None:
     async with in_sync(lab(nodes=2)) as (first, second):
         for sessions, speaking in ((2, second), (3, first)):

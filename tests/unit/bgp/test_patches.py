@@ -49,6 +49,7 @@ class Session:
     closed: list[str] = field(default_factory=list)
     _delay: Delay = field(default_factory=Delay)
     _teardown: int | None = None
+    proto: object = "a connection"
 
     def close(self, message: str, _error: object) -> None:
         self.closed.append(message)
