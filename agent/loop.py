@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -32,7 +32,7 @@ from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.planner import Dirty, Picture, Planner
 from agent.plan.steps import Steps
 from agent.plan.way import with_own_way
-from bgp.model import Address, Prefix, RouteKey, SpeakerPlan
+from bgp.model import Address, Prefix, Route, RouteKey, SpeakerPlan
 from bgp.speaker import SpeakerProblem
 
 UNJUDGED_PER_TURN: Final = 10_000
@@ -73,6 +73,7 @@ class SpeakerDriver(Protocol):
         dirty: Iterable[RouteKey] | None,
         hold_back: Callable[[RouteKey], bool],
     ) -> None: ...
+    def sweep(self, routes: Mapping[RouteKey, Route]) -> None: ...
     def may_hold(self, prefix: Prefix) -> bool: ...
 
 
@@ -179,7 +180,9 @@ class Loop:
         if self.speaking_at is None:
             self.speaking_at = self._clock()
         self._reach(Phase.SPEAKING)
-        self.swept = self.swept or (whole and self._may_sweep())
+        if not self.swept and whole and self._may_sweep():
+            self.swept = True
+            self._speaker.sweep(self.plan.routes)
         await self._fib.prune(self.plan.fib, None if everything else delta.fib, hold=self._still_told, sweep=self.swept)
         await self._settle_phase(None if everything else delta.fib)
 
@@ -208,6 +211,7 @@ class Loop:
                     ordered=self.inbox.drain_ordered,
                     deleted=world.own_node_gone,
                     ending=self.departing.ending,
+                    uninstalled=self.departing.uninstalled,
                     progress=self.departing.go_on(began_at, told=self._speaker.in_sync),
                 ),
             ),

@@ -18,10 +18,12 @@ from agent.cluster.driver import Cluster
 from agent.model import (
     ALWAYS_WATCHED,
     ClusterChange,
+    DaemonSet,
     Kind,
     Listed,
     Secret,
 )
+from agent.settings import DEFAULT_DAEMON_SET
 from tests.lab.controlplane import ControlPlane
 from tests.lab.gobuild import PROJECT
 from tests.lab.kubeapi import ApiError, KubeApi
@@ -123,8 +125,9 @@ async def pictured(cluster: ControlPlane, api: KubeApi) -> dict[Kind, Listed]:
         watches = Cluster(server, put, NAMESPACE)
         await watches.start()
         watches.watch_secrets(frozenset({"tor"}))
+        watches.watch_daemon_set(DEFAULT_DAEMON_SET)
         try:
-            await eventually(lambda: seen.keys() == ALWAYS_WATCHED | {Kind.SECRET}, within=SECONDS)
+            await eventually(lambda: seen.keys() == ALWAYS_WATCHED | {Kind.SECRET, Kind.DAEMON_SET}, within=SECONDS)
         finally:
             await watches.stop()
             await server.close()
@@ -137,6 +140,7 @@ async def test_the_agents_watches_work_with_the_rights_of_the_manifest(pictured:
 
     assert isinstance(secret, Secret)
     assert [(name, value.reveal()) for name, value in secret.values] == [("md5", "x")]
+    assert list(pictured[Kind.DAEMON_SET].records.values()) == [DaemonSet(name=DEFAULT_DAEMON_SET)]
 
 
 @pytest.mark.usefixtures("pictured")
@@ -171,6 +175,8 @@ def requests(audit_log: Path) -> set[tuple[str, str]]:
         ("GET", "/api/v1/namespaces/default/secrets"),
         ("GET", f"/api/v1/namespaces/{NAMESPACE}/secrets/tor"),
         ("GET", "/api/v1/pods"),
+        ("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets"),
+        ("DELETE", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/bgpilot"),
         ("GET", "/api/v1/nodes/worker-1"),
         ("DELETE", f"{API}/bgppeers/sample"),
         ("POST", "/api/v1/nodes"),

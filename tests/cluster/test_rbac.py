@@ -88,7 +88,7 @@ def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
                 "stringData": {"md5": "tulip"},
             },
         )
-        agent = cluster.start_agent(node)
+        agent = cluster.start_agent(node, "--cleanup-on-uninstall")
         wait_until(lambda: str(lab.router.address()) in agent.view("peers")["peers"], within=SECONDS)
         cluster.discard(f"{SECRETS}/tor")
         wait_until(lambda: ("secretMissing", "BGPPeer tor") in cluster.problems(agent), within=SECONDS)
@@ -175,6 +175,13 @@ def test_secrets_are_asked_for_by_name_only(audited: Audited) -> None:
 
     assert asked
     assert all("fieldSelector=metadata.name%3Dtor" in uri for uri in asked), asked
+
+
+def test_of_daemon_sets_it_asks_for_its_own_only(audited: Audited) -> None:
+    asked = [event["requestURI"] for event in audited.events if event["objectRef"]["resource"] == "daemonsets"]
+
+    assert asked
+    assert all("fieldSelector=metadata.name%3Dbgpilot" in uri for uri in asked), asked
 
 
 def test_kubectl_shows_each_event_once_with_its_object_and_the_reason_word(audited: Audited) -> None:

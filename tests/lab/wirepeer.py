@@ -57,6 +57,7 @@ class WirePeer:
         hold_seconds: int = 90,
         restart_seconds: int | None = 120,
         route_refresh: bool = True,
+        enhanced_refresh: bool = False,
     ) -> None:
         self.sessions: list[Session] = []
         self.refusing: tuple[int, int] | None = None
@@ -65,6 +66,7 @@ class WirePeer:
         self._hold_seconds = hold_seconds
         self._restart_seconds = restart_seconds
         self._route_refresh = route_refresh
+        self._enhanced_refresh = enhanced_refresh
         self._router_id = IPv4Address(f"192.0.2.{host.number}")
         self._address = str(host.address())
         self._tasks: set[asyncio.Task[None]] = set()
@@ -160,6 +162,7 @@ class WirePeer:
         capabilities += (capability(2, b"") if self._route_refresh else b"") + capability(
             65, struct.pack("!I", self._asn)
         )
+        capabilities += capability(70, b"") if self._enhanced_refresh else b""
         if self._restart_seconds is not None:
             families = b"".join(struct.pack("!HBB", afi, 1, 0x80) for afi in FAMILIES)
             capabilities += capability(64, struct.pack("!H", self._restart_seconds) + families)

@@ -60,6 +60,9 @@ class Told:
     async def apply(self, _plan, **how):
         self.hold_back = how["hold_back"]
 
+    def sweep(self, _routes):
+        pass
+
     def may_hold(self, _prefix):
         return False
 
