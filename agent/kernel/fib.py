@@ -16,11 +16,13 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar
 
+from agent.kernel.partly import Refused, write_partly
 from agent.kernel.table import DumpFailedError, Holder, KernelError, RouteChange, RouteTable, fulfils, narrows
-from agent.model import FibKey, FibRoute, Problem
+from agent.model import FibKey, FibRoute, Problem, RouteType
 
 RETRY_FIRST_SECONDS: Final = 1.0
 RETRY_MAX_SECONDS: Final = 60.0
+ODD_REPORTED_MAX: Final = 50
 KEYS_PER_TURN: Final = 512
 """Keys compared before the event loop gets its turn again: 1–3 ms."""
 
@@ -51,14 +53,14 @@ class Fib:
         """By DriftKind."""
         self.operations: Counter[tuple[str, str]] = Counter()
         """By Operation and Result."""
-        self.foreign: tuple[Problem, ...] = ()
-        """Routes with our protocol number that are not ours, as of the last dump."""
         self.read_error: str | None = None
         """Why the last dump failed; until the first one succeeds nothing is written."""
         self._kernel = kernel
         self._clock = clock
         self._busy = asyncio.Lock()
         self._actual: dict[FibKey, FibRoute] = {}
+        self._foreign: tuple[Problem, ...] = ()
+        self._odd: dict[FibKey, Problem] = {}
         self._trouble: dict[FibKey, FailingRoute] = {}
         self._conflicts: dict[FibKey, str] = {}
         self._adopted: set[FibKey] = set()
@@ -70,12 +72,17 @@ class Fib:
         self._all_due = False
         self._missed_install = False
         self._missed_prune = False
-        kernel.concern(lambda key: key in self._actual or key in self._trouble)
+        kernel.concern(lambda key: key in self._actual or key in self._trouble or key in self._odd)
 
     @property
     def actual(self) -> Mapping[FibKey, FibRoute]:
         """A live view."""
         return MappingProxyType(self._actual)
+
+    @property
+    def foreign(self) -> tuple[Problem, ...]:
+        """Routes and rules with our protocol number that are not ours, as of the last dump."""
+        return (*self._foreign, *islice(self._odd.values(), ODD_REPORTED_MAX))
 
     @property
     def conflicts(self) -> Mapping[FibKey, str]:
@@ -184,6 +191,8 @@ class Fib:
         trouble = self._trouble.get(key) if self._trouble else None
         if trouble is not None and trouble.route == route and trouble.retry_at > now and not all_due:
             return None
+        if actual is None and key in self._odd:
+            actual = FibRoute(key.prefix, type=RouteType.ODD, metric=key.metric)
         return RouteChange(actual, route)
 
     def _stays(self, key: FibKey, route: FibRoute, hold: Callable[[FibKey], bool], now: float) -> bool:
@@ -200,16 +209,16 @@ class Fib:
     async def _write(self, changes: Sequence[RouteChange]) -> None:
         failed = await self._kernel.write(changes)
         lost: list[RouteChange] = []
-        refused: list[tuple[RouteChange, KernelError]] = []
+        refused: list[Refused] = []
         for change in changes:
             error = failed.get(change.key) if failed else None
             if error is None:
                 self._done(change)
             elif change.old is not None and change.new is not None and error.errno == errno.ENOENT:
-                self._actual.pop(change.key, None)
+                self._gone(change.key)
                 lost.append(RouteChange(None, change.new))
             else:
-                refused.append((change, error))
+                refused.append(Refused(change, error))
         if refused:
             await self._refused(refused)
         if lost:  # what was to be replaced had gone unseen: once more as an addition, which cannot end here again
@@ -217,23 +226,31 @@ class Fib:
 
     def _done(self, change: RouteChange) -> None:
         key = change.key
-        if change.new is None:
-            self._actual.pop(key, None)
-        else:
+        self._gone(key)
+        if change.new is not None:
             self._actual[key] = change.new
         self._forget_trouble(key)
         self.operations[_operation(change), "ok"] += 1
 
-    async def _refused(self, refused: Sequence[tuple[RouteChange, KernelError]]) -> None:
-        taken = {change.key for change, error in refused if change.new is not None and error.errno == errno.EEXIST}
+    def _gone(self, key: FibKey) -> None:
+        self._actual.pop(key, None)
+        if self._odd:
+            self._odd.pop(key, None)
+
+    async def _refused(self, refused: Iterable[Refused]) -> None:
+        refused = await write_partly(self._kernel.write, refused)
+        taken = {change.key for change, error, _ in refused if change.new is not None and error.errno == errno.EEXIST}
         holders: Mapping[FibKey, Holder] = {}
         if taken:
             try:
                 holders = await self._kernel.holders(taken)
             except DumpFailedError as failure:
                 holders = dict.fromkeys(taken, Holder(f"unknown ({failure})"))
-        for change, error in refused:
+        for change, error, there in refused:
             holder = holders.get(change.key)
+            if there is not None:
+                self._gone(change.key)
+                self._actual[change.key] = there
             if change.key in taken:
                 self._actual.pop(change.key, None)
             if holder is not None and holder.route is not None:  # ours after all: next time it is a replacement
@@ -286,7 +303,7 @@ class Fib:
             self.read_error = str(error)
             return
         self.read_error, self._read_attempts = None, 0
-        self.foreign = dump.foreign
+        self._foreign, self._odd = dump.foreign, dict(dump.odd)
         actual: dict[FibKey, FibRoute] = {}
         for part in parts(list(dump.routes)):
             for key in part:
@@ -303,7 +320,7 @@ class Fib:
                 del before[key]
                 if key not in actual:
                     self._adopted.discard(key)
-                    self._drifted(key, "missing")
+                    self._drifted(key, "changed" if key in self._odd else "missing")
             await asyncio.sleep(0)
         if not self._read:
             self._adopted = set(actual)

@@ -2,15 +2,17 @@
 
 Which rules there must be follows from which of these discards are in the kernel, so nobody asks for a rule: they come
 before the first discard that needs them, are looked at with each dump, and go after the last. A discard without its
-rules is found INCOMPLETE, and writing it again puts the rules in place.
+rules is found INCOMPLETE, and writing it again puts the rules in place. So is one at whose rules' preferences there is
+another with our number, which is removed then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from agent.kernel.routes import DEFAULT_PROTOCOL, FORWARDED, KernelRoutes
-from agent.kernel.rules import Rule, rules_for
+from agent.kernel.rules import HeardRule, Rule, rules_for
 from agent.kernel.rulesocket import RuleSocket
 from agent.kernel.table import Dump, Holder, KernelError, RouteChange
 from agent.model import DISCARD_METRIC, FibKey, FibRoute, RouteType
@@ -26,9 +28,12 @@ class RoutesAndRules:
         self._discards: frozenset[Prefix] = frozenset()
         self._rules: frozenset[Rule] = frozenset()
         """Ours that are there."""
+        self._spoiling: tuple[HeardRule, ...] = ()
+        """Rules with our number and one of our two preferences that we would never write."""
 
     async def start(self, on_drift: Callable[[], None]) -> None:
         """As `KernelRoutes.start`."""
+        self._on_drift = on_drift
         port = self._socket.open()
         try:
             await self._routes.start(on_drift, also_ours=(port,))
@@ -39,6 +44,11 @@ class RoutesAndRules:
     async def stop(self) -> None:
         await self._routes.stop()
         self._socket.close()
+
+    @property
+    def rules(self) -> frozenset[Rule]:
+        """Ours, as of the last dump or write."""
+        return self._rules
 
     def concern(self, concerns: Callable[[FibKey], bool]) -> None:
         self._routes.concern(concerns)
@@ -51,22 +61,26 @@ class RoutesAndRules:
         self._rules, odd = await self._socket.read()
         discards = [route for key, route in dump.routes.items() if key.metric == DISCARD_METRIC and _is_discard(route)]
         self._discards = frozenset(route.prefix for route in discards)
-        without = {rule.version for rule in rules_for(self._discards) - self._rules}
+        needed = rules_for(self._discards)
+        self._spoiling = tuple(one for one in odd if one.in_place_of_ours)
+        spoiled = {one.version for one in self._spoiling} & {rule.version for rule in needed}
+        problems = self._socket.problems(one for one in odd if not (one.in_place_of_ours and one.version in spoiled))
+        without = spoiled | {rule.version for rule in needed - self._rules}
         incomplete = [
             FibRoute(route.prefix, type=RouteType.INCOMPLETE, metric=DISCARD_METRIC)
             for route in discards
             if route.prefix.version in without
         ]
-        if not incomplete:
-            return Dump(dump.routes, (*dump.foreign, *odd))
-        return Dump({**dump.routes, **{route.key: route for route in incomplete}}, (*dump.foreign, *odd))
+        routes = {**dump.routes, **{route.key: route for route in incomplete}} if incomplete else dump.routes
+        return replace(dump, routes=routes, foreign=(*dump.foreign, *problems))
 
     async def write(self, changes: Sequence[RouteChange]) -> Mapping[FibKey, KernelError]:
         discards = [change for change in changes if change.key.metric == DISCARD_METRIC]
         if not discards and self._rules == rules_for(self._discards):
             return await self._routes.write(changes)  # nearly always, and of a table many at once
         wanted = {change.key for change in discards if _is_discard(change.new)}
-        refused = await self._add_rules(rules_for(self._discards.union(key.prefix for key in wanted)))
+        refused = dict(await self._remove_spoiling({key.prefix.version for key in wanted}))
+        refused |= await self._add_rules(rules_for(self._discards.union(key.prefix for key in wanted)))
         failed = {key: refused[key.prefix.version] for key in wanted if key.prefix.version in refused}
         on_routes = [_on_routes(change) for change in changes if change.key not in failed]
         failed |= await self._routes.write([change for change in on_routes if change is not None])
@@ -74,6 +88,21 @@ class RoutesAndRules:
         self._discards = self._discards - {key.prefix for key in done} | {key.prefix for key in done & wanted}
         await self._leave(rules_for(self._discards))
         return failed
+
+    async def _remove_spoiling(self, versions: Collection[int]) -> Mapping[int, KernelError]:
+        """Why not, by IP version. Ours beside them are asked for again: the kernel compares not all there is to a rule
+        when it looks for the one to delete.
+        """
+        refused: dict[int, KernelError] = {}
+        for one in [one for one in self._spoiling if one.version in versions]:
+            error = await self._socket.delete_heard(one)
+            if error is not None:
+                refused[one.version] = error
+                continue
+            self._spoiling = tuple(other for other in self._spoiling if other is not one)
+            self._rules = frozenset(rule for rule in self._rules if rule.version != one.version)
+            self._on_drift()  # look whether it was that one
+        return refused
 
     async def _add_rules(self, wanted: frozenset[Rule]) -> Mapping[int, KernelError]:
         """Why not, by IP version. First those that let routes of main win."""

@@ -85,6 +85,8 @@ class Heard(NamedTuple):
     route: FibRoute | None
     """None: it has a shape that cannot be written here, and `oddity` says which."""
     oddity: str = ""
+    beside: bool = False
+    """It has a TOS or a source prefix: it is at no key of ours, whatever `key` says."""
 
 
 def decode_route(body: bytes) -> Heard | None:
@@ -107,7 +109,7 @@ def decode_route(body: bytes) -> Heard | None:
         return None
     key = FibKey(prefix, rest.metric)
     route = None if rest.oddity else FibRoute(prefix, rest.next_hops, rest.type, rest.metric)
-    return Heard(rest.protocol, rest.table, key, route, rest.oddity)
+    return Heard(rest.protocol, rest.table, key, route, rest.oddity, rest.beside)
 
 
 def protocol_of(body: bytes) -> int:
@@ -126,6 +128,7 @@ class _Rest(NamedTuple):
     type: RouteType
     next_hops: tuple[NextHop, ...]
     oddity: str
+    beside: bool
     address: bytes
 
 
@@ -153,6 +156,7 @@ def _decode_rest(body: bytes) -> _Rest:
         type=type_,
         next_hops=hops,
         oddity=oddity,
+        beside=bool(tos or source),
         address=found.get(RTA_DST, bytes(size)),
     )
 

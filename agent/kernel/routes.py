@@ -123,7 +123,14 @@ class KernelRoutes:
                 odd += [(heard, why) for heard in part if (why := self._take(heard, routes))]
                 await asyncio.sleep(0)
         self._odd = frozenset(heard.key.prefix for heard, _ in odd if heard.table == self._table)
-        return Dump(routes, tuple(self._problem(heard, why) for heard, why in odd[:FOREIGN_REPORTED_MAX]))
+        in_place = {
+            heard.key: self._problem(heard, f"{why}: left alone until we want a route there")
+            for heard, why in odd
+            if heard.key not in routes and self._is_place_of_ours(heard)
+        }
+        others = [one for one in odd if one[0].key not in in_place][:FOREIGN_REPORTED_MAX]
+        told = tuple(self._problem(heard, f"{why}: it is not ours and left alone") for heard, why in others)
+        return Dump(routes, told, in_place)
 
     async def holders(self, keys: Collection[FibKey]) -> Mapping[FibKey, Holder]:
         found: dict[FibKey, Holder] = {}
@@ -150,6 +157,9 @@ class KernelRoutes:
 
     async def _write_some(self, changes: Sequence[RouteChange], failed: dict[FibKey, KernelError]) -> None:
         changes = await self._without_misleading(changes)
+        if odd := {change.key for change in changes if _is_odd(change)}:  # who else came there did not concern us then
+            self._monitor.shared -= odd
+            self._monitor.blind = True
         if self._monitor.blind and any(change.old and change.new for change in changes):
             await self._scan()
         self._monitor.drain()
@@ -272,11 +282,15 @@ class KernelRoutes:
             routes[heard.key] = heard.route  # one in the other table is left over from a change, and does no harm
         return "" if there is None or others else "a second route for this prefix and metric"
 
+    def _is_place_of_ours(self, heard: Heard) -> bool:
+        metrics = {self._table: WRITTEN_METRICS, DISCARD_TABLE: {DISCARD_METRIC}}.get(heard.table, frozenset())
+        return heard.key.metric in metrics and not heard.beside
+
     def _problem(self, heard: Heard, why: str) -> Problem:
         return Problem(
             reason="foreignShapedRoute",
             subject=f"Route {heard.key.prefix}",
-            message=f"carries our protocol number {self._protocol}, but has {why}: it is not ours and left alone "
+            message=f"carries our protocol number {self._protocol}, but has {why} "
             f"(table {heard.table}, metric {heard.key.metric})",
             fix=f"Remove it (ip -{heard.key.prefix.version} route del {heard.key.prefix} table {heard.table} "
             f"proto {self._protocol}) or give one of the two programs another protocol number.",
@@ -297,8 +311,14 @@ def _words(error: OSError | MalformedError) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else f"not understood: {error}"
 
 
+def _is_odd(change: RouteChange) -> bool:
+    return change.old is not None and change.old.type is RouteType.ODD
+
+
 def _steps(change: RouteChange, recreated: set[FibKey]) -> list[Step]:
     match change:
+        case RouteChange(old=FibRoute(type=RouteType.ODD), new=FibRoute() as new):
+            return [Step(Operation.CREATE if new.key in recreated else Operation.REPLACE, new)]
         case RouteChange(old=None, new=FibRoute() as new):
             return [Step(Operation.CREATE, new)]
         case RouteChange(old=FibRoute() as old, new=None):

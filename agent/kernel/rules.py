@@ -53,6 +53,7 @@ from agent.kernel.netlink import (
 from bgp.model import Prefix
 
 RULE_PREFERENCE: Final = 32_764
+PREFERENCES: Final = frozenset({RULE_PREFERENCE, RULE_PREFERENCE + 1})
 RTM_NEWRULE: Final = 32
 RTM_DELRULE: Final = 33
 _RTM_GETRULE: Final = 34
@@ -86,6 +87,13 @@ class HeardRule(NamedTuple):
     preference: int
     rule: Rule | None
     """None: not one that we would write."""
+    version: int
+    body: bytes
+    """As the kernel told it."""
+
+    @property
+    def in_place_of_ours(self) -> bool:
+        return self.preference in PREFERENCES
 
 
 def rules_for(discards: Iterable[Prefix]) -> frozenset[Rule]:
@@ -105,6 +113,11 @@ def add_request(rule: Rule, seq: int, *, protocol: int) -> bytes:
 def delete_request(rule: Rule, seq: int, *, protocol: int) -> bytes:
     """It names all there is to a rule, the protocol too: the same of another's is not met (tested on kernel 6.18)."""
     return _request(RTM_DELRULE, NLM_F_ACK, seq, _body(rule, protocol))
+
+
+def delete_heard_request(heard: HeardRule, seq: int) -> bytes:
+    """By all that was told of it, the protocol too."""
+    return _request(RTM_DELRULE, NLM_F_ACK, seq, heard.body)
 
 
 def rules_request(version: int, seq: int) -> bytes:
@@ -151,7 +164,7 @@ def decode_rule(body: bytes) -> HeardRule:
         and table == (DISCARD_TABLE if rule.suppressed is None else MAIN_TABLE)
         and preference == rule.preference
     )
-    return HeardRule(_byte(found), preference, rule if usual else None)
+    return HeardRule(_byte(found), preference, rule if usual else None, rule.version, body)
 
 
 def _byte(found: dict[int, bytes]) -> int:

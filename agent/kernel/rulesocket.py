@@ -9,6 +9,8 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from agent.kernel.heard import decode_error
@@ -27,6 +29,7 @@ from agent.kernel.rules import (
     Rule,
     add_request,
     decode_rule,
+    delete_heard_request,
     delete_request,
     rules_request,
 )
@@ -55,11 +58,14 @@ class RuleSocket:
     def close(self) -> None:
         self._writer.close()
 
-    async def read(self) -> tuple[frozenset[Rule], tuple[Problem, ...]]:
+    async def read(self) -> tuple[frozenset[Rule], tuple[HeardRule, ...]]:
         """Ours, and those with our number that we would never write. Raises DumpFailedError."""
         heard = [rule for version in (4, 6) for rule in await self._dump(version) if rule.protocol == self._protocol]
-        odd = [one for one in heard if one.rule is None][:REPORTED_MAX]
-        return frozenset(one.rule for one in heard if one.rule is not None), tuple(map(self._problem, odd))
+        odd = tuple(one for one in heard if one.rule is None)
+        return frozenset(one.rule for one in heard if one.rule is not None), odd
+
+    def problems(self, odd: Iterable[HeardRule]) -> tuple[Problem, ...]:
+        return tuple(map(self._problem, islice(odd, REPORTED_MAX)))
 
     async def add(self, rule: Rule) -> KernelError | None:
         """One that is there already is as good as added: the kernel tells rules of different protocols apart."""
@@ -68,11 +74,14 @@ class RuleSocket:
     async def delete(self, rule: Rule) -> KernelError | None:
         return await self._ask(delete_request(rule, self._next(), protocol=self._protocol), rule, done=errno.ENOENT)
 
+    async def delete_heard(self, heard: HeardRule) -> KernelError | None:
+        return await self._ask(delete_heard_request(heard, self._next()), _name(heard), done=errno.ENOENT)
+
     def _next(self) -> int:
         self._seq = self._seq % 0x7FFF_FFFF + 1
         return self._seq
 
-    async def _ask(self, request: bytes, rule: Rule, *, done: int) -> KernelError | None:
+    async def _ask(self, request: bytes, rule: object, *, done: int) -> KernelError | None:
         try:
             self._writer.send(request)
             while True:
@@ -118,10 +127,15 @@ class RuleSocket:
         return Problem(
             reason="foreignShapedRule",
             subject=f"Rule {heard.preference}",
-            message=f"carries our protocol number {self._protocol}, but is none that we would write: left alone",
+            message=f"carries our protocol number {self._protocol}, but is none that we would write: left alone"
+            + (" until we want one there" if heard.in_place_of_ours else ""),
             fix=f"Remove it (ip rule del pref {heard.preference} protocol {self._protocol}) or give one of the two "
             "programs another protocol number.",
         )
+
+
+def _name(heard: HeardRule) -> str:
+    return f"IPv{heard.version} rule {heard.preference} that is not ours"
 
 
 def _check_end(message: Message) -> None:

@@ -6,7 +6,7 @@ Values and signatures only: nothing here knows netlink, sockets or what is wante
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from agent.model import (
@@ -57,6 +57,9 @@ class Dump:
     """Ours: our protocol number, our table, of a shape that we write."""
     foreign: tuple[Problem, ...] = ()
     """Routes with our protocol number that we would never write: reported, never touched."""
+    odd: Mapping[FibKey, Problem] = field(default_factory=dict)
+    """Such routes that stand where ours would be (same key, none of ours beside): to write ours replaces them, as a
+    `RouteChange` whose `old` is of type ODD; else they are not touched either."""
 
 
 class DumpFailedError(Exception):

@@ -83,22 +83,27 @@ class FakeKernel:
             self.failing_dumps -= 1
             raise DumpFailedError("reading the IPv4 routes: changed by others each of 5 times")
         ours: dict[FibKey, FibRoute] = {}
-        foreign = list(self._elsewhere)
+        foreign, odd = list(self._elsewhere), {}
         for key, entries in self._entries.items():
             for entry in entries:
                 if entry.protocol != str(PROTOCOL):
                     continue
-                if entry.type or key.metric not in WRITTEN_METRICS or key in ours:
+                usual = [other for other in entries if other.protocol == entry.protocol and not other.type]
+                if entry.type and key.metric in WRITTEN_METRICS and not usual:
+                    odd[key] = _problem(str(key.prefix))
+                elif entry.type or key.metric not in WRITTEN_METRICS or key in ours:
                     foreign.append(_problem(str(key.prefix)))
                 else:
                     ours[key] = entry.route
         for prefix in self._apart:
-            whole = all(
+            whole = not self._spoiling({prefix.version}) and all(
                 _printed(rule) in self._rules for rule in rules_for(self._apart) if rule.version == prefix.version
             )
             kind = RouteType.UNREACHABLE_FORWARDED if whole else RouteType.INCOMPLETE
             ours.setdefault(FibKey(prefix, DISCARD_METRIC), FibRoute(prefix, type=kind, metric=DISCARD_METRIC))
-        return Dump(ours, tuple(foreign))
+        spoiling = self._spoiling({prefix.version for prefix in self._apart})
+        alone = [rule for rule in self._odd_rules() if rule not in spoiling]
+        return Dump(ours, (*foreign, *map(_rule_problem, alone)), odd)
 
     async def holders(self, keys: Collection[FibKey]) -> Mapping[FibKey, Holder]:
         await self._take_time()
@@ -133,21 +138,31 @@ class FakeKernel:
 
     def _settle_rules(self) -> None:
         needed = {_printed(rule) for rule in rules_for(self._apart)}
-        kept = [rule for rule in self._rules if rule in needed or not rule[1].endswith(f"proto {PROTOCOL}")]
+        odd = [rule for rule in self._odd_rules() if rule not in self._spoiling({version for version, _ in needed})]
+        kept = [rule for rule in self._rules if rule in (*needed, *odd) or not rule[1].endswith(f"proto {PROTOCOL}")]
         added = [rule for rule in sorted(needed) if rule not in kept]
         self._events += len(self._rules) - len(kept) + len(added)
         self._rules = [*kept, *added]
+
+    def _odd_rules(self) -> list[tuple[int, str]]:
+        """With our number, and none that we would write."""
+        return [rule for rule in self._rules if rule[1].endswith(f" {PROTOCOL}") and "iif lo" not in rule[1]]
+
+    def _spoiling(self, versions: set[int]) -> list[tuple[int, str]]:
+        """Those of them that are in the place of ours."""
+        return [rule for rule in self._odd_rules() if rule[0] in versions and rule[1].startswith(("32764:", "32765:"))]
 
     def _put(self, change: RouteChange, new: FibRoute) -> KernelError | None:
         if any(not self._reachable(hop) for hop in new.next_hops):
             return KernelError(errno.ENETUNREACH, "Nexthop has invalid gateway")
         entries = self._entries.setdefault(change.key, [])
-        ours = [entry for entry in entries if entry.protocol == str(PROTOCOL) and not entry.type]
+        over_odd = change.old is not None and change.old.type is RouteType.ODD
+        ours = [entry for entry in entries if entry.protocol == str(PROTOCOL) and bool(entry.type) is over_odd]
         others = [entry for entry in entries if entry not in ours]
         if change.old is None and entries:
             return KernelError(errno.EEXIST, "File exists")
         if change.old is not None and others:
-            self._entries[change.key] = others
+            self._entries[change.key] = entries if over_odd else others
             return KernelError(errno.EEXIST, "File exists")
         if change.old is not None and not ours:
             return KernelError(errno.ENOENT, "No such file or directory")
@@ -213,7 +228,7 @@ class FakeKernel:
             return
         key = FibKey(prefix, int(options.get("metric", "0")))
         hops = (NextHop(ip_address(options["via"])),) if "via" in options else ()
-        odd = kind == "prohibit"
+        odd = kind == "prohibit" or "dev" in options
         entry = Entry(protocol, FibRoute(prefix, hops, RouteType(kind) if not odd else RouteType.UNICAST, key.metric))
         if odd:
             entry = Entry(protocol, entry.route, kind)
@@ -302,6 +317,10 @@ def _printed(rule: Rule) -> tuple[int, str]:
 
 def _problem(prefix: str) -> Problem:
     return Problem("foreignShapedRoute", f"Route {prefix}", "carries our protocol number, but is not ours")
+
+
+def _rule_problem(rule: tuple[int, str]) -> Problem:
+    return Problem("foreignShapedRule", f"Rule {rule[1].split(':')[0]}", "carries our protocol number, but is not ours")
 
 
 def _holder(entry: Entry) -> Holder:

@@ -303,6 +303,15 @@ class WholeTable:
 
         assert bench.world.seen() == kept
 
+    async def test_a_next_hop_that_the_kernel_takes_no_more_gives_way_to_one_that_it_does(self, bench):
+        await bench.run(route(V4, OTHER))
+        bench.world.address("198.51.100.1/24", present=False)
+
+        await bench.run(route(V4, G1, OTHER))
+
+        assert bench.world.seen() == {ours(V4, G1)}
+        assert [failing.error.split(":")[0] for failing in bench.fib.failing.values()] == [OTHER]
+
     async def test_ipv4_over_ipv6_goes_silently_with_the_last_ipv4_address_and_needs_none_to_be_back(self, bench):
         await bench.run(route(V4, H1))
         for subnet in ("198.51.100.1/24", "192.0.2.1/24"):
@@ -329,7 +338,7 @@ class WholeTable:
 
         await bench.drifted()
         await bench.run()
-        await bench.run(route("10.7.1.0/24", G1))
+        await bench.run(route("10.7.2.0/24", G1))
 
         assert bench.world.seen() >= before
         assert {problem.subject for problem in bench.fib.foreign} == {

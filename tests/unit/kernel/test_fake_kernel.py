@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.fakekernel import FakeKernel
 
-pytest.register_assert_rewrite("tests.lab.kernelcontract")
+pytest.register_assert_rewrite("tests.lab.kernelcontract", "tests.lab.kernelspoiled")
 
 from tests.lab.kernelcontract import (  # noqa: E402
     Bench,
@@ -17,6 +17,7 @@ from tests.lab.kernelcontract import (  # noqa: E402
     WholeTable,
     running,
 )
+from tests.lab.kernelspoiled import RefusedNextHops, SpoiledRoutes, SpoiledRules  # noqa: E402
 
 
 @pytest.fixture
@@ -34,4 +35,16 @@ class TestWholeTable(WholeTable):
 
 
 class TestDiscardsForForwardedPackets(DiscardsForForwardedPackets):
+    pass
+
+
+class TestSpoiledRoutes(SpoiledRoutes):
+    pass
+
+
+class TestSpoiledRules(SpoiledRules):
+    pass
+
+
+class TestRefusedNextHops(RefusedNextHops):
     pass

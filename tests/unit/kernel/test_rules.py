@@ -25,7 +25,7 @@ def body_of(rule: Rule, protocol: int = 179) -> bytes:
 def test_a_rule_written_is_the_rule_read(rule, protocol):
     body = body_of(rule, protocol)
 
-    assert decode_rule(body) == HeardRule(protocol, rule.preference, rule)
+    assert decode_rule(body) == HeardRule(protocol, rule.preference, rule, rule.version, body)
     assert protocol_of_rule(body) == protocol
 
 
