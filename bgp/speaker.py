@@ -368,7 +368,7 @@ def _over_limit(excess: Excess) -> SpeakerProblem:
 
 
 def _near_limit(excess: Excess) -> SpeakerProblem:
-    share = f"{excess.limit.warning_percent} % of the {excess.limit.prefixes} {excess.family_name} prefixes"
+    share = f"{excess.limit.warning_percent} % or more of the {excess.limit.prefixes} {excess.family_name} prefixes"
     then = "nothing but this follows" if excess.limit.warning_only else "at more than all of them the session is ended"
     fix = "Find out why it tells so much, or give it a higher limit."
     return SpeakerProblem(MAX_PREFIXES_NEAR, excess.peer.name, f"it has told {share} that it may: {then}", fix)

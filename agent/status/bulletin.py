@@ -2,7 +2,8 @@
 
 News is what stands now, never a queue: of what changes faster than may be told, the last is told, and an API server
 that was away is told what stands when it is back. Each topic is told once when it comes or changes, and the same again
-about it only after `REPEAT_SECONDS`; all together are told at a rate that a thousand agents may have at once.
+about it only after `REPEAT_SECONDS`; all together are told at a rate that a thousand agents may have at once, and who
+has much to be told of itself does not keep others from it.
 
 Pure: time is an argument. It refuses to know what is news (`agent.status.news`) and how it is written
 (`agent.status.events`).
@@ -10,6 +11,7 @@ Pure: time is an argument. It refuses to know what is news (`agent.status.news`)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -121,17 +123,26 @@ class Bulletin:
         return (topic for topic, line in self._lines.items() if reason in line.told_at)
 
     def next(self, now: float) -> Notice | None:
-        """The next to write, if any is due now; it counts as written unless `failed` is called."""
+        """The next to write, if any is due now; it counts as written unless `failed` is called.
+
+        First comes the object of which least has been told lately: whoever may create a Service with many addresses
+        must not silence all the others.
+        """
         self._tokens = min(BURST, self._tokens + (now - self._filled_at) / SECONDS_EACH)
         self._filled_at = now
+        lately = Counter(
+            topic.about
+            for topic, line in self._lines.items()
+            if line.told_at and now - max(line.told_at.values()) < REPEAT_SECONDS
+        )
         due = [
-            (not line.news.ours, line.since, topic)
+            (not line.news.ours, lately[topic.about] if not line.news.ours else 0, line.since, topic)
             for topic, line in self._lines.items()
             if line.stands and line.pending and line.due_at <= now
         ]
         if self._tokens < 1 or not due:
             return None
-        topic = min(due)[2]
+        topic = min(due)[3]
         line = self._lines[topic]
         self._tokens -= 1
         line.pending = False

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.intent import ExternalPeer, Instance, Mesh, MeshMode, NodeValue, SecretRef, Selector
+from agent.intent import DRAIN_TAINTS, ExternalPeer, Instance, Mesh, MeshMode, NodeValue, SecretRef, Selector
 from agent.model import Key, Kind, Node, Problem, Secret
 from agent.plan.definition import make_plan
+from agent.plan.leaving import DRAIN_ANNOTATION
 from agent.plan.model import Identity, NodePlan
 from agent.plan.picture import Picture
 from agent.plan.planner import Planner
 from bgp.model import Address, Password
-from tests.unit.plan.histories import NODES, Cluster, instances, nodes
+from tests.unit.plan.histories import NODES, OWN, Cluster, instances, nodes
 
 _ASN = NodeValue(annotation=False, key="asn")
 _LABELS = (("rack", "a"),), (("rack", "b"),)
@@ -145,6 +147,35 @@ def test_without_a_mesh_its_secret_is_not_asked_for():
 
     assert planner.plan.secrets == frozenset()
     assert planner.plan.problems == frozenset()
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        {"cordoned": True},
+        {"ready": False},
+        {"annotations": ((DRAIN_ANNOTATION, "rack 7"),)},
+        {"taints": (DRAIN_TAINTS[0],)},
+    ],
+    ids=["cordoned", "not-ready", "drained", "tainted"],
+)
+def test_a_reflector_that_is_about_to_go_is_replaced_as_all_nodes_can_see(sign: dict[str, object]):
+    several = [_node(number) for number in range(1, 6)]
+    auto = Instance(name="i0", mesh=Mesh(mode=MeshMode.AUTO, threshold=2))
+    cluster, planner = _planned(auto, *several)
+    before = _reflectors(planner.plan)
+    going = next(node for node in several if node.name in before and node.name != OWN)
+    _changed(cluster, planner, replace(going, **sign))
+
+    after = _reflectors(planner.plan)
+    assert len(after) == len(before)
+    assert going.name not in after
+    assert before - {going.name} <= after
+
+
+def _reflectors(plan: NodePlan) -> frozenset[str]:
+    (shape,) = plan.standpoint.shapes.values()
+    return shape.reflectors
 
 
 def test_a_router_id_that_two_nodes_share_is_a_problem_as_long_as_they_do():

@@ -64,6 +64,18 @@ def test_the_same_again_waits_and_is_counted_meanwhile():
     assert bulletin.dropped == 0, "what is counted is not lost"
 
 
+def test_a_service_with_many_addresses_keeps_no_other_object_from_being_told_of():
+    bulletin = Bulletin(0.0)
+    many = {Topic(WEB.about, f"198.51.100.{number}"): refused() for number in range(3 * BURST)}
+    later = {Topic(Key(Kind.SERVICE, "default", name), "192.0.2.1"): refused() for name in ("a", "b")}
+    bulletin.see(many, 0.0)
+    first = drained(bulletin, 0.0)
+    bulletin.see(many | later, 1.0)
+
+    assert len(first) == BURST
+    assert {drained(bulletin, at)[0].topic for at in (SECONDS_EACH, 2 * SECONDS_EACH)} == later.keys()
+
+
 def test_what_is_over_before_it_has_settled_was_nothing():
     bulletin = Bulletin(0.0)
     bulletin.see({WEB: refused(settle_seconds=5.0)}, 0.0)
