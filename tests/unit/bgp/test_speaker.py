@@ -49,6 +49,9 @@ UPDATE = (
 )
 
 
+REFLECTED = Attributes(local_pref=100, originator_id=IPv4Address("192.0.2.8"), cluster_list=(IPv4Address("192.0.2.9"),))
+
+
 def a_route(number: int, med: int = 0) -> Route:
     return Route(ip_network(f"10.1.{number}.0/24"), ip_address("192.0.2.9"), Attributes(as_path=(64512,), med=med))
 
@@ -60,8 +63,12 @@ class Rig:
         self.exabgp = FakeExaBgp(run_dir)
         self.routes: dict[RouteKey, Route] = {}
         self.peers = {TOR.address: TOR}
-        self.speaker = Speaker(
-            run_dir=run_dir,
+        self._run_dir = run_dir
+        self.speaker = self.new_speaker()
+
+    def new_speaker(self) -> Speaker:
+        return Speaker(
+            run_dir=self._run_dir,
             mode=SpeakerMode.EXTERNAL,
             put=self.events.append,
             wake=lambda: None,
@@ -167,6 +174,26 @@ async def test_a_session_that_another_exabgp_had_before_it_was_asked_anything_ge
 
     await eventually(lambda: len(rig.exabgp.markers) == 2)
     await rig.in_sync()
+
+
+async def test_what_was_reflected_before_the_agents_start_stays_told_until_it_is_swept(rig: Rig) -> None:
+    own, passed_on = a_route(1), Route(ip_network("10.2.0.0/24"), ip_address("192.0.2.8"), REFLECTED)
+    await rig.exabgp.connect()
+    await rig.tell(own, a_route(2), passed_on)
+    await rig.in_sync()
+    await rig.speaker.stop()
+    await rig.exabgp.disconnect()
+
+    rig.routes.clear()
+    rig.speaker = rig.new_speaker()
+    await rig.speaker.start()
+    await rig.exabgp.connect()
+    await rig.tell(own)
+    await rig.in_sync()
+    assert rig.told() == {str(own.prefix), str(passed_on.prefix)}
+    rig.speaker.sweep(rig.routes)
+    await rig.in_sync()
+    assert rig.told() == {str(own.prefix)}
 
 
 async def test_another_exabgp_is_told_everything_anew(rig: Rig) -> None:
