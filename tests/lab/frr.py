@@ -42,6 +42,8 @@ class Frr:
         """`announce` are prefixes that it originates; `lines` go into `router bgp`, one level deep."""
         self.namespace = namespace
         self.asn = asn
+        self.originated = set(announce)
+        """Its own prefixes; in its table a prefix may be without next hops for other reasons, for a moment."""
         self.directory = namespace.run_dir / "frr"
         self.directory.mkdir(exist_ok=True)
         shutil.chown(self.directory, "frr", "frr")
@@ -78,9 +80,11 @@ class Frr:
 
     def announce(self, *prefixes: str) -> None:
         self.configure([f"router bgp {self.asn}", *_network_lines(prefixes)])
+        self.originated.update(prefixes)
 
     def withdraw(self, *prefixes: str) -> None:
         self.configure([f"router bgp {self.asn}", *_network_lines(prefixes, no="no ")])
+        self.originated.difference_update(prefixes)
 
     def neighbors(self) -> Mapping[str, str]:
         """Peer address → RFC 4271 state word, members of ranges included."""

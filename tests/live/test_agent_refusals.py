@@ -186,8 +186,7 @@ def clean(scene: Scene) -> Iterator[None]:
     for kind in ("Service", "EndpointSlice"):
         for thing in scene.api.list(kind):
             scene.api.delete(kind, thing["metadata"]["name"], thing["metadata"]["namespace"])
-    for family in FAMILIES:
-        scene.frr.withdraw(*(prefix for prefix, hops in scene.frr.routes(family).items() if not hops))
+    scene.frr.withdraw(*scene.frr.originated)
     wait_until(scene.told_only)
     scene.cluster.wait_meshed()
 

@@ -108,8 +108,7 @@ def clean(scene: Scene) -> Iterator[None]:
         for thing in scene.api.list(kind):
             scene.api.delete(kind, thing["metadata"]["name"], thing["metadata"]["namespace"])
     scene.reset()
-    for family in scene.lab.families:
-        scene.frr.withdraw(*(prefix for prefix, hops in scene.frr.routes(family).items() if not hops))
+    scene.frr.withdraw(*scene.frr.originated)
     scene.judges.bird.withdraw(*scene.judges.bird.originated)
     wait_until(scene.told_only)
     scene.cluster.wait_meshed()
