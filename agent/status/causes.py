@@ -231,7 +231,8 @@ def _unknown_there(peer: Peer, _error: SessionError) -> Cause:
 
 def _comes_back(peer: Peer, error: SessionError) -> Cause:
     name = notification_name(error.code, error.subcode)
-    return Cause(f"{peer.address} has ended the session: {name}", "Nothing to do: it is dialed again.")
+    again = "it dials again" if peer.passive else "it is dialed again"
+    return Cause(f"{peer.address} has ended the session: {name}", f"Nothing to do: {again}.")
 
 
 def _ended_here(_peer: Peer, error: SessionError) -> Cause:

@@ -64,6 +64,14 @@ def test_a_refusal_says_what_is_wrong_and_who_mends_it(state: PeerState, happene
     assert fix in why.fix
 
 
+@pytest.mark.parametrize(("passive", "fix"), [(False, "it is dialed again"), (True, "it dials again")])
+def test_who_dials_again_after_a_session_that_the_router_ended_for_a_moment(*, passive: bool, fix: str) -> None:
+    why = cause(replace(ROUTER, passive=passive), down(RECEIVED, 6, 6))
+
+    assert why is not None
+    assert fix in why.fix
+
+
 @pytest.mark.parametrize("direction", [SENT, RECEIVED])
 @pytest.mark.parametrize(("code", "subcode"), NOTIFICATIONS)
 @pytest.mark.parametrize("mesh", [False, True])
