@@ -186,6 +186,33 @@ def test_auto_chooses_two_reflectors_and_replaces_the_one_that_is_cordoned_witho
             assert "Deleted" not in monitor.log.read_text(), name
 
 
+def test_a_reflector_that_is_drained_is_replaced_before_it_leaves(lab: Callable[..., Lab]) -> None:
+    site = lab(nodes=5, families=("ipv4",))
+    nodes = list(site.nodes.values())
+    mesh = {"mode": "Auto", "holdSeconds": LAB_HOLD_SECONDS, "reflectors": {"threshold": 3}}
+    with MiniCluster(site) as cluster:
+        cluster.api.apply(custom("BGPInstance", "default", {"mesh": mesh}))
+        cluster.start()
+        wait_until(lambda: has_all_routes(cluster, *nodes), within=60.0)
+        going = site.nodes[min(wait_until(lambda: reflectors(cluster)))]
+        others = [node for node in nodes if node is not going]
+        monitors = {node.name: node.start(["ip", "monitor", "route"], log="monitor") for node in others}
+
+        drained = node_object(going)
+        drained["metadata"]["annotations"] = {"bgpilot.io/drain": "rack 7"}
+        cluster.api.apply(drained)
+
+        gone = str(going.pod_cidrs["ipv4"])
+        wait_until(lambda: sessions(cluster)[going.name] == set(), within=60.0)
+        wait_until(lambda: not any(gone in cluster.learned(node, "ipv4") for node in others))
+        cidrs = {str(node.pod_cidrs["ipv4"]) for node in others}
+        for node in others:
+            assert cluster.learned(node, "ipv4").keys() == cidrs - {str(node.pod_cidrs["ipv4"])}
+        for name, monitor in monitors.items():
+            deleted = [line.split()[1] for line in monitor.log.read_text().splitlines() if line.startswith("Deleted")]
+            assert set(deleted) <= {gone}, name
+
+
 def reflectors(cluster: MiniCluster, without: str = "") -> set[str]:
     """Two nodes with a session with everybody; the others have those two sessions and no other."""
     found = sessions(cluster)
