@@ -4,7 +4,7 @@ PY := .venv/bin/python
 READY := .venv/.ready
 PYTEST := $(PY) -m pytest
 
-.PHONY: demo test test-fast lint format bench setup system lock render clean
+.PHONY: demo test soak test-fast lint format bench setup system lock render clean
 
 demo: setup            ## a cluster of nodes in network namespaces does the whole job, with a figure and PASS/FAIL per scene
 	$(PY) -m tests.lab.demo
@@ -12,6 +12,9 @@ demo: setup            ## a cluster of nodes in network namespaces does the whol
 test: setup            ## everything: unit, live (real ExaBGP, kernel, routers), cluster (real control plane); one summary
 	$(PY) -m tests.lab.gobuild
 	$(PY) -m tests.lab.everything
+
+soak: setup            ## random events for half an hour (BGPILOT_SOAK_SECONDS, BGPILOT_SEED), and the long form of other tests
+	BGPILOT_SOAK=1 $(PYTEST) --timeout=0 -p no:cacheprovider --require-all -s $$(grep -rlw BGPILOT_SOAK tests/live --include='*.py')
 
 test-fast: $(READY)    ## without namespaces, and with fewer examples of each property: seconds, to run after each edit
 	$(PYTEST) --hypothesis-profile=quick -m "not live and not cluster" tests/unit
