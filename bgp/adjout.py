@@ -21,6 +21,8 @@ class Table:
 
     present: bool = False
     """ExaBGP has this peer."""
+    versions: frozenset[int] = frozenset({4, 6})
+    """Of IP, of the families that ExaBGP has for this peer: it keeps no route of another one."""
     wanted: dict[Prefix, Route] = field(default_factory=dict)
     held: dict[Prefix, Route | None] = field(default_factory=dict)
     """None: nobody knows what ExaBGP holds, if anything. Written by `Tables.hold` and `Tables.release` only."""

@@ -21,6 +21,12 @@ NO_HOST, NO_ROUTE = os.strerror(errno.EHOSTUNREACH), os.strerror(errno.ENETUNREA
 NO_OPEN: Final = "waited for open too long, we do not like stuck in active"
 """ExaBGP's words (5.0.15), with 1/1, when a peer has sent no OPEN for a minute."""
 
+NOT_OURS: Final = "Could not bind to local ip"
+"""ExaBGP's words (5.0.15) begin so, when the node does not have the address that it is to dial from."""
+
+EXABGP_GONE: Final = re.compile(r"(another )?ExaBGP\b.*")
+"""Our own words for the end of all sessions at once, with the process that has them."""
+
 ENDED_HERE: Final = "ended by this node"
 _OUR_WORDS: Final = re.compile(
     r"closing|its configuration has changed|stop, message \[.*\]|graceful restarted negotiated, closing .*"

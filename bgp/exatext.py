@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Final, assert_never
 
+from bgp.commands import Announce, Command, SendEndOfRib, Withdraw
 from bgp.inside.addressees import ALL_BUT, BETWEEN
 from bgp.model import (
     Address,
@@ -36,7 +37,6 @@ from bgp.model import (
     Route,
     RouteKey,
 )
-from bgp.outbox import Announce, Command, SendEndOfRib, Withdraw
 
 DONE: Final = "done"
 ERROR: Final = "error"

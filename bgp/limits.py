@@ -4,8 +4,9 @@ Events go in, in their order, and come out as they are to be taken: all of them 
 place of the UPDATE that goes over it, the end of the session, and nothing more that the peer tells. So what is kept of
 a peer is bounded by its limit, however fast it talks until ExaBGP has ended the session.
 
-A peer that was ended so is `held` until its restart time is over, or, without one, until its limits or anything else of
-it are changed. It refuses to end sessions, to know the time, and to count for peers without a limit.
+A peer that was ended so is `held` until its restart time is over, or, without one, until its limits or another setting
+of its session are changed; and no longer than until it is held for something else, so that a shutdown for a while is
+how an operator lets it try again. It refuses to end sessions, to know the time, and to count for peers without a limit.
 
 Prefixes are counted as a set per session, as they stand in the peer's Adj-RIB-In: told twice is one, and what is kept
 of an earlier session (`bgp.rib`) does not count.
@@ -70,7 +71,7 @@ class Limits:
             self._told.pop(address, None)
         for address, excess in list(self._over.items()):
             peer = peers.get(address)
-            if peer is None or _limited(peer) != _limited(excess.peer):
+            if peer is None or peer.held is not None or _limited(peer) != _limited(excess.peer):
                 del self._over[address]
         return tuple(end for address in list(self._told) if (end := self._judge(address, now)) is not None)
 

@@ -331,6 +331,11 @@ class SessionUp:
     """The peer's F bits."""
     extended_next_hop: bool = False
     """Negotiated: IPv4 routes may have IPv6 next hops, in both directions (RFC 8950)."""
+    offered: frozenset[Family] = frozenset(Family)
+    """By us: what may be missed of the peer. A family that is wanted since then comes with the next session."""
+    extended_next_hop_offered: bool = True
+    route_refresh: bool = False
+    """The peer sends everything again when it is asked to (RFC 2918)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +350,8 @@ class SessionDown:
     """False: an attempt failed."""
     returning: bool = False
     """With another node, still wanted, that has not said that it forwards no more: the session comes again."""
+    begun_anew: bool = False
+    """With a router, still wanted: we have ended it ourselves, for another setting; the router does nothing new."""
 
 
 @dataclass(frozen=True, slots=True)

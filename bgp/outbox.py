@@ -6,7 +6,9 @@ judge whether a route is legal on a session (`bgp.check`).
 
 What it relies on (ExaBGP 5.0.15): announces and withdraws are answered in the order sent; an announce replaces the
 route of the same prefix; a withdraw of an unknown prefix is accepted but goes out as an UPDATE each time; the table of
-a peer survives its session and the API process, but not ExaBGP itself; a command answered `error` changed nothing.
+a peer survives its session and the API process, but not ExaBGP itself; a command answered `error` changed nothing; nor
+did a route of a family that the peer does not have, though the answer is `done`, and what was held of a family is gone
+with the reload that takes the family away.
 
 Invariants:
 - `held` has a key from before its announce is handed out until its withdraw was answered: `may_hold` never says no too
@@ -14,11 +16,8 @@ Invariants:
 - A key has at most one command in flight; what is wanted meanwhile is looked at when the answer is there.
 - One command is for as many peers as are to be told the same of one prefix: a reflector tells a thousand clients the
   same, and reading a command costs ExaBGP ten times what one more peer in it does. Its answer is that of all its keys.
-- What is announced goes before what is withdrawn, so that a prefix takes the place of those inside or around it without
-  a gap (make before break; a router that counts prefixes has both for a moment). No withdrawal is overtaken by more
-  than OVERTAKEN_MAX announcements: what is to leave must not wait for a full table.
-- A key is dirty exactly when its peer is there, wanted and held differ, it is not in flight and not waiting to be
-  tried again. `next_command` costs the same whatever the size of the table.
+- A key is dirty exactly when its peer is there with its family, wanted and held differ, it is not in flight and not
+  waiting to be tried again. `next_command` costs the same whatever the size of the table.
 - End-of-RIB of a session is handed out only while no key of that peer is dirty or in flight: all that is wanted has
   been answered. A refused route does not hold it back: it was answered too.
 """
@@ -29,11 +28,13 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final
 
 from bgp.adjout import Table, Tables
 from bgp.check import Reason
+from bgp.commands import Announce, Command, SendEndOfRib, Withdraw
 from bgp.model import Address, Family, Prefix, Route, RouteKey
+from bgp.queues import Queue, Queues, put, take, take_all
 from bgp.retry import Failing, Retries
 
 WINDOW: Final = 64
@@ -43,45 +44,10 @@ WINDOW_KEYS: Final = 4096
 PEERS_PER_COMMAND: Final = 2048
 """About 350 kB, if each is named; ExaBGP takes no line of more than 1 MiB (5.0.15)."""
 
-OVERTAKEN_MAX: Final = 1024
-"""Announcements that go before a withdrawal that has waited for longer: about 1 s of ExaBGP's time."""
 KEYS_PER_STEP: Final = 250
 """Judged before others may have their turn: about 1 ms."""
 
 VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    peers: tuple[Address, ...]
-    route: Route
-
-    @property
-    def prefix(self) -> Prefix:
-        return self.route.prefix
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    peers: tuple[Address, ...]
-    prefix: Prefix
-
-
-@dataclass(frozen=True, slots=True)
-class SendEndOfRib:
-    """RFC 4724 2: the marker that closes the first batch of a session."""
-
-    peer: Address
-    family: Family
-
-    @property
-    def peers(self) -> tuple[Address]:
-        return (self.peer,)
-
-
-Command: TypeAlias = Announce | Withdraw | SendEndOfRib
-_Queue: TypeAlias = dict[Prefix, dict[Address, None]]
-"""Keys, in the order in which their prefixes came to be in it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,13 +65,7 @@ class Outbox:
     def __init__(self, *, keys_per_step: int = KEYS_PER_STEP) -> None:
         self._keys_per_step = keys_per_step
         self._tables = Tables()
-        self._dirty: _Queue = {}
-        """To be announced."""
-        self._leaving: _Queue = {}
-        """Dirty too: to be withdrawn."""
-        self._overtaken = 0
-        """Announcements that have overtaken withdrawals which wait, less those that have gone since."""
-        self._turn_of_leaving = False
+        self._dirty = Queues()
         self._sent: deque[_Sent] = deque()
         self._busy = 0
         """Keys in flight."""
@@ -126,7 +86,7 @@ class Outbox:
             else:
                 table.wanted[prefix] = route
             if before is None or route is None:
-                self._unqueue(peer, prefix, table, self._leaving if before is None else self._dirty)
+                table.unsettled -= take(self._dirty.leaving if before is None else self._dirty.announcing, peer, prefix)
             self._forget(peer, prefix)
             self._judge(peer, prefix, table)
         if not table.present:
@@ -137,17 +97,27 @@ class Outbox:
         for _ in self.adding(peer):
             pass
 
-    def adding(self, peer: Address) -> Iterator[None]:
+    def adding(self, peer: Address, families: Iterable[Family] = Family) -> Iterator[None]:
         """`peer_added` in steps of a few keys. No command may be asked for before the last one."""
         table = self._tables.of(peer)
         if table.present:
             yield from self._empty(peer, table)
-        table.present = True
+        table.present, table.versions = True, _versions(families)
         for sent in self._sent:
             # Sent before: it may have gone to the table that was, or to the one that is.
             if not isinstance(sent.command, SendEndOfRib) and peer in sent.command.peers:
                 sent.void.add(peer)
                 self._tables.hold(table, sent.command.prefix, None)
+        yield from self._judging(peer, table)
+
+    def carrying(self, peer: Address, families: Iterable[Family]) -> Iterator[None]:
+        """ExaBGP has these families for the peer since its last reload; in steps, as `adding`. Nothing is in flight."""
+        table, versions = self._tables.get(peer), _versions(families)
+        if table is None or table.versions == versions:
+            return
+        table.versions = versions
+        for prefix in [prefix for prefix in table.held if prefix.version not in versions]:
+            self._tables.release(table, prefix)
         yield from self._judging(peer, table)
 
     def peer_removed(self, peer: Address) -> None:
@@ -192,7 +162,7 @@ class Outbox:
         """ExaBGP started anew: it has no peers, nothing is told, nothing in flight, no session up."""
         self._sent.clear()
         self._busy = 0
-        self._dirty, self._leaving = {}, {}
+        self._dirty.clear()
         self._end_of_rib_ready.clear()
         self._retries.clear()
         self._marker_retries.clear()
@@ -255,29 +225,16 @@ class Outbox:
             return None
         if self._end_of_rib_ready:
             return self._take_end_of_rib()
-        return self._take_change(self._next_queue()) if self._dirty or self._leaving else None
+        return self._take_change(self._dirty.next_queue()) if self._dirty else None
 
-    def _next_queue(self) -> _Queue:
-        if not (self._dirty and self._leaving):
-            self._overtaken, self._turn_of_leaving = 0, False
-            return self._dirty or self._leaving
-        if self._overtaken in {0, OVERTAKEN_MAX}:
-            self._turn_of_leaving = bool(self._overtaken)
-        self._overtaken += -1 if self._turn_of_leaving else 1
-        return self._leaving if self._turn_of_leaving else self._dirty
-
-    def _take_change(self, queue: _Queue) -> Announce | Withdraw:
+    def _take_change(self, queue: Queue) -> Announce | Withdraw:
         """The prefix that has been in it for longest, for all peers that are to be told the same of it."""
         prefix, dirty = next(iter(queue.items()))
         route = self._tables.of(next(iter(dirty))).wanted.get(prefix)
         peers = tuple(islice(self._wanting(dirty, prefix, route), PEERS_PER_COMMAND))
         before = self._tables.doubt(prefix, peers)
         self._busy += len(peers)
-        if len(peers) == len(dirty):
-            del queue[prefix]
-        else:
-            for peer in peers:
-                _clean(peer, prefix, queue)
+        take_all(queue, peers, prefix)
         command = Withdraw(peers, prefix) if route is None else Announce(peers, route)
         self._sent.append(_Sent(command, before))
         return command
@@ -353,12 +310,17 @@ class Outbox:
     @property
     def idle(self) -> bool:
         """Nothing is in flight and nothing can be sent now; what is failing waits for its time (`next_retry_at`)."""
-        return not (self._sent or self._dirty or self._leaving or self._end_of_rib_ready)
+        return not (self._sent or self._dirty or self._end_of_rib_ready)
 
     @property
     def failing(self) -> Mapping[RouteKey, Failing]:
         """A live view."""
         return self._retries.failing
+
+    @property
+    def refusals(self) -> int:
+        """How often a command was refused, ever."""
+        return self._retries.failures + self._marker_retries.failures
 
     @property
     def next_retry_at(self) -> float | None:
@@ -382,10 +344,33 @@ class Outbox:
         table = self._tables.get(peer)
         return [] if table is None else list(table.wanted)
 
+    def is_wanted(self, key: RouteKey) -> bool:
+        table = self._tables.get(key.peer)
+        return table is not None and key.prefix in table.wanted
+
     def is_told(self, key: RouteKey) -> bool:
         """What is wanted of this key is what ExaBGP surely holds."""
         table = self._tables.get(key.peer)
         return table is not None and key.prefix in table.wanted and not table.differs(key.prefix)
+
+    def is_settled(self, key: RouteKey) -> bool:
+        """ExaBGP surely holds what is wanted of this key, be it nothing."""
+        table = self._tables.get(key.peer)
+        return table is None or not table.differs(key.prefix)
+
+    def unsettled(self) -> Iterator[RouteKey]:
+        """What is to be told or withdrawn, and what is not answered yet; without what waits to be tried again.
+
+        Keys may come and go between two of them.
+        """
+        for queue in (self._dirty.announcing, self._dirty.leaving):
+            for prefix in list(queue):
+                for peer in list(queue.get(prefix, ())):
+                    yield RouteKey(peer, prefix)
+        for sent in list(self._sent):
+            if not isinstance(sent.command, SendEndOfRib):
+                for peer in sent.command.peers:
+                    yield RouteKey(peer, sent.command.prefix)
 
     def told_count(self, peer: Address, family: Family) -> int:
         """How many prefixes ExaBGP surely holds for the peer; costs nothing."""
@@ -402,20 +387,14 @@ class Outbox:
 
     def _judge(self, peer: Address, prefix: Prefix, table: Table) -> None:
         """Make the key dirty or clean; call after any change of wanted, held, present, in flight or waiting."""
-        queue = self._dirty if prefix in table.wanted else self._leaving
-        dirty_peers = queue.get(prefix)
-        was_dirty = dirty_peers is not None and peer in dirty_peers
+        queue = self._queue(prefix, table)
         differs = table.present and table.differs(prefix)
         busy = prefix in table.busy
-        dirty = differs and not busy and not (self._retries and self._retries.waits(RouteKey(peer, prefix)))
-        if dirty and not was_dirty:
-            if dirty_peers is None:
-                dirty_peers = queue[prefix] = {}
-            dirty_peers[peer] = None
-            table.unsettled += 1
-        elif was_dirty and not dirty:
-            _clean(peer, prefix, queue)
-            table.unsettled -= 1
+        carried = prefix.version in table.versions
+        if differs and carried and not busy and not (self._retries and self._retries.waits(RouteKey(peer, prefix))):
+            table.unsettled += put(queue, peer, prefix)
+        else:
+            table.unsettled -= take(queue, peer, prefix)
         if not differs and not busy:
             self._forget(peer, prefix)
         if table.owed:
@@ -426,7 +405,7 @@ class Outbox:
             pass
 
     def _judging(self, peer: Address, table: Table) -> Iterator[None]:
-        fresh = table.present and not (table.held or table.busy or self._retries)
+        fresh = table.present and not (table.held or table.unsettled or self._retries)
         for count, prefix in enumerate(list(table.prefixes()), 1):
             if fresh:
                 self._judge_fresh(peer, prefix, table)
@@ -438,10 +417,9 @@ class Outbox:
         yield
 
     def _judge_fresh(self, peer: Address, prefix: Prefix, table: Table) -> None:
-        """`_judge` where nothing is held, in flight or waiting, at a third of the cost: what is wanted is dirty."""
-        if prefix in table.wanted and peer not in (peers := self._dirty.setdefault(prefix, {})):
-            peers[peer] = None
-            table.unsettled += 1
+        """`_judge` where nothing is held, dirty, in flight or waiting, at a third of its cost: what is wanted is."""
+        if prefix in table.wanted and prefix.version in table.versions:
+            table.unsettled += put(self._dirty.announcing, peer, prefix)
 
     def _no_longer_busy(self, peer: Address, prefix: Prefix, table: Table) -> None:
         table.busy.remove(prefix)
@@ -473,18 +451,12 @@ class Outbox:
                 yield
             self._tables.release(table, prefix)
             self._forget(peer, prefix)
-            self._unqueue(peer, prefix, table, self._dirty if prefix in table.wanted else self._leaving)
+            table.unsettled -= take(self._queue(prefix, table), peer, prefix)
 
-    def _unqueue(self, peer: Address, prefix: Prefix, table: Table, queue: _Queue) -> None:
-        """The key is to be judged afterwards."""
-        if peer in queue.get(prefix, ()):
-            _clean(peer, prefix, queue)
-            table.unsettled -= 1
+    def _queue(self, prefix: Prefix, table: Table) -> Queue:
+        """The one that the key is in, if it is dirty."""
+        return self._dirty.announcing if prefix in table.wanted else self._dirty.leaving
 
 
-def _clean(peer: Address, prefix: Prefix, queue: _Queue) -> None:
-    """Does not touch `unsettled`: a key that goes into flight stays unsettled."""
-    peers = queue[prefix]
-    del peers[peer]
-    if not peers:
-        del queue[prefix]
+def _versions(families: Iterable[Family]) -> frozenset[int]:
+    return frozenset(VERSIONS[family] for family in families)

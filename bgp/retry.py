@@ -33,12 +33,15 @@ class Retries(Generic[Key]):
     """A key is failing until forgotten, and waiting from its refusal until its time has come."""
 
     def __init__(self) -> None:
+        self.failures = 0
+        """Of all keys, ever."""
         self._failing: dict[Key, Failing] = {}
         self._waiting: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []
         self._order = itertools.count()
 
     def fail(self, key: Key, reason: str, now: float) -> None:
+        self.failures += 1
         before = self._failing.get(key)
         count = 1 if before is None else before.count + 1
         delay = min(RETRY_MAX_SECONDS, RETRY_FIRST_SECONDS * 2.0 ** min(count - 1, _MAX_DOUBLINGS))

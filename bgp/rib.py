@@ -11,9 +11,9 @@ container of its own: 100,000 prefixes from one peer take two dict entries each.
 A path that is kept although nobody vouches for it now is stale. It is fresh again when it is announced again, and gone
 with the End-of-RIB of its family, with a withdrawal, or at a set time, whichever comes first.
 - Our side was lost (`SpeakerLost`), a session was replaced by another with the same address (`PeerRemoved.replaced`),
-  or one must be heard anew (`SessionUp` while it is up): all paths are kept, for OWN_STALE_SECONDS. The peers forward
-  as before; it is us who do not hear them (RFC 4724 4.1). The R bit says nothing here: FRR 8.4 sets it in every OPEN of
-  the first two minutes of its life.
+  or by us for another setting of it (`SessionDown.begun_anew`), or one must be heard anew (`SessionUp` while it is up):
+  all paths are kept, for OWN_STALE_SECONDS. The peers forward as before; it is us who do not hear them (RFC 4724 4.1).
+  The R bit says nothing here: FRR 8.4 sets it in every OPEN of the first two minutes of its life.
 - A peer was lost without NOTIFICATION, and had said that it can restart (RFC 4724 4.2): its paths of those families are
   kept for its restart time; `is_away` says so until it is back, and then it must say that it still forwards (F bit).
   What was stale already goes. ExaBGP 5.0 has nothing of this: it is ours.
@@ -136,6 +136,15 @@ class Rib:
         heard = self._by_peer.get(peer)
         return _NOTHING if heard is None else MappingProxyType(heard)
 
+    def peers(self) -> Collection[Address]:
+        """Those that have a session, or of which paths are kept."""
+        return self._sessions.keys() | self._by_peer.keys()
+
+    def kept(self, peer: Address) -> frozenset[Prefix]:
+        """Of the peer's paths, those that nobody vouches for now."""
+        stale = self._stale.get(peer)
+        return frozenset() if stale is None else frozenset(stale.prefixes)
+
     def session(self, peer: Address) -> SessionUp | None:
         """The session that is up."""
         return self._sessions.get(peer)
@@ -161,6 +170,10 @@ class Rib:
     def synced(self, peer: Address) -> frozenset[Family]:
         """Families whose End-of-RIB came on this session."""
         return self._synced.get(peer, frozenset())
+
+    def synced_peers(self) -> frozenset[Address]:
+        """Peers whose End-of-RIB of every family of their session has come."""
+        return frozenset(peer for peer, up in self._sessions.items() if up.families <= self.synced(peer))
 
     def count(self, peer: Address, family: Family) -> int:
         """How many prefixes of the family the peer has announced; costs nothing."""
@@ -192,6 +205,8 @@ class Rib:
         self._synced.pop(peer, None)
         if up is None and peer in self._stale:
             return ()  # one more attempt has failed
+        if event.begun_anew and up is not None:
+            return self._lose(peer, now)
         before = self._stale.pop(peer, None)
         if up is None or not (event.without_notification or event.returning) or not up.restart_seconds:
             return self._end(peer)

@@ -7,7 +7,8 @@ Invariants:
   in two ways by turns, is no news.
 - A session between two nodes ends when a setting of it changes, and both go on forwarding: routes that must go are
   withdrawn before a session is ended on purpose (`bgp.driver.chores`). So with another node that is still wanted, an
-  end without NOTIFICATION or with one of CHANGED is no reason to believe nothing of it any more.
+  end without NOTIFICATION or with one of CHANGED is no reason to believe nothing of it any more. Nor is one that we
+  make ourselves to begin anew with a router: it is we who restart, and it goes on forwarding (RFC 4724 4.1).
 - What we do ourselves to begin anew (a reload) is the cause of nothing: an attempt that ends so leaves the last error
   as it was, and after a session that ends so there is none until something else has failed.
 - A peer that is held is Idle with the reason as its last error, from the moment that ExaBGP does not have it.
@@ -42,6 +43,7 @@ from bgp.model import (
     SessionState,
     SessionUp,
 )
+from bgp.tally import Tally
 
 REASONS_MAX: Final = 16
 """Reasons of failed attempts remembered as told; then they are told anew. More than RFC 4271 has for an OPEN."""
@@ -74,6 +76,9 @@ class Sessions:
         self._told: dict[Address, set[tuple[object, ...]]] = {}
         self._before_silence: dict[Address, PeerState] = {}
         self._wanted_at: dict[Address, float] = {}
+        self.tally = Tally()
+        self.configured = 0
+        """How often ExaBGP was given its peers."""
 
     @property
     def states(self) -> Mapping[Address, PeerState]:
@@ -91,6 +96,7 @@ class Sessions:
         To be called between what was said before the reload and what is said after it: of a peer that is not here
         nothing is heard, not even that its session is up.
         """
+        self.configured += 1
         self._configured = wanted = frozenset(peers)
         for peer in self._states.keys() - wanted:
             self._forget(peer)
@@ -105,6 +111,7 @@ class Sessions:
         free = {peer: wanted for peer, wanted in peers.items() if wanted.held is None}
         self._wanted_at = {peer: self._wanted_at.get(peer, now) for peer in free}
         self._nodes = frozenset(peer for peer, wanted in free.items() if wanted.mesh)
+        self.tally.forget_but(peers.keys())
         self._hold({peer: wanted.held for peer, wanted in peers.items() if wanted.held is not None}, now)
 
     def _hold(self, held: Mapping[Address, Held], now: float) -> None:
@@ -143,6 +150,7 @@ class Sessions:
             return []  # last words of a peer that has just been removed
         if isinstance(event, OF_A_SESSION) and (state is None or state.up is None):
             return []  # ExaBGP hands over what comes before OPEN and KEEPALIVE as well, and then ends the attempt
+        self.tally.count(event)
         meant = self._heard(event, now)
         if gone and not self._states[event.peer].up:
             self._forget(event.peer)
@@ -261,7 +269,9 @@ class Sessions:
             self._states[peer] = replace(state, state=SessionState.IDLE)
             return []
         self._states[peer] = replace(_down(state, error, error.at), last_error=None)
-        return [self._down(peer, error if error.code else replace(error, text=ENDED_HERE), was_up=True)]
+        anew = peer in self._wanted_at and peer not in self._nodes
+        down = self._down(peer, error if error.code else replace(error, text=ENDED_HERE), was_up=True)
+        return [replace(down, begun_anew=anew)]
 
     def _down(self, peer: Address, error: SessionError, *, was_up: bool) -> SessionDown:
         without = error.code == 0
@@ -318,4 +328,7 @@ def _negotiated(peer: Address, session: _Session) -> SessionUp:
         restarting=received.restarting,
         forwarding_kept=received.forwarding_kept,
         extended_next_hop=received.extended_next_hop and (sent is None or sent.extended_next_hop),
+        offered=frozenset(Family) if sent is None else sent.families,
+        extended_next_hop_offered=sent is None or sent.extended_next_hop,
+        route_refresh=received.route_refresh,
     )

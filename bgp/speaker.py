@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -51,6 +51,7 @@ from bgp.model import (
 )
 from bgp.outbox import Outbox
 from bgp.retry import Failing
+from bgp.tally import Tally
 
 NO_COMMON_FAMILY: Final = "noCommonFamily"
 FAMILY_NOT_NEGOTIATED: Final = "familyNotNegotiated"
@@ -93,6 +94,12 @@ class Speaker:
         self._mode = mode
         self._put = put
         self._wake = wake
+        self._configured = 0
+        self._not_taken: str | None = None
+        self.configurations_refused = 0
+        """Each time for another reason."""
+        self.configured_at: float | None = None
+        """Monotonic second of the last time that ExaBGP took a configuration."""
         self._clock = clock
         self._limits = Limits()
         self._limited: Mapping[Address, Held] = {}
@@ -101,7 +108,7 @@ class Speaker:
             run_dir=run_dir,
             child=mode is SpeakerMode.CHILD,
             put=self._hear,
-            wake=wake,
+            wake=self._woken,
             clock=clock,
             audit_seconds=audit_seconds,
             retry_seconds=retry_seconds,
@@ -111,13 +118,24 @@ class Speaker:
         self._refused: tuple[SpeakerProblem, ...] = ()
         self._held: frozenset[Address] = frozenset()
         self._held_back: set[RouteKey] = set()
-        self._inherited: set[RouteKey] | None = None
+        self._inherited: set[RouteKey] = set()
         """What ExaBGP held when the agent started, reflected from others, until the plan has it or `sweep` gives it up.
-        None: the table has not been read yet.
         """
+        self._inheriting = True
+        """Until the table has been read once."""
+        self._disowned: set[RouteKey] | None = None
+        """While what was read is gone through: what the plan has meanwhile said must not be told."""
         self._swept = False
         self._malformed: dict[Address, PathsHeard] = {}
         """The first UPDATE of each session that was treated as a withdrawal."""
+
+    def _woken(self) -> None:
+        if (times := self._upkeep.sessions.configured) != self._configured:
+            self._configured, self.configured_at = times, self._clock()
+        if (why := self._upkeep.refused) != self._not_taken:
+            self._not_taken = why
+            self.configurations_refused += why is not None
+        self._wake()
 
     async def start(self) -> None:
         """Raises OSError when the run directory cannot be written."""
@@ -188,6 +206,8 @@ class Speaker:
         route = None if key.peer in self._held else routes.get(key)
         if self._inherited:
             self._inherited.discard(key)
+        if route is None and self._disowned is not None:
+            self._disowned.add(key)
         if route is not None and hold_back(key):
             self._held_back.add(key)
             return
@@ -247,27 +267,43 @@ class Speaker:
             if peer not in but:
                 yield from (RouteKey(peer, prefix) for prefix in self.outbox.wanted(peer))
 
-    def _keep(self, told: Mapping[RouteKey, Route]) -> None:
+    def _keep(self, told: Mapping[RouteKey, Route]) -> Iterator[None]:
         """ExaBGP holds routes from before the agent's start: those held back now stay as they are.
 
-        So do reflected ones at first: nobody has told this agent yet what it could pass on.
+        So do reflected ones at first: nobody has told this agent yet what it could pass on. A step for each route;
+        between two of them the plan may say what it likes.
         """
-        for key in self._held_back & told.keys():
-            self._want(key, told[key])
-        if self._inherited is None:
-            passed_on = set() if self._swept else {key for key, route in told.items() if _is_reflected(route)}
-            self._inherited = passed_on.difference(self._asked())
-            for key in self._inherited:
-                self._want(key, told[key])
+        self._disowned = set()
+        try:
+            for key, route in told.items():
+                if key in self._held_back:
+                    self._want(key, route)
+                elif self._inheriting and not self._swept and _is_reflected(route) and self._is_unspoken_of(key):
+                    self._inherited.add(key)
+                    self._want(key, route)
+                yield
+            self._inheriting = False
+        finally:
+            self._disowned = None
+
+    def _is_unspoken_of(self, key: RouteKey) -> bool:
+        return key not in (self._disowned or ()) and not self.outbox.is_wanted(key)
 
     def sweep(self, routes: Mapping[RouteKey, Route]) -> None:
         """Every peer has told all it has, and the plan knows it: what was kept from before the agent's start goes."""
         self._swept = True
-        for key in self._inherited or ():
+        for key in self._inherited:
             self._want(key, None if key.peer in self._held else routes.get(key))
         if self._inherited:
             self._inherited.clear()
             self._upkeep.telling.pump()
+
+    def reset(self, peer: Address, families: Collection[Family]) -> None:
+        """Have the peer send all it has of these again; without any, end the session, which comes again."""
+        if families:
+            self._upkeep.repeat([(peer, family) for family in families])
+        else:
+            self._upkeep.restart(peer)
 
     # What is known, for status and for the other drivers.
 
@@ -311,6 +347,15 @@ class Speaker:
         """Some peer is, or may be, told of it: its kernel route must stay."""
         return self._upkeep.telling.may_hold(prefix)
 
+    def has_told(self, key: RouteKey) -> bool:
+        """ExaBGP has said that it holds what the plan wants of this key; or nobody shall tell it yet."""
+        return key.peer in self._held or (key not in self._held_back and self.outbox.is_told(key))
+
+    @property
+    def tally(self) -> Tally:
+        """A live view."""
+        return self._upkeep.sessions.tally
+
     @property
     def restarts(self) -> int:
         """How often another ExaBGP was found than before."""
@@ -337,7 +382,7 @@ class Speaker:
         if (trouble := self._upkeep.trouble) is not None:
             found.add(SpeakerProblem(trouble.reason, "ExaBGP", trouble.message, trouble.fix))
         elif self._upkeep.silent:
-            fix = "Its log says what it was doing; if it does not come back, restart it (container `speaker`)."
+            fix = "It is killed and started again; if it does not come back, restart `bgpilot speaker` (its container)."
             found.add(SpeakerProblem(SPEAKER_SILENT, "ExaBGP", f"{SILENT}: nothing is known of any session", fix))
         elif self._upkeep.away and self._mode is SpeakerMode.EXTERNAL and not self._upkeep.settling:
             fix = "Start `bgpilot speaker` with the same run directory."
@@ -360,7 +405,7 @@ def _is_reflected(route: Route) -> bool:
 
 
 def _over_limit(excess: Excess) -> SpeakerProblem:
-    again = "It may try again when its limit, or anything else of it, is changed."
+    again = "It may try again when the limit or another setting of the session is changed, or after `shutdown: true`."
     if excess.limit.restart_seconds is not None:
         again = f"It may try again {excess.limit.restart_seconds} s after the session was ended."
     fix = f"Find out why it tells so much, or give it a higher limit. {again}"
@@ -384,10 +429,10 @@ def _malformed(peer: Peer, update: PathsHeard) -> SpeakerProblem:
 
 def _lacks(peer: Peer, up: SessionUp) -> Iterator[SpeakerProblem]:
     """What the other side has not agreed to on the session that there is."""
-    missing = sorted(family for family in peer.families if not carries(up, family))
+    missing = sorted(family for family in peer.families & up.offered if not carries(up, family))
     if missing:
         yield _no_families(peer, missing)
-    if peer.extended_next_hop and not carries_extended_next_hops(up):
+    if peer.extended_next_hop and up.extended_next_hop_offered and not carries_extended_next_hops(up):
         yield _no_next_hops(peer)
 
 

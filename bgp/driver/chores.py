@@ -58,7 +58,7 @@ class Owner(Protocol):
 
     def put(self, event: PeerRemoved) -> None: ...
     def heard(self, event: WentDown) -> None: ...
-    def before_correcting(self, told: Mapping[RouteKey, Route]) -> None:
+    def before_correcting(self, told: Mapping[RouteKey, Route]) -> Iterable[None]:
         """The table, before anything in it is corrected."""
 
     def reloading(self) -> None: ...
@@ -89,6 +89,7 @@ class Chores:
         self._retry_seconds = retry_seconds
         self._due: set[Chore] = set()
         self._refresh: set[tuple[Address, Family]] = set()
+        self._restart: set[Address] = set()
         self._work = asyncio.Event()
         self._working = False
         self._task: asyncio.Task[None] | None = None
@@ -124,6 +125,11 @@ class Chores:
     def refresh(self, wanted: Iterable[tuple[Address, Family]]) -> None:
         """Have these peers send again all that they have."""
         self._refresh.update(wanted)
+        self.do(Chore.REFRESH)
+
+    def restart(self, peer: Address) -> None:
+        """End the session with the peer: it comes again."""
+        self._restart.add(peer)
         self.do(Chore.REFRESH)
 
     async def _drive(self) -> None:
@@ -189,6 +195,7 @@ class Chores:
         try:
             await self._telling.reload(
                 {address: exaconfig.identity(peer) for address, peer in peers.items()},
+                {address: peer.families for address, peer in peers.items()},
                 in_force=lambda: self._sessions.configure(peers),
             )
         except CommandRefusedError:
@@ -220,8 +227,9 @@ class Chores:
 
     async def _ask_refresh(self) -> None:
         wanted, self._refresh = self._refresh, set()
+        ended, self._restart = self._restart, set()
         in_turn = sorted(wanted, key=lambda one: (by_number(one[0]), one[1]))
         takers = [(peer, family) for peer, family in in_turn if self._sessions.can_refresh(peer)]
         await self._telling.refresh(takers)
-        for peer in {peer for peer, _ in wanted} - {peer for peer, _ in takers}:
+        for peer in ended | {peer for peer, _ in wanted} - {peer for peer, _ in takers}:
             await self._telling.restart_session(peer)  # it cannot repeat itself but in a new session

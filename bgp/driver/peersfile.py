@@ -13,6 +13,7 @@ from pathlib import Path
 from bgp import exaconfig
 from bgp.background import in_turns
 from bgp.driver import process
+from bgp.driver.notes import write_private
 from bgp.driver.validator import NoVerdictError, Validator
 from bgp.model import Address, Peer, PeerRemoved
 
@@ -62,7 +63,7 @@ class PeersFile:
     async def _put(self, text: str) -> str | None:
         """Put the text in place if ExaBGP would take it; otherwise why not, and the file stays as it was."""
         candidate = self._run_dir / f"{process.CONFIGURATION}.new"
-        process.write_private(candidate, text)
+        write_private(candidate, text)
         try:
             why = await self._validator.complaint(candidate)
             if why is None:

@@ -23,18 +23,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 import bgp
 from bgp.background import in_background
+from bgp.driver.notes import Trouble, read_hung, tell_trouble, write_private
+from bgp.driver.rundir import make_run_dir
 from bgp.exaconfig import configuration
+from bgp.inside.bridge import instance_of
 from bgp.inside.launcher import EXIT_UNUSABLE
 
 SOCKET: Final = "speaker.sock"
 CONFIGURATION: Final = "exabgp.conf"
-TROUBLE: Final = "speaker.trouble"
-"""What keeps ExaBGP from running, for an agent that is not its parent; absent: nothing."""
-
 RESTART_NEXT_SECONDS: Final = 1.0
 """After the first restart, which is at once: routers that do not help with graceful restart have nothing meanwhile."""
 RESTART_MAX_SECONDS: Final = 30.0
@@ -46,6 +44,10 @@ SETTLED_SECONDS: Final = 3.0
 """What cannot start (no port, no configuration) has ended by then."""
 LAST_WORDS_SECONDS: Final = 1.0
 CANNOT_LISTEN: Final = "cannotListen"
+HUNG_LOOK_SECONDS: Final = 1.0
+HUNG_LOOKS: Final = 3
+"""So often in a row an ExaBGP must be said to hang before it is ended. Looks are counted, not seconds: who was stopped
+together with it, as with all of the pod, hears that it goes on before he has looked again."""
 LOG_LINE_MAX: Final = 64 * 1024
 LOG_REPEAT_SECONDS: Final = 60.0
 LOG_KINDS_MAX: Final = 256
@@ -53,15 +55,10 @@ LOG_KINDS_MAX: Final = 256
 _log: Final = logging.getLogger(__name__)
 """In the agent one stream and one form with its own log; in `bgpilot speaker`, which sets up none, plain lines."""
 _PACKAGE: Final = Path(bgp.__file__).resolve().parent
+_NUMBERS: Final = re.compile(r"[0-9a-f.:]*[0-9:][0-9a-f.:]*")
+"""Addresses of both families too."""
+_QUOTE: Final = re.compile(r"(invalid syntax line \d+): .*|.*md5-.*")
 _CANNOT_BIND: Final = re.compile(r"can not bind to (\S+) \((.*)\)")
-
-
-class Trouble(msgspec.Struct, frozen=True):
-    """Why ExaBGP is not there or not listening, with the reason word, and what to do."""
-
-    reason: str
-    message: str
-    fix: str
 
 
 def bridge_command(run_dir: Path) -> list[str]:
@@ -71,19 +68,6 @@ def bridge_command(run_dir: Path) -> list[str]:
 
 def empty_configuration(run_dir: Path) -> str:
     return configuration([], bridge=bridge_command(run_dir))
-
-
-def write_private(path: Path, text: str) -> None:
-    """Atomically, mode 0600."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class ExaProcess:
@@ -111,6 +95,14 @@ class ExaProcess:
         return None if self._process is None else self._process.pid
 
     @property
+    def instance(self) -> str | None:
+        """Which one runs, as the bridge names it."""
+        try:
+            return None if self.pid is None else instance_of(self.pid)
+        except OSError:  # it has just ended
+            return None
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
@@ -126,7 +118,8 @@ class ExaProcess:
         if process is not None and process.returncode is None:
             _signal(process, signal.SIGTERM)
             try:
-                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+                async with asyncio.timeout(STOP_SECONDS):
+                    await process.wait()
             except TimeoutError:
                 _signal(process, signal.SIGKILL)
                 await process.wait()
@@ -186,7 +179,9 @@ class ExaProcess:
         return reason
 
     async def _watch(self, log: asyncio.StreamReader) -> None:
-        """ExaBGP's log goes on to ours; each line but once a minute, numbers apart: it repeats itself a lot."""
+        """ExaBGP's log goes on to ours; each line but once a minute, numbers and addresses apart: it repeats itself a
+        lot, and has two lines for each connection that anybody makes.
+        """
         while True:
             try:
                 line = (await log.readline()).decode(errors="replace")
@@ -194,8 +189,9 @@ class ExaProcess:
                 continue
             if not line:
                 return
+            line = without_quotes(line)
             self._understand(line)
-            if not line.startswith("advice") and self._is_news(re.sub(r"\d+", "0", line)):
+            if not line.startswith("advice") and self._is_news(_NUMBERS.sub("0", line)):
                 _log.warning("exabgp: %s", line.rstrip())
 
     def _is_news(self, kind: str) -> bool:
@@ -210,7 +206,9 @@ class ExaProcess:
     def _understand(self, line: str) -> None:
         if found := _CANNOT_BIND.search(line):
             fix = "Stop the other BGP daemon on this node, or give it other addresses: `ss -ltnp` shows who listens."
-            if "in use" not in found[2]:
+            if "requires root" in found[2]:
+                fix = "Add NET_BIND_SERVICE to securityContext.capabilities.add and keep runAsUser 0."
+            elif "in use" not in found[2]:
                 fix = "Give the node this address, or correct the node's InternalIP."
             self._say(Trouble(CANNOT_LISTEN, f"cannot listen on {found[1]}: {found[2]}", fix))
         elif line.startswith("bgpilot: "):
@@ -227,14 +225,22 @@ class ExaProcess:
         self._on_trouble(trouble)
 
 
+def without_quotes(line: str) -> str:
+    """A line of ExaBGP's (5.0.15) without what it quotes of its configuration, where passwords stand."""
+    return _QUOTE.sub(lambda found: found[1] or "a line of the configuration with a password is wrong", line)
+
+
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has just ended, even if `wait` does not know yet
         process.send_signal(number)
 
 
 def prepare(run_dir: Path, *, keep: bool) -> None:
-    """Make the run directory and a configuration without peers in it, or keep the one that is there."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    """Make the run directory and a configuration without peers in it, or keep the one that is there.
+
+    Raises OSError, SharedError.
+    """
+    make_run_dir(run_dir)
     if not (keep and (run_dir / CONFIGURATION).exists()):
         write_private(run_dir / CONFIGURATION, empty_configuration(run_dir))
 
@@ -256,23 +262,22 @@ async def run_external(run_dir: Path, ended: asyncio.Event) -> None:
         on_trouble=lambda trouble: tell_trouble(run_dir, trouble),
     )
     process.start()
+    obeying = in_background(_end_what_hangs(process, run_dir), name="hung")
     await ended.wait()
+    obeying.cancel()
     await process.stop()
 
 
-def tell_trouble(run_dir: Path, trouble: Trouble | None) -> None:
-    if trouble is None:
-        (run_dir / TROUBLE).unlink(missing_ok=True)
-    else:
-        write_private(run_dir / TROUBLE, msgspec.json.encode(trouble).decode())
-
-
-def read_trouble(run_dir: Path) -> Trouble | None:
-    """What `run_external` has told last."""
-    try:
-        return msgspec.json.decode((run_dir / TROUBLE).read_bytes(), type=Trouble)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
+async def _end_what_hangs(process: ExaProcess, run_dir: Path) -> None:
+    """End an ExaBGP that the agent says hangs."""
+    stood = 0
+    while True:
+        await asyncio.sleep(HUNG_LOOK_SECONDS)
+        hung = read_hung(run_dir)
+        stood = stood + 1 if hung is not None and hung.instance == process.instance else 0
+        if hung is not None and stood >= HUNG_LOOKS:
+            process.kill(hung.trouble)
+            stood = 0
 
 
 def launcher(arguments: Sequence[str]) -> list[str]:

@@ -7,8 +7,8 @@ Invariants:
 - Routes go out only while `open`: between a read-back after the link came and the loss of the link.
 - An exclusive command (reload, table, refresh) is sent only when no announce or withdraw is unanswered, and none is
   sent before its own answer.
-- `words` has the peers that ExaBGP has, and the outbox has the same ones present when a reload is over, or cut short;
-  both change only with a reload.
+- `words` has the peers that ExaBGP has, and the outbox has the same ones present, each with its families, when a reload
+  is over, or cut short; both change only with a reload.
 """
 
 from __future__ import annotations
@@ -156,21 +156,25 @@ class Telling:
 
     # Exclusive commands. All raise LinkLostError when the bridge goes away meanwhile.
 
-    async def read_back(self, meanwhile: Callable[[Mapping[RouteKey, Route]], None]) -> None:
-        """Compare the table with what it should be; `meanwhile` may change what is wanted before differences count."""
+    async def read_back(self, meanwhile: Callable[[Mapping[RouteKey, Route]], Iterable[None]]) -> None:
+        """Compare the table with what it should be; the steps of `meanwhile` may change what is wanted before
+        differences count.
+        """
         async with self._alone():
             told: dict[RouteKey, Route] = {}
             for entry in await self._table(exatext.SHOW_TABLE):
                 told[entry.key] = entry.route
                 self._words.setdefault(entry.key.peer, entry.session)
-            meanwhile(told)
+            for count, _ in enumerate(meanwhile(told), 1):
+                if count % KEYS_PER_TURN == 0:
+                    await self._rest()
             await self._compare(told, list(self._words))
             self.open = True
 
     async def audit(self) -> None:
         """Compare the table with what ExaBGP was told; of a table that is large, some peers at each call."""
         if self.outbox.told_in_all <= AUDIT_ROUTES:
-            await self.read_back(lambda _told: None)
+            await self.read_back(lambda _told: ())
             return
         left = AUDIT_ROUTES
         while left > 0 and self._words:
@@ -237,15 +241,17 @@ class Telling:
             for _ in range(TURNS):
                 await self._link.ask(exatext.NOTHING)
 
-    async def reload(self, words: Mapping[Address, str], in_force: Callable[[], None]) -> None:
-        """ExaBGP reads its file; `words` are the peers in it. Raises CommandRefusedError.
+    async def reload(
+        self, words: Mapping[Address, str], families: Mapping[Address, Collection[Family]], in_force: Callable[[], None]
+    ) -> None:
+        """ExaBGP reads its file; `words` are the peers in it, with these families. Raises CommandRefusedError.
 
         `in_force` is called when all that is read from then on is said with the new configuration in force: last words
         of peers that have gone, first ones of those that are new, which may stand right behind the answer.
         """
 
         def reloaded() -> None:
-            self._reloaded(words)
+            self._reloaded(words, families)
             in_force()
 
         async with self._alone():
@@ -253,15 +259,18 @@ class Telling:
             async for _ in in_turns(self._unjudged):
                 pass
 
-    def _reloaded(self, words: Mapping[Address, str]) -> None:
+    def _reloaded(self, words: Mapping[Address, str], families: Mapping[Address, Collection[Family]]) -> None:
         before, self._words = self._words, dict(words)
         gone = [peer for peer in before if peer not in words]
         new = [peer for peer, session in words.items() if before.get(peer) != session]
+        same = [peer for peer, session in words.items() if before.get(peer) == session]
         for peer in new:
             if peer in before:  # at once: the session of the one that it is now may come up before all is judged
                 self.outbox.session_down(peer)
         self._unjudged = chain(
-            chain.from_iterable(map(self.outbox.removing, gone)), chain.from_iterable(map(self.outbox.adding, new))
+            chain.from_iterable(map(self.outbox.removing, gone)),
+            chain.from_iterable(self.outbox.carrying(peer, families[peer]) for peer in same),
+            chain.from_iterable(self.outbox.adding(peer, families[peer]) for peer in new),
         )
 
     async def refresh(self, wanted: Iterable[tuple[Address, Family]]) -> None:

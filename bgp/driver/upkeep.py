@@ -7,24 +7,26 @@ to do chores.
 Invariants:
 - What was heard of a session is complete from its SessionUp on: whenever a line may have been lost, SessionUp comes
   again and the peer is asked to repeat itself.
-- An ExaBGP that hangs counts as gone. A child is killed and started again; one beside us has all its sessions again
-  when it speaks again, but for those whose end it then tells.
+- An ExaBGP that hangs counts as gone, and is killed and started again, one beside us by whoever started it. Should that
+  one not do it, it has all its sessions again when it speaks again, but for those whose end it then tells.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from bgp.driver import process
+from bgp.driver import notes, process
 from bgp.driver.chores import ENDED_UNHEARD, Chore, Chores
 from bgp.driver.link import Hello, Link, Remembered
+from bgp.driver.notes import Hung, Trouble
 from bgp.driver.peersfile import PeersFile
-from bgp.driver.process import CANNOT_LISTEN, ExaProcess, Trouble
+from bgp.driver.process import CANNOT_LISTEN, ExaProcess
 from bgp.driver.telling import Telling
 from bgp.driver.timers import Timers
 from bgp.exaevents import Heard, WentDown
@@ -60,9 +62,9 @@ class Upkeep:
         clock: Callable[[], float],
         audit_seconds: float,
         retry_seconds: float,
-        before_correcting: Callable[[Mapping[RouteKey, Route]], None],
+        before_correcting: Callable[[Mapping[RouteKey, Route]], Iterable[None]],
     ) -> None:
-        """`before_correcting` is shown the table before anything in it is corrected."""
+        """`before_correcting` is shown the table, and has its steps done, before anything in it is corrected."""
         self._run_dir = run_dir
         self._child = child
         self._clock = clock
@@ -114,6 +116,7 @@ class Upkeep:
         if self._child:
             self._process.start()
         else:
+            notes.tell_hung(self._run_dir, None)  # of an agent before us; we shall see
             self._look_for_trouble()
         self._file.start()
         self._timers.later("audit", self._audit_seconds, self._audit)
@@ -139,6 +142,10 @@ class Upkeep:
         """Have these peers send again all that they have."""
         if wanted:
             self._chores.refresh(wanted)
+
+    def restart(self, peer: Address) -> None:
+        """End the session with the peer: it comes again."""
+        self._chores.restart(peer)
 
     @property
     def failed(self) -> asyncio.Future[None]:
@@ -244,7 +251,7 @@ class Upkeep:
     def _alive(self) -> None:
         """ExaBGP has said something. After a silence its sessions are what they were, until it tells their end."""
         if self.silent:
-            self.silent = False
+            self._no_longer_silent()
             self.sessions.speaks_again()
             self._repeat(self._up())
             self.wake()
@@ -258,7 +265,8 @@ class Upkeep:
 
     def _gone(self, reason: str) -> None:
         if not self.away:
-            self.away, self.silent = True, False
+            self.away = True
+            self._no_longer_silent()
             self.sessions.lost(reason, self._clock())
             self.put(SpeakerLost(reason))
         self.wake()
@@ -272,6 +280,8 @@ class Upkeep:
                 self._kill(SILENT)
             case Verdict.SILENT if not self.silent and not self.away:
                 self.silent = True
+                with contextlib.suppress(OSError):  # a full disk: that it hangs is seen all the same (`silent`)
+                    notes.tell_hung(self._run_dir, Hung(self._instance, _killed(SILENT)))
                 self.sessions.silent(SILENT, self._clock())
                 self.put(SpeakerLost(SILENT))
                 self.wake()
@@ -281,9 +291,14 @@ class Upkeep:
         if self._unconnected >= CONNECT_SECONDS:
             self._kill(f"ExaBGP has not connected for {CONNECT_SECONDS} s")
 
+    def _no_longer_silent(self) -> None:
+        if self.silent:
+            self.silent = False
+            notes.tell_hung(self._run_dir, None)
+
     def _kill(self, why: str) -> None:
         self._gone(why)
-        self._process.kill(Trouble(SPEAKER_SILENT, f"{why}: it was killed", KILLED_FIX))
+        self._process.kill(_killed(why))
 
     def _settle(self) -> None:
         self.settling = False
@@ -298,13 +313,13 @@ class Upkeep:
             self._timers.later("listen", self._retry_seconds, lambda: self._chores.do(Chore.RELOAD))
 
     def _look_for_trouble(self) -> None:
-        self._troubled(process.read_trouble(self._run_dir))
+        self._troubled(notes.read_trouble(self._run_dir))
         self._timers.later("trouble", TROUBLE_SECONDS, self._look_for_trouble)
 
     def reloading(self) -> None:
         """What ExaBGP complains of from here on is of the new configuration."""
         if not self._child:
-            process.tell_trouble(self._run_dir, None)
+            notes.tell_trouble(self._run_dir, None)
 
     def reloaded(self) -> None:
         if self.trouble is not None and self.trouble.reason == CANNOT_LISTEN:
@@ -313,3 +328,7 @@ class Upkeep:
     def _audit(self) -> None:
         self._chores.do(Chore.AUDIT)
         self._timers.later("audit", self._audit_seconds, self._audit)
+
+
+def _killed(why: str) -> Trouble:
+    return Trouble(SPEAKER_SILENT, f"{why}: it was killed", KILLED_FIX)

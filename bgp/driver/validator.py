@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bgp.driver.process import environment, launcher
+from bgp.driver.process import environment, launcher, without_quotes
 
 VALIDATE_SECONDS: Final = 30.0
 WARM_SECONDS: Final = 60.0
@@ -81,7 +81,8 @@ async def _begin() -> asyncio.subprocess.Process:
 async def _ask(process: asyncio.subprocess.Process, path: Path) -> _Verdict | None:
     """None: somebody has killed it, before or meanwhile; that says nothing about the file. Raises NoVerdictError."""
     try:
-        _, said = await asyncio.wait_for(process.communicate(f"{path}\n".encode()), VALIDATE_SECONDS)
+        async with asyncio.timeout(VALIDATE_SECONDS):
+            _, said = await process.communicate(f"{path}\n".encode())
     except TimeoutError:
         raise NoVerdictError(f"no answer of `validate` within {VALIDATE_SECONDS:g} s") from None
     finally:
@@ -99,7 +100,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _complaint(said: str) -> str:
-    """The lines that say what is wrong: never the one that quotes the file, which may hold a password."""
-    lines = [line.strip() for line in said.splitlines()]
-    kept = [line for line in lines if line and "md5" not in line and not line.startswith(("advice", "line "))]
+    """The lines that say what is wrong, without what they quote of the file, which may be a password."""
+    lines = [without_quotes(line.strip()) for line in said.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("advice", "line "))]
     return " ".join(kept)[-500:] or "ExaBGP gave no reason"

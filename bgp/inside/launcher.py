@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import Final
 
-from bgp.inside import addressees, patches, reactor, sharing, sockets, updates, zones
+from bgp.inside import addressees, patches, reactor, secrecy, sharing, sockets, updates, zones
 from bgp.inside.extras import COMMUNICATION_MAX_BYTES
 from bgp.inside.patience import Patience
 
@@ -64,6 +64,7 @@ def main() -> int:
         return EXIT_UNUSABLE
     if wanted.die_with_parent is not None:
         die_with_parent(wanted.die_with_parent)
+    secrecy.keep_memory()
     os.environ.update(SETTINGS)
     return run("validate" if wanted.validate else "server", wanted.configuration)
 
@@ -107,12 +108,12 @@ def replace() -> None:
     from exabgp.bgp.message.open.capability import negotiated  # noqa: PLC0415
     from exabgp.configuration.neighbor import ParseNeighbor  # noqa: PLC0415
     from exabgp.protocol.family import AFI  # noqa: PLC0415
-    from exabgp.reactor import listener, loop, peer  # noqa: PLC0415
+    from exabgp.reactor import loop, peer  # noqa: PLC0415
     from exabgp.reactor.api.command import announce, limit  # noqa: PLC0415
     from exabgp.reactor.api.command import rib as tables  # noqa: PLC0415
     from exabgp.reactor.api.response import json  # noqa: PLC0415
-    from exabgp.reactor.network import outgoing, tcp  # noqa: PLC0415
-    from exabgp.reactor.network.error import NetworkError, NotConnected  # noqa: PLC0415
+    from exabgp.reactor.network import tcp  # noqa: PLC0415
+    from exabgp.reactor.network.error import NetworkError  # noqa: PLC0415
     from exabgp.rib import outgoing as rib  # noqa: PLC0415
 
     broken = (NetworkError, peer.ProcessError)
@@ -156,13 +157,24 @@ def replace() -> None:
     for commands in (announce, tables):
         commands.extract_neighbors = addressees.split_at_commas(limit.extract_neighbors)
         commands.match_neighbors = addressees.look_up(limit.match_neighbors)
+    _connect()
 
+
+def _connect() -> None:
+    """What has to do with dialing and being dialed."""
+    from exabgp.reactor import listener  # noqa: PLC0415
+    from exabgp.reactor.network import incoming, outgoing  # noqa: PLC0415
+    from exabgp.reactor.network.error import NetworkError, NotConnected  # noqa: PLC0415
+
+    for connections in (incoming, outgoing):
+        connections.asynchronous = sockets.notice_reboots(connections.asynchronous)
     outgoing.create = sockets.give_up_early(outgoing.create)
     outgoing.ready = sockets.say_outcome(NotConnected)
     outgoing.connect = sockets.say_plainly(outgoing.connect, NotConnected)
     dial = outgoing.Outgoing
     dial._setup = sockets.name_interface(dial._setup, NotConnected)  # noqa: SLF001
     dial._connect = sockets.fail_aloud(dial._connect, (NetworkError,))  # noqa: SLF001
+    listener.Listener.incoming = sockets.forget_none(listener.Listener.incoming)
     listener.Listener._listen = sockets.listen_for_all(listener.Listener._listen)  # noqa: SLF001
 
 

@@ -12,6 +12,7 @@ a TTL of 255 as soon as one neighbor wants it, which harms no other; the kernel 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import select
@@ -26,6 +27,11 @@ TCP_SAVE_SYN: Final = 27
 TCP_SAVED_SYN: Final = 28
 SYN_MAX_BYTES: Final = 512
 """linux/tcp.h; an IPv6 header and a TCP header with all options are 100 bytes."""
+PROBE_SECONDS: Final = 5
+"""How often a peer of which nothing is heard is asked whether it still has the connection; its kernel answers."""
+TCP_RTO_MAX_MS: Final = 44
+"""linux/tcp.h, since Linux 6.15."""
+NEVER_MS: Final = 2**31 - 1
 DEFAULT_TTL: Final = -1
 """What makes Linux forget a TTL that was set (ip(7), ipv6(7))."""
 
@@ -43,6 +49,31 @@ def give_up_early(create: Method) -> Method:
         return created
 
     return _create
+
+
+def notice_reboots(set_up: Method) -> Method:
+    """Around `tcp.asynchronous`, which every connection goes through: soon notices a peer's machine that has rebooted.
+
+    It does not know the connection any more, and says so (RST) as soon as it is sent something. Without this that is
+    our next KEEPALIVE, 30 s with the default hold time, or what of the last one TCP sends again, ever more seldom; so
+    long whoever dials us is refused, since there is a session, and we dial nobody. A peer that is silent is left to the
+    hold timer: TCP itself never gives up.
+    """
+
+    @functools.wraps(set_up)
+    def _asynchronous(io: socket.socket, ip: object) -> None:
+        set_up(io, ip)
+        io.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            (socket.TCP_KEEPIDLE, PROBE_SECONDS),
+            (socket.TCP_KEEPINTVL, PROBE_SECONDS),
+            (socket.TCP_USER_TIMEOUT, NEVER_MS),
+        ):
+            io.setsockopt(socket.IPPROTO_TCP, option, value)
+        with contextlib.suppress(OSError):  # an older kernel
+            io.setsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS, PROBE_SECONDS * 1000)
+
+    return _asynchronous
 
 
 def fail_aloud(connect: Method, failures: Errors) -> Method:
@@ -133,6 +164,20 @@ def listen_for_all(listen: Method) -> Method:
                     _send_with(sock, GTSM_TTL)
 
     return _listen
+
+
+def forget_none(incoming: Method) -> Method:
+    """Around `Listener.incoming`: a connection that has been accepted counts as new until it has been looked at.
+
+    Without it one that comes at the same moment as a stranger's, on another listening socket, is not looked at, and
+    nobody else is heard on its socket, until somebody dials the other one again.
+    """
+
+    @functools.wraps(incoming)
+    def _incoming(self: Any) -> bool:
+        return bool(incoming(self) or self._accepted)
+
+    return _incoming
 
 
 def take_as_configured(

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from bgp.driver.link import Hello, Link
-from bgp.driver.process import CONFIGURATION, SOCKET, bridge_command, write_private
+from bgp.driver.notes import write_private
+from bgp.driver.process import CONFIGURATION, SOCKET, bridge_command
 from bgp.exaconfig import configuration
 from bgp.exaevents import CameUp, Heard
 from bgp.model import Peer

@@ -15,6 +15,7 @@ from pathlib import Path
 from bgp.driver.process import CONFIGURATION, SOCKET
 from bgp.inside.addressees import BETWEEN
 
+BOTH_FAMILIES = ("ipv4/unicast", "ipv6/unicast")
 NEIGHBOR = re.compile(
     r"^neighbor (?P<address>\S+) \{\n\s+router-id (?P<id>\S+);\n\s+local-address (?P<local>\S+);\n"
     r"\s+local-as (?P<local_as>\d+);\n\s+peer-as (?P<peer_as>\d+);",
@@ -93,10 +94,12 @@ class FakeExaBgp:
     def say(self, *lines: str) -> None:
         self._writer.write("".join(f"{line}\n" for line in lines).encode())
 
-    def comes_up(self, peer: str, families: Sequence[str] = ("ipv4/unicast", "ipv6/unicast")) -> None:
-        """`families` are those that the peer offers; ExaBGP offers both."""
+    def comes_up(
+        self, peer: str, families: Sequence[str] = BOTH_FAMILIES, *, offered: Sequence[str] = BOTH_FAMILIES
+    ) -> None:
+        """`families` are those that the peer offers, `offered` what ExaBGP does."""
         said = {"address": {"local": "192.0.2.9", "peer": peer}}
-        sent, received = _open(("ipv4/unicast", "ipv6/unicast")), _open(families)
+        sent, received = _open(offered), _open(families)
         lines = [
             {"type": "open", "time": 1, "neighbor": {**said, "direction": "send", "open": sent}},
             {"type": "open", "time": 1, "neighbor": {**said, "direction": "receive", "open": received}},

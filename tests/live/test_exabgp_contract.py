@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, ip_address
 
 import pytest
 
+from bgp.commands import Announce, SendEndOfRib, Withdraw
 from bgp.endings import REFUSED
 from bgp.exaevents import CameUp, Refreshed, StateChanged, WentDown
 from bgp.exatext import (
@@ -33,7 +34,6 @@ from bgp.model import (
     RouteKey,
     SessionState,
 )
-from bgp.outbox import Announce, SendEndOfRib, Withdraw
 from tests.lab.exabgp import ExaBgp
 from tests.lab.frr import Frr
 from tests.lab.machines import Host
@@ -229,6 +229,31 @@ async def test_a_changed_hold_time_restarts_that_session_and_sends_its_routes_ag
     await eventually(lambda: len(bench.wire.sessions) == 2 and bench.wire.session.of("announce"))
 
     assert bench.wire.session.of("announce")[0].prefixes == ("10.1.0.0/24",)
+
+
+async def test_a_family_that_a_reload_takes_away_takes_its_routes_along_and_comes_back_without_them(
+    bench: Bench,
+) -> None:
+    bench.tell(bench.announce("10.1.0.0/24"), bench.announce("fd00:1::/64", V6))
+    await eventually(lambda: bench.exabgp.answers == [True, True])
+    for families in ({Family.IPV6}, Family):
+        bench.exabgp.configure([replace(bench.one, families=frozenset(families))])
+        await bench.exabgp.link.ask(RELOAD)
+
+        (left,) = await bench.exabgp.link.ask(SHOW_TABLE)
+        assert "fd00:1::/64" in left
+
+
+async def test_a_route_of_a_family_that_the_neighbor_does_not_have_is_answered_done_and_kept_nowhere(
+    lab: LabFactory,
+) -> None:
+    net = lab(nodes=1)
+    one = peer(net.node(1), net.router.address(), asn=TOR_ASN, families=[Family.IPV6])
+    async with ExaBgp(net.node(1), [one]) as exabgp:
+        exabgp.send(command_line(Announce((one.address,), route("10.1.0.0/24", V4)), [session(one)]))
+        await eventually(lambda: exabgp.answers == [True])
+
+        assert await exabgp.link.ask(SHOW_TABLE) == []
 
 
 async def test_a_changed_as_makes_a_new_neighbor_without_routes(bench: Bench) -> None:

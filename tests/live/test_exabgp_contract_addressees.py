@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from bgp.commands import Announce, Withdraw
 from bgp.exatext import SHOW_TABLE, all_but, command_line, read_table_line, session, whose_table
 from bgp.inside.addressees import BETWEEN, REST_OF_NAME, look_up, split_at_commas
 from bgp.model import Address, Family, Peer
-from bgp.outbox import Announce, Withdraw
 from tests.lab.exabgp import ExaBgp
 from tests.lab.speaking import NODE_ASN, peer, route
 from tests.lab.topology import Lab

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from bgp.commands import Announce, SendEndOfRib, Withdraw
 from bgp.driver.process import CONFIGURATION, environment, launcher, prepare
 from bgp.exaevents import CameUp
 from bgp.exatext import RELOAD, SHOW_TABLE, command_line, session
 from bgp.inside.launcher import EXIT_UNUSABLE
 from bgp.model import Family, Peer
-from bgp.outbox import Announce, SendEndOfRib, Withdraw
 from tests.lab.exabgp import ExaBgp
 from tests.lab.machines import Host
 from tests.lab.speaking import ROOT, entered, peer, route

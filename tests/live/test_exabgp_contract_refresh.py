@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
+from bgp.commands import Announce
 from bgp.exatext import command_line, session
-from bgp.outbox import Announce
 from tests.lab.exabgp import ExaBgp
 from tests.lab.speaking import peer, route
 from tests.lab.topology import Lab

@@ -8,11 +8,11 @@ from ipaddress import IPv6Address, ip_address
 
 import pytest
 
+from bgp.commands import Announce
 from bgp.exaconfig import refusal
 from bgp.exaevents import WentDown
 from bgp.exatext import RELOAD, SHOW_SESSIONS, SHOW_TABLE, command_line, read_session_line, read_table_line, session
 from bgp.model import Address, Family, Peer
-from bgp.outbox import Announce
 from tests.lab.exabgp import ExaBgp
 from tests.lab.speaking import NODE_ASN, peer, route
 from tests.lab.topology import Lab

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bgp.commands import Announce, SendEndOfRib
 from bgp.exaevents import CameUp, Notified
 from bgp.exatext import RELOAD, command_line, session
 from bgp.model import Direction, Family, Held, Peer, PeerRemoved, SessionUp
-from bgp.outbox import Announce, SendEndOfRib
 from bgp.rib import Rib
 from tests.lab.bird import Bird
 from tests.lab.exabgp import ExaBgp

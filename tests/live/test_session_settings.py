@@ -12,6 +12,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from bgp.commands import Announce, Withdraw
 from bgp.exaevents import CameUp, Notified, Opened, WentDown
 from bgp.exatext import (
     RELOAD,
@@ -23,7 +24,6 @@ from bgp.exatext import (
     session,
 )
 from bgp.model import Direction, Family, PathsHeard, Peer
-from bgp.outbox import Announce, Withdraw
 from tests.lab.bird import Bird
 from tests.lab.exabgp import ExaBgp
 from tests.lab.frr import Frr

@@ -199,6 +199,23 @@ async def test_a_changed_hold_time_restarts_that_session_alone(lab: LabFactory) 
         assert up.hold_seconds == 30
 
 
+async def test_a_family_that_a_session_gets_while_it_is_up_brings_its_routes_with_it(lab: LabFactory) -> None:
+    net = lab(nodes=1)
+    node = net.node(1)
+    async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node) as speaking:
+        one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN, families=[Family.IPV6]))
+        speaking.add_route(one, route("fd00:1::/64", node.address("ipv6")))
+        await speaking.tell()
+        await eventually(lambda: len(wire.session.of("end-of-rib")) == 1)
+        speaking.add_peer(replace(one, families=frozenset(Family)))
+        speaking.add_route(one, route("10.1.0.0/24", node.address()))
+        await speaking.tell()
+        await eventually(lambda: len(wire.sessions) == 2 and len(wire.session.of("end-of-rib")) == 2)
+
+        told = {prefix for sent in wire.session.of("announce") for prefix in sent.prefixes}
+        assert told == {"10.1.0.0/24", "fd00:1::/64"}
+
+
 async def test_a_changed_as_is_a_new_session_with_all_routes_before_end_of_rib(lab: LabFactory) -> None:
     net = lab(nodes=1)
     node = net.node(1)

@@ -96,12 +96,27 @@ async def test_a_child_that_hangs_and_has_lost_its_bridge_is_killed_and_started_
         assert speaking.exabgp_pid() != hanging
 
 
-async def test_one_beside_us_that_hangs_is_said_and_has_its_sessions_again_when_it_goes_on(
+async def test_a_bridge_that_hangs_and_outlives_its_exabgp_keeps_no_other_from_starting_and_ending(
     lab: LabFactory, stop: Callable[[int], None]
 ) -> None:
+    """It has ExaBGP's log open, whose end nobody must wait for."""
+    node = lab(nodes=1).node(1)
+    async with Speaking(node) as speaking:
+        await speaking.tell()
+        killed = speaking.exabgp_pid()
+        stop(bridge_of(killed))
+        os.kill(killed, signal.SIGKILL)
+        await eventually(lambda: speaking.speaker.restarts == 1 and speaking.speaker.in_sync)
+        stop(bridge_of(speaking.exabgp_pid()))
+
+
+async def test_one_beside_us_that_stands_still_with_who_runs_it_is_said_and_has_its_sessions_again_when_both_go_on(
+    lab: LabFactory, stop: Callable[[int], None]
+) -> None:
+    """As a container that is paused."""
     net = lab(nodes=1)
     node = net.node(1)
-    start_external(node)
+    beside = start_external(node)
     async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:
         one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN, hold_seconds=HOLD_SECONDS))
         speaking.add_route(one, route("10.1.0.0/24", node.address()))
@@ -109,6 +124,7 @@ async def test_one_beside_us_that_hangs_is_said_and_has_its_sessions_again_when_
         await eventually(lambda: len(wire.session.of("end-of-rib")) == 2)
         before = speaking.speaker.states[one.address]
         exabgp = speaking.exabgp_pid()
+        stop(beside.pid)
         stop(exabgp)
         # What is told meanwhile waits, and changes nothing about being noticed.
         speaking.add_route(one, route("10.2.0.0/24", node.address()))
@@ -122,7 +138,8 @@ async def test_one_beside_us_that_hangs_is_said_and_has_its_sessions_again_when_
         assert not speaking.speaker.in_sync
         assert [type(event) for event in speaking.events] == [SessionUp, SpeakerLost]
 
-        os.kill(exabgp, signal.SIGCONT)
+        for pid in (beside.pid, exabgp):
+            os.kill(pid, signal.SIGCONT)
         await eventually(lambda: speaking.state(one) is SessionState.ESTABLISHED)
         await eventually(lambda: speaking.speaker.in_sync and not speaking.speaker.problems)
         await eventually(lambda: len(wire.session.of("route-refresh")) == 2)
@@ -138,16 +155,18 @@ async def test_a_session_that_ended_during_the_silence_is_a_flap_after_it(
 ) -> None:
     net = lab(nodes=1)
     node = net.node(1)
-    start_external(node)
+    beside = start_external(node)
     async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node, mode=SpeakerMode.EXTERNAL) as speaking:
         one = speaking.add_peer(peer(node, net.router.address(), asn=TOR_ASN, hold_seconds=HOLD_SECONDS))
         await speaking.tell()
         await speaking.established(one)
         exabgp = speaking.exabgp_pid()
+        stop(beside.pid)
         stop(exabgp)
         wire.notify(6, 4)
         await eventually(lambda: reasons(speaking) == ["speakerSilent"], within=NOTICED_SECONDS)
-        os.kill(exabgp, signal.SIGCONT)
+        for pid in (beside.pid, exabgp):
+            os.kill(pid, signal.SIGCONT)
         await eventually(lambda: speaking.heard(SessionDown))
         await speaking.established(one)
 

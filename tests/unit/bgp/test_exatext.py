@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgp import exatext
+from bgp.commands import Announce, SendEndOfRib, Withdraw
 from bgp.exatext import NotUnderstoodError, command_line, read_table_line
 from bgp.model import Attributes, Community, Family, LargeCommunity, Origin, Peer, Route
-from bgp.outbox import Announce, SendEndOfRib, Withdraw
 
 PEER = Peer(
     address=ip_address("192.0.2.1"),

@@ -141,6 +141,19 @@ def test_without_a_restart_time_it_is_held_until_it_is_changed() -> None:
     assert not it.held
 
 
+def test_without_a_restart_time_a_shutdown_for_a_while_lets_it_try_again() -> None:
+    it = limits(limited())
+    it.hear(told(*SIX), 1.0)
+    it.configure({A: replace(limited(), held=Held("shutdown"))}, 2.0)
+    assert not it.held
+
+    it.configure({A: limited()}, 3.0)
+    assert not it.held
+    it.hear(up(), 4.0)
+    it.hear(told(*SIX), 5.0)
+    assert it.held == {A: HELD}
+
+
 def test_a_peer_that_is_gone_is_not_held() -> None:
     it = limits(limited())
     it.hear(told(*SIX), 1.0)

@@ -11,18 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from bgp.commands import Announce, SendEndOfRib, Withdraw
 from bgp.model import Attributes, Family, Route, RouteKey
-from bgp.outbox import (
-    KEYS_PER_STEP,
-    OVERTAKEN_MAX,
-    PEERS_PER_COMMAND,
-    WINDOW,
-    WINDOW_KEYS,
-    Announce,
-    Outbox,
-    SendEndOfRib,
-    Withdraw,
-)
+from bgp.outbox import KEYS_PER_STEP, PEERS_PER_COMMAND, WINDOW, WINDOW_KEYS, Outbox
+from bgp.queues import OVERTAKEN_MAX
 from bgp.retry import RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS
 
 A, B, C = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3))
@@ -41,6 +33,8 @@ class ExaBgp:
 
     def __init__(self):
         self.tables = {}
+        self.families = {}
+        """Of each neighbor; who is not in it has all."""
         self.pipe = deque()
         self.updates = 0
         self.end_of_rib = []
@@ -57,7 +51,7 @@ class ExaBgp:
             case _ if any(RouteKey(peer, command.prefix) in self.refuses for peer in there):
                 return False  # all of it, or nothing
             case Announce():
-                for peer in there:
+                for peer in filter(lambda peer: self.carries(peer, command.prefix), there):
                     self.updates += self.tables[peer].get(command.prefix) != command.route
                     self.tables[peer][command.prefix] = command.route
             case Withdraw():
@@ -65,6 +59,14 @@ class ExaBgp:
                     self.updates += 1
                     self.tables[peer].pop(command.prefix, None)
         return True
+
+    def carries(self, peer, prefix):
+        return Family.of(prefix) in self.families.get(peer, Family)
+
+    def reload(self, peer, families):
+        self.families[peer] = families
+        table = self.tables[peer]
+        self.tables[peer] = {prefix: route for prefix, route in table.items() if self.carries(peer, prefix)}
 
     def told(self):
         return {RouteKey(peer, prefix): r for peer, table in self.tables.items() for prefix, r in table.items()}
@@ -103,7 +105,17 @@ class Histories(RuleBasedStateMachine):
     @rule(peer=st.sampled_from(PEERS))
     def add_peer(self, peer):
         self.exabgp.tables[peer] = {}
+        self.exabgp.families.pop(peer, None)
         self.outbox.peer_added(peer)
+
+    @rule(peer=st.sampled_from(PEERS), families=st.sets(st.sampled_from(list(Family)), min_size=1))
+    def a_reload_changes_families(self, peer, families):
+        while self.exabgp.pipe:
+            self.outbox.answered(self.exabgp.carry_out(), self.now)
+        if peer in self.exabgp.tables:
+            self.exabgp.reload(peer, families)
+            for _ in self.outbox.carrying(peer, families):
+                pass
 
     @rule(peer=st.sampled_from(PEERS), stays=st.booleans(), changes=CHANGES)
     def a_reload_is_taken_in_steps(self, peer, stays, changes):
@@ -111,6 +123,7 @@ class Histories(RuleBasedStateMachine):
         while self.exabgp.pipe:
             self.outbox.answered(self.exabgp.carry_out(), self.now)
         self.exabgp.tables.pop(peer, None)
+        self.exabgp.families.pop(peer, None)
         if stays:
             self.exabgp.tables[peer] = {}
         self.up.pop(peer, None)
@@ -169,6 +182,7 @@ class Histories(RuleBasedStateMachine):
     def restart(self):
         self.exabgp.pipe.clear()
         self.exabgp.tables.clear()
+        self.exabgp.families.clear()
         self.up.clear()
         self.outbox.restarted()
 
@@ -199,6 +213,9 @@ class Histories(RuleBasedStateMachine):
         for key, wanted in self.wanted.items():
             self.outbox.want(key, wanted)
         assert self.outbox.read_back(self.exabgp.told(), list(self.exabgp.tables)) == 0
+        for peer in self.exabgp.tables:  # by the reload that follows
+            for _ in self.outbox.carrying(peer, self.exabgp.families.get(peer, Family)):
+                pass
         for peer, (families, _) in self.up.items():
             self.up[peer] = (families, len(self.exabgp.end_of_rib))
             self.outbox.session_up(peer, families)
@@ -217,7 +234,7 @@ class Histories(RuleBasedStateMachine):
     def all_it_closes_is_told(self, marker):
         failing = self.outbox.failing.keys() | self.lost
         for key, wanted in self.wanted.items():
-            if key.peer == marker.peer and key not in failing:
+            if key.peer == marker.peer and key not in failing and self.exabgp.carries(*key):
                 assert self.exabgp.tables[key.peer].get(key.prefix) == wanted
 
     def quiet(self):
@@ -236,15 +253,21 @@ class Histories(RuleBasedStateMachine):
 
     def differing(self):
         told = self.exabgp.told()
-        wanted = {key: r for key, r in self.wanted.items() if key.peer in self.exabgp.tables}
+        wanted = self.possible()
         return sum(told.get(key) != wanted.get(key) for key in told.keys() | wanted.keys())
+
+    def possible(self):
+        """What is wanted, and ExaBGP has a place for."""
+        there = self.exabgp.tables
+        return {key: r for key, r in self.wanted.items() if key.peer in there and self.exabgp.carries(*key)}
 
     @rule()
     def it_converges(self):
         self.quiet()
 
-        assert self.exabgp.told() == {k: r for k, r in self.wanted.items() if k.peer in self.exabgp.tables}
+        assert self.exabgp.told() == self.possible()
         assert self.outbox.idle
+        assert list(self.outbox.unsettled()) == []
         assert not self.outbox.failing
         assert self.outbox.next_retry_at is None
         for peer, (families, since) in self.up.items():
@@ -256,6 +279,7 @@ class Histories(RuleBasedStateMachine):
             told = self.exabgp.tables.get(peer, {})
             for prefix in PREFIXES:
                 assert self.outbox.is_told(RouteKey(peer, prefix)) == (prefix in told)
+                assert self.outbox.is_settled(RouteKey(peer, prefix)) or (peer, prefix) in self.wanted
             for family in Family:
                 assert self.outbox.told_count(peer, family) == sum(Family.of(prefix) is family for prefix in told)
                 assert len(list(self.outbox.told_to(peer, family))) == self.outbox.told_count(peer, family)
@@ -300,6 +324,18 @@ def test_a_change_of_mind_before_sending_costs_nothing(outbox):
 
     assert outbox.idle
     assert outbox.next_command(0.0) is None
+
+
+def test_what_was_to_be_told_of_a_family_that_is_taken_away_is_not_told(outbox):
+    outbox.want(RouteKey(A, P), route(P))
+    for _ in outbox.carrying(A, {Family.IPV6}):
+        pass
+
+    assert outbox.next_command(0.0) is None
+    assert not outbox.may_hold(P)
+    for _ in outbox.carrying(A, {Family.IPV4}):
+        pass
+    assert outbox.next_command(0.0) == Announce((A,), route(P))
 
 
 def test_a_change_of_mind_in_flight_is_told_after_the_answer(outbox):

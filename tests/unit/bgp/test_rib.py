@@ -79,7 +79,7 @@ events = st.one_of(
         families,
         st.booleans(),
     ),
-    st.builds(SessionDown, peers, st.just("x"), st.booleans(), returning=st.booleans()),
+    st.builds(SessionDown, peers, st.just("x"), st.booleans(), returning=st.booleans(), begun_anew=st.booleans()),
     st.builds(PeerRemoved, peers),
     st.builds(EndOfRib, peers, st.sampled_from(list(Family))),
     st.builds(SpeakerLost, st.just("x")),
@@ -132,17 +132,23 @@ class Model:
             case SpeakerLost():
                 self.up.clear()
                 for peer in (A, B, C):
-                    if not self.of(peer) <= self.stale:
-                        self.until[peer] = now + OWN_STALE_SECONDS
-                        self.stale |= self.of(peer)
+                    self.keep(peer, now)
         self.away &= {peer for peer, _ in self.paths}
 
     def has_stale(self, peer):
         return bool(self.of(peer) & self.stale)
 
+    def keep(self, peer, now):
+        if not self.of(peer) <= self.stale:
+            self.until[peer] = now + OWN_STALE_SECONDS
+            self.stale |= self.of(peer)
+
     def down(self, peer, was_up, event, now):
         if was_up is None:
             self.forget(self.of(peer) if not self.has_stale(peer) else ())
+            return
+        if event.begun_anew:
+            self.keep(peer, now)
             return
         keeps = (event.without_notification or event.returning) and was_up.restart_seconds
         kept = was_up.restart_families if keeps else ()

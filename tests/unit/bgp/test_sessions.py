@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bgp.endings import NO_HOST, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, describe
 from bgp.exaevents import CameUp, Heard, Notified, Opened, Refreshed, StateChanged, WentDown
 from bgp.model import (
+    Address,
     Direction,
     EndOfRib,
     Family,
@@ -143,6 +144,33 @@ def test_another_node_that_only_changes_its_session_returns(
 
         assert isinstance(down, SessionDown)
         assert down.returning is expected
+
+
+RECONFIGURED = "its configuration has changed"
+"""Ours (`bgp.inside.patches`)."""
+
+
+@pytest.mark.parametrize(
+    ("peers", "direction", "subcode", "anew"),
+    [
+        *(({PEER: wanted()}, Direction.SENT, subcode, True) for subcode in (0, 3, 4, 6)),
+        *(({PEER: wanted()}, Direction.SENT, subcode, False) for subcode in (1, 2, 5, 9)),
+        ({PEER: wanted()}, Direction.RECEIVED, 6, False),
+        ({PEER: wanted(mesh=True)}, Direction.SENT, 6, False),
+        ({PEER: wanted(held=Held("maxPrefixesExceeded"))}, Direction.SENT, 3, False),
+        ({}, Direction.SENT, 3, False),
+    ],
+)
+def test_a_session_with_a_router_that_we_end_for_another_setting_is_begun_anew(
+    peers: dict[Address, Peer], direction: Direction, subcode: int, anew: bool
+) -> None:
+    notified = [Notified(PEER, direction, 6, subcode, "")] if subcode else []
+    sessions = after(SENT, RECEIVED, UP, *notified)
+    sessions.want(peers, 8.0)
+    (down,) = sessions.heard(WentDown(PEER, "x" if subcode else RECONFIGURED), 9.0)
+
+    assert isinstance(down, SessionDown)
+    assert down.begun_anew is anew
 
 
 def test_a_lost_session_is_a_flap_with_the_notification_as_its_cause() -> None:

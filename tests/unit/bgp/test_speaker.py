@@ -49,6 +49,7 @@ UPDATE = (
 )
 
 
+WALK_SECONDS = 60
 REFLECTED = Attributes(local_pref=100, originator_id=IPv4Address("192.0.2.8"), cluster_list=(IPv4Address("192.0.2.9"),))
 
 
@@ -196,6 +197,52 @@ async def test_what_was_reflected_before_the_agents_start_stays_told_until_it_is
     assert rig.told() == {str(own.prefix)}
 
 
+@pytest.fixture
+async def inheriting(rig: Rig) -> Rig:
+    """An agent that has just started, and ExaBGP, not connected yet, which holds much that was reflected."""
+    prefixes = [ip_network(f"10.2.{high}.{low}/32") for high in range(3) for low in range(250)]
+    await rig.exabgp.connect()
+    await rig.tell(*(Route(prefix, ip_address("192.0.2.8"), REFLECTED) for prefix in prefixes))
+    await rig.in_sync()
+    await rig.speaker.stop()
+    await rig.exabgp.disconnect()
+    rig.speaker = rig.new_speaker()
+    await rig.speaker.start()
+    plan = SpeakerPlan(rig.peers, {})
+    await rig.speaker.apply(plan, peers_changed=True, dirty=None, hold_back=lambda _key: False)
+    return rig
+
+
+def kept(rig: Rig) -> int:
+    return len(rig.speaker.outbox.wanted(TOR.address))
+
+
+async def test_what_was_reflected_before_the_agents_start_is_gone_through_in_turns(inheriting: Rig) -> None:
+    steps = [0]
+    await inheriting.exabgp.connect()
+    async with asyncio.timeout(WALK_SECONDS):
+        while steps[-1] < len(inheriting.routes):
+            await asyncio.sleep(0)
+            steps.append(kept(inheriting))
+
+    assert max(after - before for before, after in pairwise(steps)) <= KEYS_PER_TURN
+
+
+async def test_what_the_plan_no_longer_tells_while_it_is_gone_through_is_not_kept(inheriting: Rig) -> None:
+    last = list(inheriting.routes)[-1]
+    await inheriting.exabgp.connect()
+    async with asyncio.timeout(WALK_SECONDS):
+        while not kept(inheriting):
+            await asyncio.sleep(0)
+    del inheriting.routes[last]
+    plan = SpeakerPlan(inheriting.peers, {})
+    await inheriting.speaker.apply(plan, peers_changed=True, dirty=[last], hold_back=lambda _key: False)
+    assert 0 < kept(inheriting) < len(inheriting.routes), "the walk goes on"
+    await inheriting.in_sync()
+
+    assert inheriting.told() == inheriting.wanted()
+
+
 async def test_another_exabgp_is_told_everything_anew(rig: Rig) -> None:
     await rig.exabgp.connect()
     await rig.tell(*map(a_route, range(10)))
@@ -310,6 +357,19 @@ async def test_a_session_that_lacks_a_family_is_a_problem_until_it_ends(
     assert all(names in message for message in found.values())
     rig.exabgp.goes_down(str(TOR.address))
     await eventually(lambda: not rig.speaker.problems)
+
+
+async def test_what_is_wanted_since_the_session_came_up_is_not_missed_of_the_peer(rig: Rig) -> None:
+    rig.peers = {TOR.address: replace(TOR, families=frozenset({Family.IPV6}))}
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    rig.exabgp.comes_up(str(TOR.address), ["ipv6/unicast"], offered=["ipv6/unicast"])
+    await eventually(lambda: rig.events)
+    rig.peers = {TOR.address: replace(TOR, extended_next_hop=True)}
+    await rig.tell()
+
+    assert not rig.speaker.problems
 
 
 async def test_the_last_words_of_a_peer_that_is_removed_are_no_news(rig: Rig) -> None:

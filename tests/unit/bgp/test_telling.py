@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bgp.background import TURN_SECONDS, in_turns
 from bgp.driver.link import Link
 from bgp.driver.telling import Telling
-from bgp.model import Route, RouteKey
+from bgp.model import Family, Route, RouteKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,8 @@ async def test_a_reload_with_many_peers_that_are_to_be_told_much_leaves_others_t
     for peer in peers:
         for route in routes:
             telling.want(RouteKey(peer, route.prefix), route)
-    reload = asyncio.create_task(telling.reload({peer: f"neighbor {peer}" for peer in peers}, lambda: None))
+    words, families = {peer: f"neighbor {peer}" for peer in peers}, dict.fromkeys(peers, tuple(Family))
+    reload = asyncio.create_task(telling.reload(words, families, lambda: None))
 
     assert await turns_during(reload) > 3
     assert telling.peers == set(peers)
