@@ -1,7 +1,8 @@
 """Default routes as the kernel tells them (rtnetlink, RFC 3549), and which of their next hops are in use.
 
-Pure: bytes in, records out. It takes every shape of next hop that a default route of others may have, also those that
-`agent.kernel.netlink` cannot write. Anything but a unicast default route of table main that is not ours is no answer.
+Pure: bytes in, records out; time is an argument. It takes every shape of next hop that a default route of others may
+have, also those that `agent.kernel.netlink` cannot write. Anything but a unicast default route of table main that is
+not ours is no answer.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from agent.kernel.netlink import (
 from agent.model import Gateway
 from bgp.model import Address, Family
 
+GONE_SECONDS: Final = 1.5
+"""A next hop that is missing counts for so long; a reading that may have missed it is made again before."""
 _RTA_VIA, _RTA_NH_ID = 18, 30
 _RTN_UNICAST: Final = 1
 _RTM_F_CLONED: Final = 0x200
@@ -76,14 +79,49 @@ def gateways_of(routes: Iterable[DefaultRoute]) -> tuple[Gateway, ...]:
     """Of each family those of the routes with the lowest metric that can be used at all."""
     usable = [route for route in routes if any(not hop.dead for hop in route.hops)]
     best = {family: min((r.metric for r in usable if r.family is family), default=None) for family in Family}
-    found = {
+    return _in_order(
         Gateway(route.family, hop.gateway, hop.interface)
         for route in usable
         if route.metric == best[route.family]
         for hop in route.hops
         if hop.gateway is not None and not hop.dead
-    }
-    return tuple(sorted(found, key=lambda one: (one.family, one.address.version, int(one.address), one.interface)))
+    )
+
+
+class Lingering:
+    """The next hops that are there, and those that were until a moment ago.
+
+    A DHCP client that renews its lease may remove a default route and add it again: nobody should give a router up for
+    that. One that is new counts at once.
+    """
+
+    __slots__ = ("_gone_at", "_there", "next_gone_at")
+
+    def __init__(self) -> None:
+        self.next_gone_at: float | None = None
+        """When the answer is another one if nothing changes until then."""
+        self._there: frozenset[Gateway] = frozenset()
+        self._gone_at: dict[Gateway, float] = {}
+
+    def see(self, there: Iterable[Gateway], now: float) -> tuple[Gateway, ...]:
+        known = self._there | self._gone_at.keys()
+        self._there = frozenset(there)
+        missing = {one: self._gone_at.get(one, now + GONE_SECONDS) for one in known - self._there}
+        self._gone_at = {one: gone_at for one, gone_at in missing.items() if gone_at > now}
+        self.next_gone_at = min(self._gone_at.values(), default=None)
+        return _in_order(self._there | self._gone_at.keys())
+
+    def lose_link(self, interface: int) -> bool:
+        """There is no such interface any more: nothing on it comes back. False: nothing was on it."""
+        lost = {one for one in self._there | self._gone_at.keys() if one.interface == interface}
+        self._there -= lost
+        self._gone_at = {one: gone_at for one, gone_at in self._gone_at.items() if one not in lost}
+        return bool(lost)
+
+
+def _in_order(gateways: Iterable[Gateway]) -> tuple[Gateway, ...]:
+    """Each once."""
+    return tuple(sorted(set(gateways), key=lambda g: (g.family, g.address.version, int(g.address), g.interface)))
 
 
 def _hops(found: dict[int, bytes], flags: int) -> Iterator[Hop]:

@@ -16,6 +16,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar
 
+from agent.kernel.netlink import DISCARD_TABLE, FORWARDED, MAIN_TABLE
 from agent.kernel.partly import Refused, write_partly
 from agent.kernel.table import DumpFailedError, Holder, KernelError, RouteChange, RouteTable, fulfils, narrows
 from agent.model import FibKey, FibRoute, Problem, RouteType
@@ -58,6 +59,10 @@ class Fib:
         self._kernel = kernel
         self._clock = clock
         self._busy = asyncio.Lock()
+        self.read_failures = 0
+        """How often a dump failed."""
+        self.counts: Counter[tuple[int, int]] = Counter()
+        """How many of `actual` there are, by IP version and number of the kernel's table."""
         self._actual: dict[FibKey, FibRoute] = {}
         self._foreign: tuple[Problem, ...] = ()
         self._odd: dict[FibKey, Problem] = {}
@@ -79,6 +84,11 @@ class Fib:
         """A live view."""
         return MappingProxyType(self._actual)
 
+    def holds(self, wanted: FibRoute) -> bool:
+        """There is nothing to write for this route."""
+        actual = self._actual.get(wanted.key)
+        return actual is not None and fulfils(wanted, actual)
+
     @property
     def foreign(self) -> tuple[Problem, ...]:
         """Routes and rules with our protocol number that are not ours, as of the last dump."""
@@ -93,6 +103,10 @@ class Fib:
     def failing(self) -> Mapping[FibKey, FailingRoute]:
         """Without conflicts."""
         return {key: trouble for key, trouble in self._trouble.items() if key not in self._conflicts}
+
+    def is_refused(self, key: FibKey) -> bool:
+        """The last attempt at it failed, or met another protocol's route."""
+        return key in self._trouble
 
     @property
     def adopted(self) -> frozenset[FibKey]:
@@ -228,12 +242,21 @@ class Fib:
         key = change.key
         self._gone(key)
         if change.new is not None:
-            self._actual[key] = change.new
+            self._there(key, change.new)
         self._forget_trouble(key)
         self.operations[_operation(change), "ok"] += 1
 
+    def _there(self, key: FibKey, route: FibRoute) -> None:
+        """Where none is believed to be."""
+        self._actual[key] = route
+        self.counts[_place(route)] += 1
+
+    def _not_there(self, key: FibKey) -> None:
+        if (route := self._actual.pop(key, None)) is not None:
+            self.counts[_place(route)] -= 1
+
     def _gone(self, key: FibKey) -> None:
-        self._actual.pop(key, None)
+        self._not_there(key)
         if self._odd:
             self._odd.pop(key, None)
 
@@ -250,11 +273,12 @@ class Fib:
             holder = holders.get(change.key)
             if there is not None:
                 self._gone(change.key)
-                self._actual[change.key] = there
+                self._there(change.key, there)
             if change.key in taken:
-                self._actual.pop(change.key, None)
+                self._not_there(change.key)
             if holder is not None and holder.route is not None:  # ours after all: next time it is a replacement
-                self._actual[change.key] = holder.route
+                self._not_there(change.key)
+                self._there(change.key, holder.route)
                 if change.new is not None and fulfils(change.new, holder.route):
                     self._done(change)
                     continue
@@ -299,22 +323,25 @@ class Fib:
             dump = await self._kernel.dump()
         except DumpFailedError as error:
             self._read_attempts += 1
+            self.read_failures += 1
             self._read_at = self._clock() + _backoff(self._read_attempts)
             self.read_error = str(error)
             return
         self.read_error, self._read_attempts = None, 0
         self._foreign, self._odd = dump.foreign, dict(dump.odd)
         actual: dict[FibKey, FibRoute] = {}
+        counts = Counter[tuple[int, int]]()
         for part in parts(list(dump.routes)):
             for key in part:
                 found = dump.routes[key]
                 believed = self._actual.get(key)
                 alike = believed is not None and fulfils(believed, found)
-                actual[key] = believed if believed is not None and alike else found
+                actual[key] = there = believed if believed is not None and alike else found
+                counts[_place(there)] += 1
                 if self._read and not alike:
                     self._drifted(key, "changed" if believed is not None else "unexpected")
             await asyncio.sleep(0)
-        before, self._actual = self._actual, actual
+        before, self._actual, self.counts = self._actual, actual, counts
         while before:  # piece by piece: to let go of a full table takes 20 ms
             for key in list(islice(before, KEYS_PER_TURN)):
                 del before[key]
@@ -334,6 +361,10 @@ class Fib:
 
 def parts(things: list[_T], size: int = KEYS_PER_TURN) -> Iterator[list[_T]]:
     return (things[at : at + size] for at in range(0, len(things), size))
+
+
+def _place(route: FibRoute) -> tuple[int, int]:
+    return route.prefix.version, DISCARD_TABLE if route.type in FORWARDED else MAIN_TABLE
 
 
 def _operation(change: RouteChange) -> Operation:

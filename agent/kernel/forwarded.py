@@ -8,11 +8,13 @@ another with our number, which is removed then.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from agent.kernel.routes import DEFAULT_PROTOCOL, FORWARDED, KernelRoutes
-from agent.kernel.rules import HeardRule, Rule, rules_for
+from agent.kernel.netlink import FORWARDED
+from agent.kernel.routes import DEFAULT_PROTOCOL, KernelRoutes
+from agent.kernel.rules import HeardRule, Length, Rule, length_of, rules_for
 from agent.kernel.rulesocket import RuleSocket
 from agent.kernel.table import Dump, Holder, KernelError, RouteChange
 from agent.model import DISCARD_METRIC, FibKey, FibRoute, RouteType
@@ -25,7 +27,9 @@ class RoutesAndRules:
     def __init__(self, *, protocol: int = DEFAULT_PROTOCOL) -> None:
         self._routes = KernelRoutes(protocol=protocol)
         self._socket = RuleSocket(protocol=protocol)
-        self._discards: frozenset[Prefix] = frozenset()
+        self._discards: dict[Prefix, RouteType] = {}
+        self._lengths = Counter[Length]()
+        """How many of `_discards` are as long, where there are any."""
         self._rules: frozenset[Rule] = frozenset()
         """Ours that are there."""
         self._spoiling: tuple[HeardRule, ...] = ()
@@ -60,8 +64,9 @@ class RoutesAndRules:
         dump = await self._routes.dump()
         self._rules, odd = await self._socket.read()
         discards = [route for key, route in dump.routes.items() if key.metric == DISCARD_METRIC and _is_discard(route)]
-        self._discards = frozenset(route.prefix for route in discards)
-        needed = rules_for(self._discards)
+        self._discards = {route.prefix: route.type for route in discards}
+        self._lengths = Counter(map(length_of, self._discards))
+        needed = rules_for(self._lengths)
         self._spoiling = tuple(one for one in odd if one.in_place_of_ours)
         spoiled = {one.version for one in self._spoiling} & {rule.version for rule in needed}
         problems = self._socket.problems(one for one in odd if not (one.in_place_of_ours and one.version in spoiled))
@@ -76,18 +81,37 @@ class RoutesAndRules:
 
     async def write(self, changes: Sequence[RouteChange]) -> Mapping[FibKey, KernelError]:
         discards = [change for change in changes if change.key.metric == DISCARD_METRIC]
-        if not discards and self._rules == rules_for(self._discards):
+        if not discards and self._rules == rules_for(self._lengths):
             return await self._routes.write(changes)  # nearly always, and of a table many at once
         wanted = {change.key for change in discards if _is_discard(change.new)}
         refused = dict(await self._remove_spoiling({key.prefix.version for key in wanted}))
-        refused |= await self._add_rules(rules_for(self._discards.union(key.prefix for key in wanted)))
+        refused |= await self._add_rules(rules_for({*self._lengths, *(length_of(key.prefix) for key in wanted)}))
         failed = {key: refused[key.prefix.version] for key in wanted if key.prefix.version in refused}
-        on_routes = [_on_routes(change) for change in changes if change.key not in failed]
+        on_routes = [self._on_routes(change) for change in changes if change.key not in failed]
         failed |= await self._routes.write([change for change in on_routes if change is not None])
-        done = {change.key for change in discards if change.key not in failed}
-        self._discards = self._discards - {key.prefix for key in done} | {key.prefix for key in done & wanted}
-        await self._leave(rules_for(self._discards))
+        for change in discards:
+            if change.key not in failed:
+                self._note(change.key.prefix, change.new)
+        await self._leave(rules_for(self._lengths))
         return failed
+
+    def _on_routes(self, change: RouteChange) -> RouteChange | None:
+        """An incomplete discard is there, as a route."""
+        old, new = change
+        if old is None or old.type is not RouteType.INCOMPLETE:
+            return change
+        old = FibRoute(old.prefix, type=self._discards[old.prefix], metric=old.metric)
+        return None if new == old else RouteChange(old, new)
+
+    def _note(self, prefix: Prefix, route: FibRoute | None) -> None:
+        length = length_of(prefix)
+        if self._discards.pop(prefix, None) is not None:
+            self._lengths[length] -= 1
+        if route is not None and _is_discard(route):
+            self._discards[prefix] = route.type
+            self._lengths[length] += 1
+        if not self._lengths[length]:
+            del self._lengths[length]
 
     async def _remove_spoiling(self, versions: Collection[int]) -> Mapping[int, KernelError]:
         """Why not, by IP version. Ours beside them are asked for again: the kernel compares not all there is to a rule
@@ -128,13 +152,4 @@ class RoutesAndRules:
 
 
 def _is_discard(route: FibRoute | None) -> bool:
-    return route is not None and route.type is FORWARDED
-
-
-def _on_routes(change: RouteChange) -> RouteChange | None:
-    """An incomplete discard is there, as a route."""
-    old, new = change
-    if old is None or old.type is not RouteType.INCOMPLETE:
-        return change
-    old = FibRoute(old.prefix, type=FORWARDED, metric=old.metric)
-    return None if new == old else RouteChange(old, new)
+    return route is not None and route.type in FORWARDED

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from agent.kernel.defaults import DefaultRoute, decode_default, gateways_of
+from agent.kernel.defaults import DefaultRoute, Lingering, decode_default, gateways_of
 from agent.kernel.following import Following
 from agent.kernel.heard import decode_error
 from agent.kernel.netlink import (
@@ -45,7 +45,10 @@ _INTERFACE: Final = struct.Struct("=4xiI")
 
 
 class Gateways:
-    """Calls `on_change` with all next hops once before `start` returns, then whenever they are not what they were."""
+    """Calls `on_change` with all next hops once before `start` returns, then whenever they are not what they were.
+
+    Those that are gone for a moment only count all the time (`agent.kernel.defaults.Lingering`).
+    """
 
     def __init__(self, on_change: Callable[[tuple[Gateway, ...]], None], *, protocol: int = DEFAULT_PROTOCOL) -> None:
         """`protocol` is that of our own routes, which do not count."""
@@ -53,6 +56,8 @@ class Gateways:
         self._on_change = on_change
         self._protocol = protocol
         self._last: tuple[Gateway, ...] | None = None
+        self._lingering = Lingering()
+        self._timer: asyncio.TimerHandle | None = None
         self._routes: tuple[DefaultRoute, ...] = ()
         self._links: dict[int, int] = {}
         """Flags last heard, of the interfaces that default routes stand on."""
@@ -64,6 +69,8 @@ class Gateways:
 
     async def stop(self) -> None:
         await self._following.stop()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _prepare(self, sock: socket.socket) -> None:
         drop_all_but_defaults(sock, self._protocol)
@@ -87,10 +94,24 @@ class Gateways:
         if message.type == _RTM_DELADDR:
             (index,) = struct.unpack_from("=i", message.body, 4)
             return index in self._links
-        if message.type not in (_RTM_NEWLINK, _RTM_DELLINK) or index not in self._links:
+        if message.type == _RTM_DELLINK:
+            return self._lingering.lose_link(index) or index in self._links
+        if message.type != _RTM_NEWLINK or index not in self._links:
             return False
         before, self._links[index] = self._links[index], flags
-        return message.type == _RTM_DELLINK or (before ^ flags) & _IFF_UP != 0
+        return bool((before ^ flags) & _IFF_UP)
+
+    def _tell(self, there: tuple[Gateway, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        gateways = self._lingering.see(there, loop.time())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self._lingering.next_gone_at is not None:
+            self._timer = loop.call_at(self._lingering.next_gone_at, self._tell, there)
+        if gateways != self._last:
+            self._last = gateways
+            self._on_change(gateways)
 
     async def _read(self) -> bool:
         """False: others changed routes all the time, and something may have been missed."""
@@ -109,9 +130,7 @@ class Gateways:
         self._routes = tuple(found)
         stood_on = {hop.interface for route in found for hop in route.hops}
         self._links = {index: self._links.get(index, _IFF_UP) for index in stood_on}
-        if (gateways := gateways_of(found)) != self._last:
-            self._last = gateways
-            self._on_change(gateways)
+        self._tell(gateways_of(found))
         return whole
 
     async def _dump(self, version: int) -> tuple[list[DefaultRoute], bool]:
@@ -142,4 +161,5 @@ async def _receive(sock: socket.socket) -> bytes:
     try:
         return sock.recv(RECEIVE_BYTES)
     except BlockingIOError:
-        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, RECEIVE_BYTES), ANSWER_SECONDS)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await asyncio.get_running_loop().sock_recv(sock, RECEIVE_BYTES)

@@ -17,6 +17,7 @@ from agent.kernel.netlink import (
     AF_INET6,
     DEFAULT_METRIC,
     DISCARD_TABLE,
+    FORWARDED,
     NLMSG_DONE,
     NLMSGHDR,
     RTA_DST,
@@ -53,6 +54,7 @@ _RTA_ENCAP_TYPE, _RTA_ENCAP, _RTA_NH_ID = 21, 22, 30
 _NLMSGERR_ATTR_MSG: Final = 1
 _RTM_F_CLONED: Final = 0x200
 _TYPES: Final = {number: kind for kind, number in TYPE_NUMBERS.items()}
+_IN_DISCARD_TABLE: Final = {plain: kind for kind, plain in FORWARDED.items()}
 _TYPE_NAMES: Final = {2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 8: "prohibit", 9: "throw", 10: "nat"}
 _DST_HEADER: Final = {size: RTATTR.pack(4 + size, RTA_DST) for size in ADDRESS_BYTES.values()}
 
@@ -145,8 +147,8 @@ def _decode_rest(body: bytes) -> _Rest:
         oddity = "a source prefix" if source else f"TOS {tos:#x}"
     table = number_in(found, RTA_TABLE) or table
     type_ = _TYPES.get(kind, RouteType.UNICAST)
-    if table == DISCARD_TABLE and type_ is RouteType.UNREACHABLE:
-        type_ = RouteType.UNREACHABLE_FORWARDED
+    if table == DISCARD_TABLE:
+        type_ = _IN_DISCARD_TABLE.get(type_, type_)
     return _Rest(
         length=length,
         protocol=protocol,

@@ -1,7 +1,7 @@
 """The interfaces of the network namespace and their addresses, now and after each change.
 
-The only file that imports pyroute2: it is far too slow for routes and just right for a few links. Nothing is changed
-here.
+By pyroute2, which is far too slow for routes and just right for a few links (`inventory` alone uses it, too). Nothing
+is changed here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from agent.kernel.following import Following
 from agent.kernel.nlsocket import join
 from agent.loading import without_init
 from agent.model import Interface
+from bgp.model import Prefix
 
 # It loads every protocol that it knows, and two databases: 70 modules, 100 ms (0.9).
 with without_init("pyroute2"):
@@ -47,7 +48,8 @@ class Links:
 
     async def _read(self) -> bool:
         try:
-            interfaces = await asyncio.wait_for(_interfaces(), READ_SECONDS)
+            async with asyncio.timeout(READ_SECONDS):
+                interfaces = await _interfaces()
         except NetlinkError as error:
             raise OSError(error.code, f"reading the interfaces: {error}") from error
         if interfaces != self._last:
@@ -59,11 +61,18 @@ class Links:
 async def _interfaces() -> tuple[Interface, ...]:
     """By index. An address of a link that came in between the two dumps waits for its own event."""
     addresses: defaultdict[int, list[IPv4Interface | IPv6Interface]] = defaultdict(list)
+    ends: defaultdict[int, list[Prefix]] = defaultdict(list)
     async with AsyncIPRoute(groups=0) as ipr:
         async for address in await ipr.addr("dump"):
-            # On a point-to-point link `address` is the other end, and only `local` is ours (IPv4; absent in IPv6).
-            here = address.get("local") or address.get("address")
-            addresses[address["index"]].append(ip_interface(f"{here}/{address['prefixlen']}"))
+            # On a point-to-point link `address` is the other end, whose network the length is of, and `local` is ours;
+            # on others `local` is the same (IPv4) or absent (IPv6).
+            there = ip_interface(f"{address.get('address')}/{address['prefixlen']}")
+            here = ip_interface(address.get("local") or there.ip)
+            if here.ip == there.ip:
+                addresses[address["index"]].append(there)
+            else:
+                addresses[address["index"]].append(here)
+                ends[address["index"]].append(there.network)
         links = [link async for link in await ipr.link("dump")]
     found = (
         Interface(
@@ -71,6 +80,7 @@ async def _interfaces() -> tuple[Interface, ...]:
             name=link.get("ifname"),
             up=bool(link["flags"] & _IFF_UP) and link.get("operstate") in _WORKING_STATES,
             addresses=tuple(sorted(addresses[link["index"]], key=lambda here: (here.version, here))),
+            ends=tuple(sorted(ends[link["index"]], key=lambda end: (end.version, end))),
         )
         for link in links
     )

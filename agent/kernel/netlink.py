@@ -49,8 +49,13 @@ RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE, RTA_VIA =
 _RT_SCOPE_NOWHERE: Final = 255
 TYPE_NUMBERS: Final = {RouteType.UNICAST: 1, RouteType.BLACKHOLE: 6, RouteType.UNREACHABLE: 7}
 MAIN_TABLE: Final = 254
+FORWARDED: Final = {
+    RouteType.UNREACHABLE_FORWARDED: RouteType.UNREACHABLE,
+    RouteType.BLACKHOLE_FORWARDED: RouteType.BLACKHOLE,
+}
+"""What they are in DISCARD_TABLE."""
 DISCARD_TABLE: Final = 179_179
-"""Where routes of type UNREACHABLE_FORWARDED are: a table that only forwarded packets are led to
+"""Where the discards for forwarded packets are: a table that only forwarded packets are led to
 (`agent.kernel.rules`). Its number is one that nobody else takes: what others had in it would be asked as well."""
 DEFAULT_METRIC: Final = {4: 0, 6: 1024}
 """IPv6 has no metric 0: the kernel makes it 1024 (IP6_RT_PRIO_USER), and a delete with 0 would match any metric."""
@@ -125,10 +130,9 @@ class Encoder:
         ip6_route_del, tested on kernel 6.18).
         """
         version = route.prefix.version
-        forwarded = route.type is RouteType.UNREACHABLE_FORWARDED
-        table = DISCARD_TABLE if forwarded else self._table
+        table = DISCARD_TABLE if route.type in FORWARDED else self._table
         scope = _RT_SCOPE_NOWHERE if deleting else 0
-        kind = TYPE_NUMBERS[RouteType.UNREACHABLE if forwarded else route.type]
+        kind = TYPE_NUMBERS[FORWARDED.get(route.type, route.type)]
         head = RTMSG.pack(
             FAMILY[version], route.prefix.prefixlen, 0, 0, table if table < 256 else 0, self._protocol, scope, kind, 0
         ) + RTATTR.pack(4 + route.prefix.max_prefixlen // 8, RTA_DST)

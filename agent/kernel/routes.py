@@ -24,6 +24,7 @@ from agent.kernel.monitor import Monitor
 from agent.kernel.netlink import (
     BATCH_MESSAGES,
     DISCARD_TABLE,
+    FORWARDED,
     MAIN_TABLE,
     NLM_F_DUMP_INTR,
     NLMSG_DONE,
@@ -42,7 +43,6 @@ from agent.model import DISCARD_METRIC, FibKey, FibRoute, Problem, RouteType
 from bgp.model import Prefix
 
 DEFAULT_PROTOCOL: Final = 179
-FORWARDED: Final = RouteType.UNREACHABLE_FORWARDED
 ANSWER_SECONDS: Final = 5.0
 """Longest wait for one datagram. The kernel answers within the send; it never answers what it took for noise."""
 DUMP_ATTEMPTS: Final = 5
@@ -265,19 +265,20 @@ class KernelRoutes:
         try:
             return sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, RECEIVE_BYTES), ANSWER_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await asyncio.get_running_loop().sock_recv(sock, RECEIVE_BYTES)
 
     def _take(self, heard: Heard, routes: dict[FibKey, FibRoute]) -> str:
         """Take a route with our number among `routes`, or say why it is not one that we wrote."""
         if heard.route is None:
             return heard.oddity
-        forwarded = heard.route.type is FORWARDED
+        forwarded = heard.route.type in FORWARDED
         if heard.table != self._table and not forwarded:
             return f"table {heard.table}"
         if heard.key.metric not in ({DISCARD_METRIC} if forwarded else WRITTEN_METRICS):
             return f"metric {heard.key.metric}"
         there = routes.get(heard.key)
-        others = there is not None and (there.type is FORWARDED) is not forwarded
+        others = there is not None and (there.type in FORWARDED) is not forwarded
         if there is None or (others and not forwarded):
             routes[heard.key] = heard.route  # one in the other table is left over from a change, and does no harm
         return "" if there is None or others else "a second route for this prefix and metric"
@@ -325,7 +326,9 @@ def _steps(change: RouteChange, recreated: set[FibKey]) -> list[Step]:
             return [Step(Operation.DELETE, old)]
         case RouteChange(old=FibRoute() as old, new=FibRoute() as new) if new.key in recreated:
             return [Step(Operation.DELETE, old), Step(Operation.CREATE, new)]
-        case RouteChange(old=FibRoute() as old, new=FibRoute() as new) if FORWARDED in {old.type, new.type}:
+        case RouteChange(old=FibRoute() as old, new=FibRoute() as new) if (old.type in FORWARDED) is not (
+            new.type in FORWARDED
+        ):
             return [Step(Operation.CREATE, new), Step(Operation.DELETE, old)]  # they are in two tables
         case RouteChange(old=FibRoute(), new=FibRoute() as new):
             return [Step(Operation.REPLACE, new)]

@@ -18,8 +18,11 @@ Why so, all of it measured on kernel 6.18, with rp_filter 0 and 1:
   matters. A discard that is longer than the shortest loses to a route of main in between.
 - Addresses of the node itself (IPVS has all service addresses so) are in table local, which is asked first. The source
   of a packet is checked (rp_filter) as if for one from here: with main alone.
-- kube-proxy's REJECT for a Service without endpoints comes after the route is looked up: who connects from elsewhere to
-  an address in a discard is told that it is unreachable, instead of that the port is.
+- kube-proxy's REJECT for a Service without endpoints, and its DROP for one with policy Local and none here, come after
+  the route is looked up: who connects from elsewhere to an address in a discard is told that it is unreachable, instead
+  of that the port is. Instead of a DROP it would be told as well, and give up; so there the discard is a blackhole.
+- A discard of a single address changes nothing for others: the first rule then lets host routes of main win alone, and
+  what is for other addresses finds nothing in the table and goes on to main.
 - The last places before main (32766): whatever rules of others say of a packet is heard first. Who adds one without a
   number, as WireGuard does, gets one below ours; Cilium's are 9 to 110, Calico's 99, the AWS CNI's 512 to 1536, that of
   VRFs 1000 (not measured: the kernel at hand has none).
@@ -82,6 +85,17 @@ class Rule(NamedTuple):
         return RULE_PREFERENCE + (self.suppressed is None)
 
 
+class Length(NamedTuple):
+    """Of a prefix. There are few, however many discards there are."""
+
+    version: int
+    length: int
+
+
+def length_of(prefix: Prefix) -> Length:
+    return Length(prefix.version, prefix.prefixlen)
+
+
 class HeardRule(NamedTuple):
     protocol: int
     preference: int
@@ -96,11 +110,11 @@ class HeardRule(NamedTuple):
         return self.preference in PREFERENCES
 
 
-def rules_for(discards: Iterable[Prefix]) -> frozenset[Rule]:
-    """What these need. A default route is none of them: nothing of main would count beside it."""
+def rules_for(lengths: Iterable[Length]) -> frozenset[Rule]:
+    """What discards of these need. A default route is none of them: nothing of main would count beside it."""
     shortest: dict[int, int] = {}
-    for prefix in discards:
-        shortest[prefix.version] = min(prefix.prefixlen, shortest.get(prefix.version, prefix.prefixlen))
+    for version, length in lengths:
+        shortest[version] = min(length, shortest.get(version, length))
     return frozenset(
         rule for version, length in shortest.items() for rule in (Rule(version, length - 1), Rule(version, None))
     )

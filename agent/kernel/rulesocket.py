@@ -148,4 +148,5 @@ async def _receive(sock: socket.socket) -> bytes:
     try:
         return sock.recv(RECEIVE_BYTES)
     except BlockingIOError:
-        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, RECEIVE_BYTES), ANSWER_SECONDS)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await asyncio.get_running_loop().sock_recv(sock, RECEIVE_BYTES)

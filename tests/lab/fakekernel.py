@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 
-from agent.kernel.netlink import DISCARD_TABLE
-from agent.kernel.rules import Rule, rules_for
+from agent.kernel.netlink import DISCARD_TABLE, FORWARDED
+from agent.kernel.rules import Rule, length_of, rules_for
 from agent.kernel.table import WRITTEN_METRICS, Dump, DumpFailedError, Holder, KernelError, RouteChange, fulfils
 from agent.model import (
     DISCARD_METRIC,
@@ -27,7 +27,7 @@ from agent.model import (
 from bgp.model import Prefix
 from tests.lab.realkernel import PROTOCOL, SUBNETS, Seen
 
-APART = {RouteType.UNREACHABLE_FORWARDED, RouteType.INCOMPLETE}
+APART = {*FORWARDED, RouteType.INCOMPLETE}
 NAMES = {"static": "protocol 4 (static)", "boot": "protocol 3 (boot)"}
 
 
@@ -56,7 +56,7 @@ class FakeKernel:
         self.table = self
         self._entries: dict[FibKey, list[Entry]] = {}
         self._elsewhere: list[Problem] = []
-        self._apart: set[Prefix] = set()
+        self._apart: dict[Prefix, RouteType] = {}
         self._rules: list[tuple[int, str]] = []
         """IP version, and the rule as iproute2 prints it."""
         self._subnets = {subnet: ip_interface(subnet).network for subnet in SUBNETS}
@@ -95,12 +95,12 @@ class FakeKernel:
                     foreign.append(_problem(str(key.prefix)))
                 else:
                     ours[key] = entry.route
-        for prefix in self._apart:
+        for prefix, kind in self._apart.items():
             whole = not self._spoiling({prefix.version}) and all(
-                _printed(rule) in self._rules for rule in rules_for(self._apart) if rule.version == prefix.version
+                _printed(rule) in self._rules for rule in self._rules_needed() if rule.version == prefix.version
             )
-            kind = RouteType.UNREACHABLE_FORWARDED if whole else RouteType.INCOMPLETE
-            ours.setdefault(FibKey(prefix, DISCARD_METRIC), FibRoute(prefix, type=kind, metric=DISCARD_METRIC))
+            found = FibRoute(prefix, type=kind if whole else RouteType.INCOMPLETE, metric=DISCARD_METRIC)
+            ours.setdefault(FibKey(prefix, DISCARD_METRIC), found)
         spoiling = self._spoiling({prefix.version for prefix in self._apart})
         alone = [rule for rule in self._odd_rules() if rule not in spoiling]
         return Dump(ours, (*foreign, *map(_rule_problem, alone)), odd)
@@ -131,13 +131,18 @@ class FakeKernel:
         if False in apart and change.new is not None:
             made = RouteChange(None, change.new) if change.new.type not in APART else RouteChange(change.old, None)
             error = self._delete(change.key) if made.new is None else self._put(made, made.new)
-        wanted = change.new is not None and change.new.type in APART
-        self._events += wanted is not (change.key.prefix in self._apart)
-        (self._apart.add if wanted else self._apart.discard)(change.key.prefix)
+        before = self._apart.pop(change.key.prefix, None)
+        after = change.new.type if change.new is not None and change.new.type in APART else None
+        if after is not None:
+            self._apart[change.key.prefix] = after
+        self._events += before is not after
         return error
 
+    def _rules_needed(self) -> frozenset[Rule]:
+        return rules_for(map(length_of, self._apart))
+
     def _settle_rules(self) -> None:
-        needed = {_printed(rule) for rule in rules_for(self._apart)}
+        needed = {_printed(rule) for rule in self._rules_needed()}
         odd = [rule for rule in self._odd_rules() if rule not in self._spoiling({version for version, _ in needed})]
         kept = [rule for rule in self._rules if rule in (*needed, *odd) or not rule[1].endswith(f"proto {PROTOCOL}")]
         added = [rule for rule in sorted(needed) if rule not in kept]
@@ -212,7 +217,8 @@ class FakeKernel:
         return sorted((line for which, line in self._rules if which == version), key=lambda line: line.split(":")[0])
 
     def discards(self) -> set[str]:
-        return set(map(str, self._apart))
+        said = {RouteType.BLACKHOLE_FORWARDED: "blackhole "}
+        return {f"{said.get(kind, '')}{prefix}" for prefix, kind in self._apart.items()}
 
     def route(self, what: str, *, version: int = 4) -> None:
         """The few forms of `ip route` that the tests use: VERB [TYPE] PREFIX [via [inet6] GATEWAY] [WORD VALUE]..."""

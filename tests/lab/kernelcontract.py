@@ -423,8 +423,8 @@ class WholeTable:
         assert await bench.world.table.write([RouteChange(route(V4, G1), None), RouteChange(route(V6, H1), None)]) == {}
 
 
-def forwarded(prefix: str) -> FibRoute:
-    return discard(prefix, RouteType.UNREACHABLE_FORWARDED)
+def forwarded(prefix: str, kind: RouteType = RouteType.UNREACHABLE_FORWARDED) -> FibRoute:
+    return discard(prefix, kind)
 
 
 def rules(length: int, protocol: int | str = 179) -> list[str]:
@@ -535,6 +535,31 @@ class DiscardsForForwardedPackets:
 
         await bench.run()
         assert bench.world.rules(version=version) == rules(int(short[-2:]), "static")
+
+    async def test_may_answer_or_not_and_each_turns_into_the_other(self, bench, version, short, long):
+        silent = forwarded(short, RouteType.BLACKHOLE_FORWARDED)
+        for route, said in ((silent, f"blackhole {short}"), (forwarded(short), short), (silent, f"blackhole {short}")):
+            await bench.run(route, forwarded(long))
+            assert bench.world.discards() == {said, long}
+            assert bench.world.rules(version=version) == rules(int(short[-2:]))
+
+        await bench.fib.resync()
+        assert bench.fib.actual[silent.key] == silent
+        await bench.run()
+        assert (bench.world.discards(), bench.world.rules(version=version)) == (set(), [])
+
+    async def test_that_do_not_answer_get_their_rules_back_as_well_and_go_without(self, bench, version, short, long):
+        silent = forwarded(short, RouteType.BLACKHOLE_FORWARDED)
+        await bench.run(silent)
+        for wanted in ([silent], []):
+            bench.world.rule("del pref 32764", version=version)
+            await bench.drifted()
+            assert bench.fib.actual[silent.key].type is RouteType.INCOMPLETE
+
+            await bench.run(*wanted)
+
+            assert bench.world.discards() == {f"blackhole {route.prefix}" for route in wanted}
+            assert bench.world.rules(version=version) == (rules(int(short[-2:])) if wanted else [])
 
     async def test_turn_into_a_route_for_all_packets_and_back(self, bench, version, short, long):
         everywhere = ours(short, kind="unreachable", metric=DISCARD_METRIC)

@@ -81,11 +81,12 @@ class RealKernel:
         return [line for line in lines if line.split(":")[0] not in ("0", "32766", "32767")]
 
     def discards(self) -> set[str]:
-        """Prefixes of ours in the table that forwarded packets are led to."""
+        """Prefixes of ours in the table that forwarded packets are led to, with their type unless it is unreachable."""
         return {
-            str(route["dst"])
+            f"{'' if kind == 'unreachable' else f'{kind} '}{route['dst']}"
             for version in (4, 6)
-            for route in json.loads(ip(f"-j -{version} route show table all type unreachable proto 179"))
+            for kind in ("unreachable", "blackhole")
+            for route in json.loads(ip(f"-j -{version} route show table all type {kind} proto 179"))
             if route.get("table") == str(DISCARD_TABLE)
         }
 

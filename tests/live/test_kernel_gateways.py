@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from agent.kernel.defaults import GONE_SECONDS
 from agent.kernel.gateways import Gateways
 from agent.model import Gateway
 from bgp.model import Family
@@ -55,6 +56,31 @@ async def test_all_next_hops_of_an_ecmp_route_are_told_and_followed(follower: Fo
 
     follower.kernel.route("del default")
     await follower.until()
+
+
+async def test_a_next_hop_that_is_gone_for_a_moment_is_there_all_the_time(follower: Follower) -> None:
+    for _ in range(3):
+        before = follower.gateways.readings
+        follower.kernel.route("del default")
+        await eventually(lambda: follower.gateways.readings > before, within=10)  # noqa: B023  # used at once
+        follower.kernel.route("add default via 192.0.2.7")
+    follower.kernel.route("replace default nexthop via 192.0.2.7 nexthop via 192.0.2.8")
+    await follower.until("192.0.2.7", "192.0.2.8")
+
+    assert all("192.0.2.7" in {str(gateway.address) for gateway in said} for said in follower.said)
+
+
+async def test_with_its_interface_a_next_hop_is_gone_at_once(follower: Follower) -> None:
+    ip("link add e2 type veth peer name e3")
+    ip("link set e3 up")
+    ip("link set e2 up")
+    follower.kernel.route("replace default via fe80::1 dev e2", version=6)
+    await follower.until("fe80::1", family=Family.IPV6)
+    ip("link del e2")
+    deleted_at = asyncio.get_running_loop().time()
+
+    await follower.until(family=Family.IPV6)
+    assert asyncio.get_running_loop().time() - deleted_at < GONE_SECONDS
 
 
 async def test_next_hops_of_ipv6_are_told_one_by_one(follower: Follower) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 
 import pytest
 
@@ -72,10 +72,23 @@ async def test_an_address_that_comes_and_goes_is_told(follower):
     await eventually(lambda: ip_interface("203.0.113.1/25") not in follower.now("e0").addresses)
 
 
-async def test_of_a_point_to_point_address_our_own_end_is_told(follower):
-    ip("addr add 10.1.1.1 peer 10.1.1.2/32 dev e0")
+@pytest.mark.parametrize(
+    ("own", "other", "network"),
+    [
+        ("10.1.1.1", "10.1.1.2/32", "10.1.1.2/32"),
+        ("10.1.1.1", "10.1.2.2/24", "10.1.2.0/24"),
+        ("fd01::1", "fd02::2/128", "fd02::2/128"),
+    ],
+)
+async def test_of_a_point_to_point_address_our_own_end_and_the_network_of_the_other_are_told(
+    follower, own, other, network
+):
+    ip(f"addr add {own} peer {other} dev e0")
 
-    await eventually(lambda: ip_interface("10.1.1.1/32") in follower.now("e0").addresses)
+    await eventually(lambda: follower.now("e0").ends == (ip_network(network),))
+    assert ip_interface(own) in follower.now("e0").addresses
+    to = network.removesuffix("/32").removesuffix("/128")
+    await eventually(lambda: f"{to} dev e0" in ip("route show proto kernel") + ip("-6 route show proto kernel"))
 
 
 async def test_a_link_that_is_made_and_deleted_is_told(follower):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.kernel.defaults import DefaultRoute, Hop, decode_default, gateways_of
+from agent.kernel.defaults import GONE_SECONDS, DefaultRoute, Hop, Lingering, decode_default, gateways_of
 from agent.kernel.netlink import AF_INET, AF_INET6, RTMSG, MalformedError
 from agent.model import Gateway
 from bgp.model import Family
@@ -52,6 +52,49 @@ def test_a_default_route_without_router_leads_to_nobody_and_one_of_a_lower_metri
 
     assert gateways_of([wired]) == (Gateway(Family.IPV4, ip_address("192.0.2.7"), 2),)
     assert gateways_of([wired, dialed]) == ()
+
+
+FIRST, SECOND = (Gateway(Family.IPV4, ip_address(f"192.0.2.{last}"), last) for last in (7, 8))
+
+
+def test_a_next_hop_that_went_counts_for_a_while_and_a_new_one_at_once():
+    lingering = Lingering()
+    assert lingering.see([FIRST], 10.0) == (FIRST,)
+    assert lingering.see([SECOND], 20.0) == (FIRST, SECOND)
+    assert lingering.next_gone_at == 20.0 + GONE_SECONDS
+
+    assert lingering.see([SECOND], lingering.next_gone_at) == (SECOND,)
+    assert lingering.next_gone_at is None
+
+
+def test_a_next_hop_that_comes_back_in_time_starts_anew_when_it_goes_again():
+    lingering = Lingering()
+    lingering.see([FIRST], 10.0)
+    lingering.see([], 11.0)
+    assert lingering.see([FIRST], 12.0) == (FIRST,)
+
+    assert lingering.see([], 13.0) == (FIRST,)
+    assert lingering.next_gone_at == 13.0 + GONE_SECONDS
+
+
+def test_readings_in_between_do_not_prolong_what_is_gone():
+    lingering = Lingering()
+    lingering.see([FIRST], 10.0)
+    lingering.see([], 11.0)
+    lingering.see([], 12.0)
+
+    assert lingering.see([], 11.0 + GONE_SECONDS) == ()
+
+
+def test_with_its_interface_a_next_hop_is_gone_at_once_gone_already_or_not():
+    lingering = Lingering()
+    lingering.see([FIRST, SECOND], 10.0)
+    lingering.see([SECOND], 10.1)
+
+    assert lingering.lose_link(FIRST.interface)
+    assert lingering.lose_link(SECOND.interface)
+    assert not lingering.lose_link(99)
+    assert lingering.see([], 10.2) == ()
 
 
 @given(st.sampled_from((AF_INET, AF_INET6)), st.binary(max_size=64))

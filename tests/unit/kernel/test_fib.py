@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import Counter
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Network
 
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.kernel.fib import RETRY_MAX_SECONDS, Fib
+from agent.kernel.netlink import MAIN_TABLE
 from agent.kernel.table import KernelError, RouteChange
 from agent.model import FibKey, FibRoute
 from tests.lab.fakekernel import FakeKernel
@@ -311,6 +313,7 @@ async def test_whatever_happened_the_kernel_ends_up_as_wanted_and_foreign_routes
         foreign: set[FibKey] = set()
         for event in history:
             wanted = await _happen(bench, event, wanted, foreign, whole=whole)
+            assert +bench.fib.counts == Counter((key.prefix.version, MAIN_TABLE) for key in bench.fib.actual)
         bench.world.failing_dumps = 0
         bench.world.link(up=True)
         bench.now += 2 * RETRY_MAX_SECONDS

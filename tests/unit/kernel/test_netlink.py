@@ -15,6 +15,7 @@ from agent.kernel.netlink import (
     BATCH_BYTES,
     BATCH_MESSAGES,
     DISCARD_TABLE,
+    FORWARDED,
     NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -75,7 +76,7 @@ def test_a_route_written_is_the_route_read(route, table, operation):
     heard = decode_route(message.body)
 
     assert (heard.route, heard.key, heard.oddity) == (route, route.key, "")
-    apart = route.type is RouteType.UNREACHABLE_FORWARDED
+    apart = route.type in FORWARDED
     assert (heard.protocol, heard.table) == (179, DISCARD_TABLE if apart else table)
 
 
@@ -87,7 +88,7 @@ def test_a_delete_names_prefix_metric_and_protocol(route):
     heard = decode_route(message.body)
 
     assert message.type == RTM_DELROUTE
-    apart = route.type is RouteType.UNREACHABLE_FORWARDED
+    apart = route.type in FORWARDED
     assert (heard.key, heard.protocol, heard.table) == (route.key, 179, DISCARD_TABLE if apart else 254)
 
 

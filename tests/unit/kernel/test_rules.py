@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.kernel.netlink import MalformedError, messages
-from agent.kernel.rules import HeardRule, Rule, add_request, decode_rule, delete_request, protocol_of_rule, rules_for
+from agent.kernel.rules import (
+    HeardRule,
+    Rule,
+    add_request,
+    decode_rule,
+    delete_request,
+    length_of,
+    protocol_of_rule,
+    rules_for,
+)
 
 RULES = st.builds(Rule, st.sampled_from([4, 6]), st.none() | st.integers(0, 127))
 
@@ -69,7 +78,7 @@ def test_any_body_is_a_rule_or_malformed(junk, rule, at):
 
 
 def test_the_shortest_discard_of_each_family_says_which_routes_of_main_count():
-    prefixes = [ip_network(it) for it in ("10.96.0.0/16", "203.0.113.0/24", "fd00::/48")]
+    lengths = [length_of(ip_network(it)) for it in ("10.96.0.0/16", "203.0.113.0/24", "fd00::/48")]
 
-    assert rules_for(prefixes) == {Rule(4, 15), Rule(4, None), Rule(6, 47), Rule(6, None)}
+    assert rules_for(lengths) == {Rule(4, 15), Rule(4, None), Rule(6, 47), Rule(6, None)}
     assert rules_for([]) == frozenset()
