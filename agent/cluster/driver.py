@@ -1,6 +1,8 @@
 """All watches of one agent: one per kind over the whole cluster, one per Secret that is needed right now, and that of
 the agent's own DaemonSet where somebody wants to know of its end.
 
+Each waits for an API server that is away on its own, so that one of many soon finds it back; that one tells the others.
+
 It refuses to read Secrets that nobody named, so that the agent's role needs to name no others either.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from random import Random
 
 from agent.cluster.health import Limits
 from agent.cluster.reflector import Reflector, Transport
@@ -33,12 +36,15 @@ class Cluster:
         namespace: str,
         *,
         limits: Limits | None = None,
+        random: Random | None = None,
     ) -> None:
         """`namespace` is the agent's own: the only one whose Secrets and DaemonSet are read."""
         self._transport = transport
         self._put = put
         self._namespace = namespace
         self._limits = limits
+        self._random = random
+        self._running: dict[asyncio.Task[None], Reflector] = {}
         self._kinds: dict[Kind, asyncio.Task[None]] = {}
         self._secrets: dict[Key, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] | None = None
@@ -76,12 +82,27 @@ class Cluster:
         await asyncio.gather(*tasks, return_exceptions=True)  # all are cancelled; one that raised has said so before
 
     def _run(self, kind: Kind, only: Key | None) -> asyncio.Task[None]:
-        reflector = Reflector(kind, self._transport, self._put, only=only, limits=self._limits)
+        reflector = Reflector(
+            kind,
+            self._transport,
+            self._put,
+            only=only,
+            limits=self._limits,
+            random=self._random,
+            mended=self._mended,
+        )
         task = asyncio.create_task(reflector.run(), name=f"watch {only or kind}")
+        self._running[task] = reflector
         task.add_done_callback(self._ended)
         return task
 
+    def _mended(self) -> None:
+        """One works again. It hears of it, too, which changes nothing: nothing is wrong with it now."""
+        for reflector in self._running.values():
+            reflector.mended_elsewhere()
+
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
         if task.cancelled() or (error := task.exception()) is None:
             return
         if self._failed is not None and not self._failed.done():

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -45,6 +45,7 @@ _REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPS
 is not about our rights (`User … cannot create resource …`): the namespace is about to go, or has a quota."""
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 
 class Api(Protocol):
@@ -92,7 +93,7 @@ class Events:
         while True:
             await self._wait()
             if (steps := self._find(self._bulletin)) is not None:
-                self._bulletin.see(await _rested(steps, self._clock), self._clock())
+                self._bulletin.see(await rested(steps, self._clock), self._clock())
                 while (notice := self._bulletin.next(self._clock())) is not None:
                     if not await self._tell(notice):
                         self._bulletin.failed(notice)
@@ -104,7 +105,8 @@ class Events:
         due_at = self._bulletin.next_at(self._clock())
         within = None if due_at is None else max(0.0, due_at - self._clock())
         with contextlib.suppress(TimeoutError):  # something is due, though nothing has changed
-            await asyncio.wait_for(self._changed.wait(), within)
+            async with asyncio.timeout(within):
+                await self._changed.wait()
         self._changed.clear()
 
     async def _tell(self, notice: Notice) -> bool:
@@ -196,7 +198,7 @@ _FORBIDDEN: Final = Problem(
 )
 
 
-async def _rested(steps: Steps[Mapping[Topic, News]], clock: Callable[[], float]) -> Mapping[Topic, News]:
+async def rested(steps: Steps[T], clock: Callable[[], float]) -> T:
     """What the steps come to; others have turns between."""
     while True:
         began_at = clock()
@@ -204,6 +206,6 @@ async def _rested(steps: Steps[Mapping[Topic, News]], clock: Callable[[], float]
             while clock() - began_at < STEP_SECONDS:
                 next(steps)
         except StopIteration as end:
-            found: Mapping[Topic, News] = end.value
+            found: T = end.value
             return found
         await asyncio.sleep(0)

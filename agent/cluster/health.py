@@ -1,7 +1,8 @@
 """How one watch is doing: when it may ask again, what is wrong, how often it had to start over.
 
 Every pause is here, so that what comes back from a server, however odd, can never become a hot loop: a failure is
-followed by a pause of at least `backoff_least_seconds` that grows with each failure in a row.
+followed by a pause of at least `backoff_least_seconds` that grows with each failure in a row. After a long outage the
+pauses are long, and each watch has its own: the first that works again is told to the others, which then ask soon.
 
 It refuses to know HTTP or watches; time is an argument.
 """
@@ -36,6 +37,8 @@ class Limits:
     """A `Retry-After` beyond this counts as this."""
     resync_spread_seconds: float = 3.0
     """A first 410 hits every node of the cluster at once: lists are spread over this long."""
+    return_spread_seconds: float = 3.0
+    """One watch works again: those that wait because they failed ask within this long, each at a time of its own."""
     reopen_spread_seconds: float = 0.2
     """Pause, at most, between a stream that ended in order and the next."""
     absent_again_seconds: float = 30.0
@@ -79,6 +82,9 @@ class Health:
         self._said_at: float | None = None
         self._uncounted = False
         """A restart has happened that was not said yet."""
+        self._asked_until = float("-inf")
+        """Before this the server does not want to be asked again (`Retry-After`)."""
+        self._roused_at = float("-inf")
 
     def started(self, now: float) -> None:
         """From here on the age of the picture counts, even if nothing ever comes."""
@@ -131,17 +137,29 @@ class Health:
         self.problem = problem
         return self._say(now) if news else ()
 
+    def mended_elsewhere(self, now: float) -> None:
+        """Another watch works again, so what keeps this one may be over as well: a new row of failures begins.
+
+        Not more often than a failing watch asks by itself, or watches that come and go would keep each other awake.
+        """
+        if self.problem is None or now - self._roused_at < self._limits.backoff_most_seconds:
+            return
+        self._roused_at = now
+        self.failures = 0
+        spread = self._random.uniform(self._limits.backoff_least_seconds, self._limits.return_spread_seconds)
+        self.pause_until = min(self.pause_until, max(self._asked_until, now + spread))
+
     def _count(self, reason: str, now: float, retry_after_seconds: float | None) -> None:
         self._counts[reason] += 1
         self._uncounted = True
         self.failures += 1
         doublings = min(self.failures - 1, _BACKOFF_DOUBLINGS_MAX)
         longest = min(self._limits.backoff_first_seconds * 2**doublings, self._limits.backoff_most_seconds)
-        pause = self._random.uniform(self._limits.backoff_least_seconds, longest)
+        self.pause_until = now + self._random.uniform(self._limits.backoff_least_seconds, longest)
         if retry_after_seconds is not None:
             asked = min(retry_after_seconds, self._limits.retry_after_most_seconds)
-            pause = max(pause, asked * (1 + _RETRY_AFTER_JITTER * self._random.random()))
-        self.pause_until = now + pause
+            self._asked_until = now + asked * (1 + _RETRY_AFTER_JITTER * self._random.random())
+            self.pause_until = max(self.pause_until, self._asked_until)
 
     def _is_due(self, now: float) -> bool:
         return self._said_at is None or now - self._said_at >= self._limits.fresh_seconds

@@ -62,7 +62,7 @@ REVISION_WENT_BACK: Final = "revisionWentBack"
 WATCH_LIST_REFUSED: Final = "watchListRefused"
 CHECK_SERVER: Final = "Check that the API server runs and that this node reaches it; the last picture is kept."
 _OPENING_IS_NO_PROOF: Final = frozenset({STREAM_TOO_SHORT, STREAM_BROKEN, TEXT_TOO_LONG})
-"""What these say is mended only when something comes through the new stream."""
+"""What these say more than once is mended only when something comes through the new stream."""
 
 
 class ListWatch:
@@ -103,6 +103,10 @@ class ListWatch:
         self._known.begin()
         return make_request(self._mode, self._revision, self._only, self._limits, self._random)
 
+    def mended_elsewhere(self, now: float) -> None:
+        """Another watch of the same API server works again: ask for the next step anew."""
+        self._health.mended_elsewhere(now)
+
     @property
     def silence_seconds(self) -> float:
         """How long to wait, right now, for the next piece of the answer's body."""
@@ -113,8 +117,9 @@ class ListWatch:
         """The answer is 200, its body follows."""
         self.streaming = True
         self._opened_at = now
-        problem = self._health.problem
-        if self._mode is not Mode.WATCH or (problem is not None and problem.reason in _OPENING_IS_NO_PROOF):
+        health = self._health
+        again = health.failures > 1 and health.problem is not None and health.problem.reason in _OPENING_IS_NO_PROOF
+        if self._mode is not Mode.WATCH or again:
             return ()
         return self._health.good(now)
 

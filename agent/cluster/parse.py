@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from agent.advertising import Advertisement, ServiceAddress
+from agent.advertising import Advertisement, AdvertisementType, ServiceAddress
 from agent.cluster import shapes
 from agent.cluster.adverts import read_advertisement, read_request
 from agent.cluster.fields import Field, FieldError, core_address, core_prefix, quoted
@@ -39,6 +39,7 @@ from agent.model import (
     Service,
     ServiceCidr,
     TrafficPolicy,
+    UnreadPodCidrs,
 )
 from bgp.model import Address, Family, Password
 
@@ -80,9 +81,13 @@ def read_object(kind: Kind, body: bytes | msgspec.Raw) -> Parsed:
     try:
         return Parsed(key, meta.revision or "", _READERS[kind](found))
     except FieldError as error:
-        return Parsed(
-            key, meta.revision or "", Problem(MALFORMED, str(key), error.what, _sentence(f"{_FIX}: {error.fix}"))
-        )
+        of = UnreadPodCidrs if kind is Kind.ADVERTISEMENT and _of_pods(found) else Problem
+        return Parsed(key, meta.revision or "", of(MALFORMED, str(key), error.what, _sentence(f"{_FIX}: {error.fix}")))
+
+
+def _of_pods(found: _Object) -> bool:
+    said = found.spec if isinstance(found, shapes.Custom) else None
+    return isinstance(said, dict) and said.get("type") == AdvertisementType.POD_CIDR
 
 
 def _sentence(text: str) -> str:
@@ -168,21 +173,24 @@ def _service(found: shapes.Service) -> Service:
     spec, status = found.spec or shapes.ServiceSpec(), found.status or shapes.ServiceStatus()
     cluster_ips = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     without = "externalName" if spec.type == "ExternalName" else "headlessService" if "None" in cluster_ips else ""
-    ingress = _ingress(status) if spec.type == "LoadBalancer" else ()
+    ingress, balanced = _ingress(status), spec.type == "LoadBalancer"
     requested, request_error = _request(found.metadata)
+    others = () if without else _addresses(spec.external_ips or (), "spec.externalIPs")
     return Service(
         namespace=found.metadata.namespace or "",
         name=found.metadata.name or UNNAMED,
         uid=found.metadata.uid or "",
         cluster_ips=() if without else _addresses(cluster_ips, "spec.clusterIPs"),
-        external_ips=() if without else _addresses(spec.external_ips or (), "spec.externalIPs"),
-        load_balancer_ips=() if without else _load_balancer_ips(ingress),
+        external_ips=others,
+        load_balancer_ips=_load_balancer_ips(ingress) if balanced and not without else (),
         internal_policy=_policy(spec.internal_traffic_policy, "spec.internalTrafficPolicy"),
         external_policy=_policy(spec.external_traffic_policy, "spec.externalTrafficPolicy"),
         labels=_labels(found.metadata),
         load_balancer_class=spec.load_balancer_class or "",
         requested=requested,
-        left_out=(("ClusterIP", without),) if without else _left_out(spec.type, ingress),
+        left_out=(("ClusterIP", without),)
+        if without
+        else (_left_out(ingress) if balanced else _left_over(ingress, map(str, others))),
         request_error=request_error,
     )
 
@@ -204,9 +212,15 @@ def _ingress(status: shapes.ServiceStatus) -> list[shapes.Ingress] | tuple[()]:
     return (status.load_balancer or shapes.LoadBalancer()).ingress or ()
 
 
-def _left_out(kind: str | None, ingress: Iterable[shapes.Ingress]) -> tuple[tuple[str, str], ...]:
+def _left_over(ingress: Iterable[shapes.Ingress], others: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """What the status of a Service that is no LoadBalancer says, but for addresses that it has otherwise: `others`."""
+    named, otherwise = (entry.ip or entry.hostname for entry in ingress), frozenset(others)
+    return _unique((what, "noLoadBalancer") for what in named if what and what not in otherwise)
+
+
+def _left_out(ingress: Iterable[shapes.Ingress]) -> tuple[tuple[str, str], ...]:
     """What `_load_balancer_ips` does without, as it is written."""
-    if kind == "LoadBalancer" and not any(entry.ip or entry.hostname for entry in ingress):
+    if not any(entry.ip or entry.hostname for entry in ingress):
         return (("LoadBalancerIP", "noAddressYet"),)
     proxied = [(entry.ip, "ipModeProxy") for entry in ingress if entry.ip and entry.mode == "Proxy"]
     named = [(entry.hostname, "hostnameOnly") for entry in ingress if entry.hostname and not entry.ip]
@@ -278,7 +292,8 @@ def _daemon_set(found: shapes.DaemonSet) -> DaemonSet:
 def _custom(read: Callable[[str, float, Field], _Custom]) -> Callable[[shapes.Custom], _Custom]:
     def read_custom(found: shapes.Custom) -> _Custom:
         meta = found.metadata
-        return replace(read(meta.name or UNNAMED, _created(meta), Field("spec", found.spec)), uid=meta.uid or "")
+        made = read(meta.name or UNNAMED, _created(meta), Field("spec", found.spec))
+        return replace(made, uid=meta.uid or "", generation=meta.generation or 0)
 
     return read_custom
 

@@ -18,7 +18,7 @@ from agent.cluster.kinds import path_of
 from agent.cluster.listwatch import STREAM_BROKEN, Changes, ListWatch
 from agent.cluster.request import Mode, Pause, Request
 from agent.cluster.split import ItemSplitter, LineSplitter, TooLong
-from agent.model import ClusterChange, Key, Kind
+from agent.model import ClusterChange, Key, Kind, WatchState
 
 SLICE_SECONDS: Final = 0.002
 """Work in one go. All reflectors may be due in the same round of the loop, so this times their number is the stall."""
@@ -67,8 +67,9 @@ class Reflector:
         only: Key | None = None,
         limits: Limits | None = None,
         random: Random | None = None,
+        mended: Callable[[], None] = lambda: None,
     ) -> None:
-        """`only`: watch this one object of its namespace."""
+        """`only`: watch this one object of its namespace. `mended` is called when it works again after a failure."""
         self._machine = ListWatch(
             kind,
             only=only,
@@ -78,6 +79,14 @@ class Reflector:
         self._path = path_of(kind, only)
         self._transport = transport
         self._put = put
+        self._mended = mended
+        self._broken = False
+        self._roused = asyncio.Event()
+
+    def mended_elsewhere(self) -> None:
+        """Another watch of the same API server works again."""
+        self._machine.mended_elsewhere(asyncio.get_running_loop().time())
+        self._roused.set()
 
     async def run(self) -> None:
         now = asyncio.get_running_loop().time
@@ -86,10 +95,20 @@ class Reflector:
             # asyncio may end a sleep early by the clock's resolution: what was slept through counts as slept.
             match step := self._machine.next_step(max(now(), rested_until)):
                 case Pause(until=until):
-                    await asyncio.sleep(max(0.0, until - now()))
-                    rested_until = until
+                    if await self._rest(until):
+                        rested_until = until
                 case Request():
                     await self._carry_out(step, now)
+
+    async def _rest(self, until: float) -> bool:
+        """False: roused before."""
+        self._roused.clear()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._roused.wait()
+        except TimeoutError:
+            return True
+        return False
 
     async def _carry_out(self, request: Request, now: Callable[[], float]) -> None:
         machine = self._machine
@@ -139,6 +158,10 @@ class Reflector:
     def _emit(self, changes: Changes) -> None:
         for change in changes:
             self._put(change)
+            if isinstance(change, WatchState):
+                was_broken, self._broken = self._broken, not change.healthy
+                if was_broken and change.healthy:
+                    self._mended()
 
 
 async def _beginning(answer: Answer) -> bytes:

@@ -142,8 +142,12 @@ class DaemonSet(msgspec.Struct, frozen=True):
     metadata: DaemonSetMeta = DaemonSetMeta()
 
 
+class CustomMeta(Meta, frozen=True):
+    generation: int | None = None
+
+
 class Custom(msgspec.Struct, frozen=True):
-    metadata: Meta = Meta()
+    metadata: CustomMeta = CustomMeta()
     spec: object = None
 
 

@@ -2,6 +2,11 @@
 
 Changes go in by `apply`, which answers which keys now have another record. What goes in is never questioned here, only
 kept: an object whose newest version does not parse keeps its last good record, and its problem stands beside it.
+Of an object that never parsed nobody knows what was in force before the agent was started. The defaults are not in the
+place of a BGPInstance, which may name another AS, or switch off what they announce and install; nor in that of a
+BGPAdvertisement of pod CIDRs, without which all routers are told them. So the picture is not complete as long as one of
+these is there and no other BGPInstance selects the own node, or no other BGPAdvertisement is of that type; nor while
+the own Node does not parse, which is not as if it were deleted. What comes later changes nothing.
 
 It refuses to plan, to fetch and to forget by itself: only a complete list, or the news that an object is gone, takes a
 record away. The own Node's stays even then, marked as gone: who is deleted still has to take leave of its neighbours.
@@ -15,6 +20,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, assert_never
 
+from agent.advertising import Advertisement, AdvertisementType
+from agent.intent import Instance
 from agent.model import (
     ALWAYS_WATCHED,
     Applied,
@@ -26,9 +33,11 @@ from agent.model import (
     Kind,
     Listed,
     Malformed,
+    Node,
     Problem,
     Record,
     Secret,
+    UnreadPodCidrs,
     WatchState,
 )
 
@@ -48,13 +57,17 @@ class World:
         self._watches: dict[tuple[Kind, Key | None], WatchState] = {}
         self._slices: dict[tuple[str, str], dict[Key, EndpointSlice]] = {}
         self._unlisted = set(ALWAYS_WATCHED)
+        self._complete = False
 
     # Reading.
 
     @property
     def complete(self) -> bool:
-        """Every kind that is always watched has been listed once. Before, nothing may be taken away anywhere."""
-        return not self._unlisted
+        """Every kind that is always watched has been listed once, and what the own node is was known.
+
+        Before, nothing may be taken away anywhere.
+        """
+        return self._complete
 
     def records(self, kind: Kind) -> Mapping[Key, Record]:
         return MappingProxyType(self._records[kind])
@@ -82,6 +95,11 @@ class World:
         return names <= {key.name for key in self._records[Kind.SECRET]}
 
     @property
+    def unread(self) -> Mapping[Key, Problem]:
+        """Objects whose newest version does not parse."""
+        return {key: it for problems in self._malformed.values() for key, it in problems.items()}
+
+    @property
     def problems(self) -> frozenset[Problem]:
         """Objects that do not parse, with what holds instead, and watches that do not work."""
         malformed = (
@@ -107,6 +125,9 @@ class World:
         good = self._records[key.kind].get(key)
         kept = good is not None and not (isinstance(good, Secret) and not good.found)
         effect = "its last good version stays in force" if kept else "it is left out"
+        if not self._complete and key in self._unread_about_us():
+            what = "who is told pod CIDRs" if key.kind is Kind.ADVERTISEMENT else "what this node is"
+            effect = f"it says {what}: until it can be read or is gone, nothing here is changed"
         return replace(problem, message=f"{problem.message}: {effect}")
 
     @property
@@ -123,6 +144,34 @@ class World:
 
     def apply(self, change: ClusterChange) -> frozenset[Key]:
         """Take the change in. Returns the keys whose record is now another one, or new, or gone."""
+        changed = self._apply(change)
+        if not self._complete and not self._unlisted:
+            self._complete = not self._unread_about_us()
+        return changed
+
+    def _unread_about_us(self) -> frozenset[Key]:
+        """What never parsed and says what the own node is: its Node; BGPInstances, if no other one selects it; and
+        whom its pods are announced to.
+        """
+        instances, nodes = self._records[Kind.INSTANCE], self._records[Kind.NODE]
+        if self._own in self._malformed[Kind.NODE] and self._own not in nodes:
+            return frozenset((self._own,))
+        own = nodes.get(self._own)
+        labels = dict(own.labels) if isinstance(own, Node) else {}
+        unread = self._unread_advertisements()
+        if any(isinstance(it, Instance) and it.node_selector.matches(labels) for it in instances.values()):
+            return unread
+        return unread | (self._malformed[Kind.INSTANCE].keys() - instances.keys())
+
+    def _unread_advertisements(self) -> frozenset[Key]:
+        """Those of pod CIDRs that never parsed, if there is no other one."""
+        known = self._records[Kind.ADVERTISEMENT]
+        if any(isinstance(it, Advertisement) and it.type is AdvertisementType.POD_CIDR for it in known.values()):
+            return _NOTHING
+        malformed = self._malformed[Kind.ADVERTISEMENT]
+        return frozenset(key for key, it in malformed.items() if isinstance(it, UnreadPodCidrs)) - known.keys()
+
+    def _apply(self, change: ClusterChange) -> frozenset[Key]:
         match change:
             case Listed():
                 return self._replace(change)

@@ -2,8 +2,9 @@
 
 It listens on any number of addresses, each in any network namespace. `apply`, `merge` and `delete` change objects
 without a request; `cut` and `restore` are an API server that goes away and comes back with what it had; `hold_back` is
-one that lags for some of its clients, `withhold` one that does not know all of a kind yet. It passes the contract cases
-of `tests.lab.api_contract`, as the real one does.
+one that lags for some of its clients, `withhold` one that does not know all of a kind yet; `go_back`, `refuse`,
+`trickle` and `hush` are other ways to be in trouble. It passes the contract cases of `tests.lab.api_contract`, as the
+real one does.
 `python -m tests.lab.api --port 6443` runs one.
 
 It refuses what it does not do as the real one does: label selectors, strategic merge, server-side apply, tables,
@@ -32,7 +33,7 @@ from aiohttp import web
 
 from tests.lab.apihttp import Front
 from tests.lab.apikinds import Object
-from tests.lab.apistore import HISTORY, Store
+from tests.lab.apistore import HISTORY, Backup, Store
 from tests.lab.kubeapi import KubeApi
 from tests.lab.netns import make_in
 
@@ -161,6 +162,31 @@ class EmbeddedApi:
     def compact(self) -> None:
         """Forget the history, so that a watch that starts from before is told 410."""
         self._call(self._store.compact)
+
+    def backup(self) -> Backup:
+        """For `go_back`."""
+        return self._call(self._store.backup)
+
+    def go_back(self, backup: Backup) -> None:
+        """While it is away (`cut`): what is there then is what was there, revisions and all."""
+        self._call(lambda: self._store.go_back(backup))
+
+    def refuse(self, status: int, *, retry_after: int | None = None) -> None:
+        """Watches break off, and every request is answered with this status until it shall `behave`."""
+        self._call(lambda: self._front.faults.refuse(status, retry_after))
+        self._call(self._front.end_watches)
+
+    def trickle(self, bytes_per_second: int) -> None:
+        """Watches break off, and all answers come at this pace until it shall `behave`."""
+        self._call(lambda: self._front.faults.trickle(bytes_per_second))
+        self._call(self._front.end_watches)
+
+    def hush(self) -> None:
+        """Connections stay open, also new ones, and nothing comes through any of them until it shall `behave`."""
+        self._call(self._front.faults.hush)
+
+    def behave(self) -> None:
+        self._call(self._front.faults.behave)
 
     def hold_back(self, *clients: str, seconds: float) -> None:
         """Watches from these addresses are told of each change so long after it; 0 ends that, and all is told at once.

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 
-from tests.lab.api_scratch import NODES, PEERS, SECRETS, WATCH_LIST, Scratch, case, mine, only, until_bookmark, version
+from tests.lab.api_scratch import (
+    NODES,
+    PEERS,
+    SECRETS,
+    WATCH_LIST,
+    Scratch,
+    case,
+    changes,
+    mine,
+    only,
+    until_bookmark,
+    version,
+)
 from tests.lab.kubeapi import ApiError
 
 # Reading.
@@ -135,7 +149,7 @@ def a_watch_list_goes_on_with_changes(scratch: Scratch) -> None:
     scratch.api.patch(f"{SECRETS}/{scratch.name}", {"data": {"password": "Yw=="}})
     scratch.api.delete(f"{SECRETS}/{scratch.name}")
 
-    seen = [next(events) for _ in range(3)]
+    seen = [*islice(changes(events), 3)]
     assert [event["type"] for event in seen] == ["ADDED", "MODIFIED", "DELETED"]
     assert [event["object"]["data"]["password"] for event in seen] == ["Yg==", "Yw==", "Yw=="]
     revisions = [int(version(event["object"])) for event in seen]

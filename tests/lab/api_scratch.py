@@ -105,6 +105,11 @@ def until_bookmark(events: Iterator[dict[str, Any]]) -> tuple[list[dict[str, Any
     raise AssertionError("the stream ended without a bookmark")
 
 
+def changes(events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Without the bookmarks, which a server sends whenever it likes."""
+    return (event for event in events if event["type"] != "BOOKMARK")
+
+
 def version(thing: Mapping[str, Any]) -> str:
     text: str = thing["metadata"]["resourceVersion"]
     return text

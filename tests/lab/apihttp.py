@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from tests.lab.apifaults import Faults
 from tests.lab.apikinds import Object, Refused, Resource
 from tests.lab.apilag import Lag, Lists
 from tests.lab.apioptions import Options, Place, parse_options
@@ -39,11 +40,14 @@ class Front:
         self._watches: set[asyncio.Task[Any]] = set()
         self._lag = Lag()
         self.lists = Lists()
+        self.faults = Faults()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        if (refusal := await self.faults.refusal()) is not None:
+            return refusal
         try:
             self._check_token(request)
-            return await self._answer(request)
+            return await self.faults.slowed(request, await self._answer(request))
         except Refused as refused:
             return web.json_response(refused.status, status=refused.status["code"])
 
@@ -176,7 +180,7 @@ class Front:
                 changed.clear()
                 due = self._lag.due(client, self._store.events(resource, told), time.monotonic())
                 for batch in _batches(due.events, options):
-                    await stream.write(batch.lines)
+                    await self.faults.write(stream, batch.lines)
                     told = batch.revision
                 try:
                     await asyncio.wait_for(changed.wait(), due.more_in or self._bookmark_seconds)
@@ -185,9 +189,9 @@ class Front:
                         continue
                     told = self._store.revision
                     if options.bookmarks:
-                        await stream.write(_bookmark(resource, told))
+                        await self.faults.write(stream, _bookmark(resource, told))
         except Refused as refused:
-            await stream.write(event_line("ERROR", refused.status))
+            await self.faults.write(stream, event_line("ERROR", refused.status))
         except ConnectionResetError:  # the client is gone
             return
 
@@ -203,10 +207,10 @@ class Front:
         things = self._store.list(resource, options.namespace, options.name)
         for start in range(0, len(things), EVENTS_PER_WRITE):
             lines = (event_line("ADDED", thing) for thing in things[start : start + EVENTS_PER_WRITE])
-            await stream.write(b"".join(lines))
+            await self.faults.write(stream, b"".join(lines))
         if options.initial and options.bookmarks:
             await self.lists.may_end(resource.kind)
-            await stream.write(_bookmark(resource, revision, initial=True))
+            await self.faults.write(stream, _bookmark(resource, revision, initial=True))
             self.lists.ended(resource.kind, client)
         return revision
 

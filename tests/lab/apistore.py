@@ -12,7 +12,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -47,6 +47,12 @@ class _Shelf:
     dropped: int = FIRST_REVISION
     """Revision of the last change that is no longer in `events`."""
     listeners: set[Callable[[], None]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    revision: int
+    objects: Mapping[Resource, Mapping[tuple[str, str], Object]]
 
 
 class Store:
@@ -150,6 +156,18 @@ class Store:
         self.compacted = self.revision
         for shelf in self._shelves.values():
             _forget(shelf, keep=0)
+
+    def backup(self) -> Backup:
+        return Backup(self.revision, {resource: dict(shelf.objects) for resource, shelf in self._shelves.items()})
+
+    def go_back(self, backup: Backup) -> None:
+        """As etcd restored from it: revisions count on from there, and of what was before nothing is known."""
+        self.revision = backup.revision
+        for resource, shelf in self._shelves.items():
+            shelf.objects = dict(backup.objects[resource])
+            shelf.events.clear()
+            shelf.dropped = self.revision
+        self.compacted = self.revision
 
     def check_reachable(self, revision: int) -> None:
         """Refused if a watch from here would miss changes."""

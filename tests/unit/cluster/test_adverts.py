@@ -24,7 +24,7 @@ from agent.cluster.adverts import WELL_KNOWN, read_request
 from agent.cluster.fields import FieldError
 from agent.cluster.parse import read_object
 from agent.intent import DRAIN_TAINTS, Damping, Instance, Selector
-from agent.model import Kind, Problem, Record
+from agent.model import Kind, Problem, Record, UnreadPodCidrs
 from bgp.model import Community, Family, LargeCommunity
 
 RACK_7 = {"matchLabels": {"rack": "7"}}
@@ -101,6 +101,14 @@ def test_an_advertisement_of_prefixes() -> None:
 
     wanted = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
     assert found == Advertisement(name="x", type=AdvertisementType.PREFIX, prefixes=wanted)
+
+
+def test_one_of_pod_cidrs_that_cannot_be_read_says_that_it_is_of_pod_cidrs() -> None:
+    of_services = service(addresses=["ClusterIP"]) | {"attributes": {"med": "x"}}
+
+    assert isinstance(read(Kind.ADVERTISEMENT, says(med="x")), UnreadPodCidrs)
+    assert type(read(Kind.ADVERTISEMENT, of_services)) is Problem
+    assert type(read(Kind.ADVERTISEMENT, ["no object"])) is Problem
 
 
 @pytest.mark.parametrize("name", WELL_KNOWN)

@@ -221,6 +221,19 @@ def test_a_stream_that_ends_at_once_is_a_failure_and_stays_one_until_something_c
     assert run.state.healthy
 
 
+def test_a_watch_that_breaks_once_is_well_as_soon_as_the_next_is_open() -> None:
+    run = Run().sync(node("a", 3), revision=10)
+    run.now += 60
+    run.took(run.machine.broke("streamBroken", "the connection broke", run.now))
+    broken = run.state
+    run.probe(10)
+    run.ask()
+    run.open()
+
+    assert not broken.healthy
+    assert run.state.healthy
+
+
 def test_streams_that_end_in_order_after_a_second_are_asked_for_again_about_as_often() -> None:
     run = Run().sync()
     before = run.now

@@ -166,13 +166,29 @@ def test_a_service_has_its_addresses_by_class() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", None])
-def test_a_service_that_is_no_load_balancer_has_no_address_of_one(kind: str | None) -> None:
+def test_a_service_that_is_no_load_balancer_has_no_address_of_one_and_says_what_is_left_over(kind: str | None) -> None:
     spec = {"clusterIPs": ["10.96.0.5"], **({"type": kind} if kind else {})}
     ingress = [{"ip": "198.51.100.1"}, {"hostname": "lb.example"}]
 
     parsed = read(Kind.SERVICE, {"spec": spec, "status": {"loadBalancer": {"ingress": ingress}}}, "default")
 
-    assert parsed.outcome == Service(namespace="default", name="x", cluster_ips=(IPv4Address("10.96.0.5"),))
+    assert parsed.outcome == Service(
+        namespace="default",
+        name="x",
+        cluster_ips=(IPv4Address("10.96.0.5"),),
+        left_out=(("198.51.100.1", "noLoadBalancer"), ("lb.example", "noLoadBalancer")),
+    )
+
+
+def test_an_address_of_a_former_load_balancer_that_the_service_has_otherwise_is_not_left_over() -> None:
+    spec = {"clusterIPs": ["10.96.0.5"], "externalIPs": ["198.51.100.1"]}
+
+    parsed = read(
+        Kind.SERVICE, {"spec": spec, "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}}, "default"
+    )
+
+    assert isinstance(parsed.outcome, Service)
+    assert parsed.outcome.left_out == ()
 
 
 @pytest.mark.parametrize(
