@@ -104,6 +104,8 @@ class Advertisement:
     name: str
     uid: str = ""
     created: float = 0.0
+    generation: int = 0
+    """metadata.generation: which version of its spec this is."""
     type: AdvertisementType
     node_selector: Selector = EVERYTHING
     to_peers: ToPeers = TO_ALL_PEERS

@@ -144,6 +144,8 @@ class Instance:
     name: str
     uid: str = ""
     created: float = 0.0
+    generation: int = 0
+    """metadata.generation: which version of its spec this is."""
     node_selector: Selector = Selector()
     priority: int = 0
     """The highest of those that select a node is in force there; then the oldest, then the first by name."""
@@ -248,6 +250,8 @@ class ExternalPeer:
     name: str
     uid: str = ""
     created: float = 0.0
+    generation: int = 0
+    """metadata.generation: which version of its spec this is."""
     labels: tuple[tuple[str, str], ...] = ()
     """Sorted; advertisements choose peers by them."""
     address: Address | None = None

@@ -72,6 +72,11 @@ class Problem:
     """What to do about it, in the imperative."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadPodCidrs(Problem):
+    """A BGPAdvertisement of type PodCIDR exists and does not parse: to whom pod CIDRs are told, it would say."""
+
+
 # Cluster objects, reduced.
 
 
@@ -127,7 +132,8 @@ class Service:
     """The classes that its annotation wants announced, of those that an advertisement allows. None: it says nothing."""
     left_out: tuple[tuple[str, str], ...] = ()
     """(what, reason word): addresses, hostnames or classes of it that no node answers for, such as `headlessService`,
-    `externalName`, `ipModeProxy` or `hostnameOnly`; and a LoadBalancerIP that it is to have (`noAddressYet`)."""
+    `externalName`, `ipModeProxy`, `hostnameOnly` or `noLoadBalancer`; and a LoadBalancerIP that it is to have
+    (`noAddressYet`)."""
     request_error: str = ""
     """What is wrong with the annotation; it counts as not there then, so that all else of the Service is followed."""
 
@@ -205,8 +211,10 @@ class RouteType(enum.StrEnum):
 
     As such it ends only what no route of table main leads to that is as long as it (`agent.kernel.rules`).
     """
+    BLACKHOLE_FORWARDED = "blackhole-forwarded"
+    """The same without an answer, so that who tries again finds another node."""
     INCOMPLETE = "incomplete"
-    """Never wanted: an UNREACHABLE_FORWARDED that was found without the rules that it needs."""
+    """Never wanted: a discard for forwarded packets that was found without the rules that it needs."""
     ODD = "odd"
     """Never wanted: found with our protocol number at a key where ours may be, in a shape that we never write."""
 
@@ -261,7 +269,9 @@ class Interface:
     up: bool
     """Administratively up with carrier (operstate up or unknown)."""
     addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
-    """With prefix length; sorted; link-local and host-scope ones included."""
+    """With prefix length, of point-to-point links as host addresses; sorted; link-local and host scope ones too."""
+    ends: tuple[Prefix, ...] = ()
+    """The networks of the other ends of point-to-point links; sorted."""
 
 
 class Gateway(NamedTuple):
@@ -338,6 +348,12 @@ class GatewaysChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardingChanged:
+    off: frozenset[Family]
+    """The kernel drops packets of these that are not for the node itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class FibDrifted:
     """The kernel told us of a change to routes that we did not make, or may have lost some silently: look again."""
 
@@ -356,4 +372,13 @@ class Retry:
 
 
 ClusterChange: TypeAlias = Listed | Applied | Gone | Malformed | WatchState
-Change: TypeAlias = ClusterChange | InterfacesChanged | GatewaysChanged | FibDrifted | DrainOrdered | Retry | BgpEvent
+Change: TypeAlias = (
+    ClusterChange
+    | InterfacesChanged
+    | GatewaysChanged
+    | ForwardingChanged
+    | FibDrifted
+    | DrainOrdered
+    | Retry
+    | BgpEvent
+)

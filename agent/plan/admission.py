@@ -18,6 +18,7 @@ from agent.plan.imports import Verdict, View, ground_of, judge, look_at
 from agent.plan.links import set_aside
 from agent.plan.merge import Ledger
 from agent.plan.prefixes import contains
+from agent.plan.refused import Refused
 from agent.plan.roster import Pass, Sessions
 from agent.plan.steps import Steps
 from agent.plan.vips import Known
@@ -58,7 +59,7 @@ class Inbound:
         self, claims: Claims, sessions: Sessions, announcements: Announcements, *, at_once: int = JUDGED_AT_ONCE
     ) -> None:
         self.fib = Ledger[FibKey, FibRoute]()
-        self.refused: dict[RouteKey, str] = {}
+        self.refused = Refused()
         self.judged: frozenset[Prefix] = frozenset()
         """In the last pass."""
         self.unjudged: Collection[Prefix] = ()
@@ -194,10 +195,12 @@ class Inbound:
         if before is verdict or (before is not _NOT_HEARD and before == verdict):
             return
         self.fib.set(FibKey(prefix, 0), verdict.route)
-        for peer in before.refused:
-            del self.refused[RouteKey(peer, prefix)]
+        for peer, why in before.refused.items():
+            del self.refused[key := RouteKey(peer, prefix)]
+            self.refused.count(key, why, -1)
         for peer, why in verdict.refused.items():
-            self.refused[RouteKey(peer, prefix)] = why
+            self.refused[key := RouteKey(peer, prefix)] = why
+            self.refused.count(key, why, +1)
         if verdict is _NOT_HEARD:
             del self._verdicts[prefix]
             self._count(prefix, -1)

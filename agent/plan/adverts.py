@@ -4,8 +4,8 @@ Only what the node originates is announced here; what was learned is passed on b
 (`agent.plan.reflection`). Which addresses of a Service are announced is `agent.plan.services`; what peers say is judged
 in `agent.plan.imports`.
 
-Pod CIDRs have a discard route for all packets. One for an aggregate of service addresses would take them from the node
-itself (`agent.kernel.rules`): it, and one for a static prefix, is for packets from elsewhere only.
+Pod CIDRs have a discard route for all packets. One for service addresses, alone or as an aggregate, would take them
+from the node itself (`agent.kernel.rules`): it, and one for a static prefix, is for packets from elsewhere only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Part(NamedTuple):
     to_peers: frozenset[ToPeers] = frozenset()
     to_mesh: bool = False
     discarded: RouteType | None = None
-    """More than a host: what of it is not in use must end here (`Origination.discarded`)."""
+    """What of it is not in use must end here (`Origination.discarded`)."""
     starved: str = ""
     """A Service that would drop what comes here for it (`Origination.starved`). A part without sources adds no more."""
     pods: bool = False
@@ -166,8 +166,8 @@ def discard(origination: Origination | None) -> FibRoute | None:
     return FibRoute(origination.prefix, type=origination.discarded, metric=DISCARD_METRIC)
 
 
-_DISCARDS: Final = (RouteType.UNREACHABLE, RouteType.UNREACHABLE_FORWARDED)
-"""The first of them that some part wants covers the other."""
+_DISCARDS: Final = (RouteType.UNREACHABLE, RouteType.UNREACHABLE_FORWARDED, RouteType.BLACKHOLE_FORWARDED)
+"""The first of them that some part wants covers the others."""
 
 
 def told(

@@ -92,14 +92,14 @@ class Claims:
             if holder == name:
                 addresses.append(address)
             else:
-                problems.append(_address_conflict(node, address, holder))
+                problems.append(_address_conflict(node, address, self._nodes[holder].node))
         cidrs = []
         for cidr in dict.fromkeys(node.pod_cidrs):
             holder = self._oldest(set(self._claimants(cidr)))
             if holder == name:
                 cidrs.append(cidr)
             else:
-                problems.append(_cidr_conflict(node, cidr, holder))
+                problems.append(_cidr_conflict(node, cidr, self._nodes[holder].node))
         return Standing(
             name=name,
             created=node.created,
@@ -209,19 +209,24 @@ def _without_address(node: Node) -> Problem:
     )
 
 
-def _address_conflict(node: Node, address: Address, holder: str) -> Problem:
+def _why_it(holder: Node, node: Node) -> str:
+    why = "is older" if holder.created < node.created else "is of the same age, comes first by name"
+    return f"which {why} and keeps it"
+
+
+def _address_conflict(node: Node, address: Address, holder: Node) -> Problem:
     return Problem(
         "nodeAddressConflict",
         f"Node {node.name}",
-        f"InternalIP {address} of Node {node.name} is also that of Node {holder}, which is older and keeps it",
+        f"InternalIP {address} of Node {node.name} is also that of Node {holder.name}, {_why_it(holder, node)}",
         f"Give Node {node.name} an address of its own (--node-ip of its kubelet), or delete the Node that is no more.",
     )
 
 
-def _cidr_conflict(node: Node, cidr: Prefix, holder: str) -> Problem:
+def _cidr_conflict(node: Node, cidr: Prefix, holder: Node) -> Problem:
     return Problem(
         "podCIDRConflict",
         f"Node {node.name}",
-        f"pod CIDR {cidr} of Node {node.name} overlaps one of Node {holder}, which is older and keeps it",
+        f"pod CIDR {cidr} of Node {node.name} overlaps one of Node {holder.name}, {_why_it(holder, node)}",
         f"Delete Node {node.name} and let it register again with a pod CIDR of its own.",
     )

@@ -68,7 +68,9 @@ def make_plan(picture: Picture) -> NodePlan:
         me,
         reduce_links(picture.interfaces),
         departure=picture.departure,
+        gateways=picture.gateways,
         before=before,
+        written_before=picture.written,
     )
     problems = {problem for member in members.values() for problem in member.problems}.union(own.problems)
     problems.update(_twins(me, members.values()), idle(world))
@@ -92,6 +94,7 @@ def make_plan(picture: Picture) -> NodePlan:
         peers=sessions.peers,
         mesh=sessions.mesh,
         parting=names(sessions.left, Left.SESSION) | own.parting,
+        written=own.written,
         former_clients=names(sessions.left, Left.CLIENT),
         originated=announced.originated,
         damping=own.damping,

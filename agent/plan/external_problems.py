@@ -67,14 +67,16 @@ def address_missing(wanted: ExternalPeer, where: NodeValue, node: str) -> Proble
     )
 
 
-def address_invalid(wanted: ExternalPeer, where: NodeValue, node: str, text: str) -> Problem:
+def address_invalid(wanted: ExternalPeer, where: NodeValue, node: str, text: str, left: Address | None) -> Problem:
+    """`left`: the address that was good before."""
     name = place(where)
+    otherwise = f"it goes on with {left}, which it had, until the agent restarts" if left else "there is no session"
     hint = "" if where.annotation else " (a label cannot hold an IPv6 address: use an annotation)"
     return Problem(
         "peerAddressInvalid",
         _subject(wanted),
         f"{name} = {text!r} of Node {node}, which addressFrom names, is no unicast address that a "
-        "session can use: there is no session",
+        f"session can use: {otherwise}",
         f"Set {name} of Node {node} to an address such as 192.0.2.1 or 2001:db8::1{hint}.",
     )
 

@@ -16,6 +16,7 @@ from agent.plan import external_problems as say
 from agent.plan.identity import Peering
 from agent.plan.links import Exits
 from agent.plan.model import Identity
+from agent.plan.written import text_at
 from bgp.model import Address, Family, with_zone
 
 _FAMILIES = {
@@ -45,13 +46,15 @@ def find_routers(peering: Peering, exits: Exits, wanted: ExternalPeer) -> Found:
 
 def _written_on(peering: Peering, wanted: ExternalPeer, where: NodeValue) -> Found:
     node = peering.identity.node
-    text = dict(peering.annotations if where.annotation else peering.labels).get(where.key)
+    text = text_at(where, dict(peering.labels), dict(peering.annotations))
     if not text:
         return Found(problems=(say.address_missing(wanted, where, node),))
     address = router_in(text)
-    if address is None:
-        return Found(problems=(say.address_invalid(wanted, where, node, text),))
-    return _placed(wanted, address)
+    if address is not None:
+        return _placed(wanted, address)
+    left = peering.written.get(wanted.name)
+    found = _placed(wanted, left) if left is not None else Found()
+    return Found(found.addresses, (say.address_invalid(wanted, where, node, text, left), *found.problems))
 
 
 def _placed(wanted: ExternalPeer, address: Address) -> Found:

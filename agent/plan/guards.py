@@ -19,7 +19,7 @@ def too_wide(claims: Claims, announcing: Announcing, aggregate: Prefix) -> bool:
     """Routers must not be told to come to us for their own network, or for that of nodes or pods."""
     return (
         any(contains(one, aggregate) or contains(aggregate, one) for one in announcing.subnets)
-        or any(contains(aggregate, host(one)) for one in announcing.peer_addresses)
+        or any(contains(aggregate, host(one)) for one in announcing.router_addresses)
         or claims.meets(aggregate)
     )
 
@@ -56,7 +56,7 @@ def harm(own: Own, claims: Claims, prefix: Prefix) -> str | None:
         return "is part of the pod CIDR of a node"
     if claims.is_anothers(prefix, own.announcing.node):
         return "is the pod CIDR of another node"
-    routers = [one for one in own.announcing.peer_addresses if contains(prefix, host(one))]
+    routers = [one for one in own.announcing.router_addresses if contains(prefix, host(one))]
     connected = [subnet for subnet in own.announcing.subnets if contains(prefix, subnet)]
     for address in sorted({*claims.addresses_in(prefix), *routers} - own.importing.own_addresses, key=by_number):
         if not inside_any(host(address), connected):

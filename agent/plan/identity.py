@@ -7,7 +7,7 @@ changed when it does not. It plans no session and no route.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,15 +15,14 @@ from agent.advertising import Advertisement, AdvertisementType, ToPeers
 from agent.intent import (
     USUAL_DAMPING,
     Damping,
-    ExternalPeer,
     Instance,
     Mesh,
     MeshMode,
     PodRoutes,
     ServiceRoutes,
-    router_in,
 )
 from agent.model import (
+    Gateway,
     Key,
     Kind,
     Node,
@@ -44,10 +43,11 @@ from agent.plan.leaving import (
 )
 from agent.plan.links import Links, Reach, in_subnet
 from agent.plan.model import Identity
-from agent.plan.nodes import Member, rank
+from agent.plan.nodes import Member, in_its_old_as, rank
 from agent.plan.passwords import Lookup, look_up
 from agent.plan.picture import World, every, one
 from agent.plan.prefixes import by_family
+from agent.plan.written import written_anywhere, written_for
 from bgp.model import Address, Held, Prefix
 
 
@@ -62,6 +62,8 @@ class Peering:
     """All InternalIPs of the own Node."""
     mesh: Mesh
     mesh_password: Lookup
+    written: Mapping[str, Address] = field(default_factory=dict)
+    """By BGPPeer, the router's address in it or on the Node; the last one there while what is there now is none."""
     farewell: Held | None = None
     """Set: every session ends with it."""
 
@@ -79,8 +81,9 @@ class Announcing:
     service_ranges: tuple[Prefix, ...]
     subnets: frozenset[Prefix]
     """Connected to this node: whoever may create a Service must not draw its neighbours' traffic."""
-    peer_addresses: frozenset[Address]
-    """Of all BGPPeers, of other nodes' too, as far as they are written in the BGPPeer or on the own Node."""
+    router_addresses: frozenset[Address]
+    """Of all BGPPeers, of other nodes' too, as far as they are written in the BGPPeer or on the own Node, or were; and
+    the own default gateways."""
     to_mesh: bool
     """Other nodes are told as well."""
 
@@ -118,6 +121,10 @@ class Own:
     parting: frozenset[str] = frozenset()
     """This node itself, while its AS is only left of the plan before."""
 
+    @property
+    def written(self) -> Mapping[str, Address]:
+        return self.peering.written if self.peering is not None else {}
+
 
 def introspect(
     node_name: str,
@@ -126,7 +133,9 @@ def introspect(
     links: Links,
     *,
     departure: Departure,
+    gateways: Iterable[Gateway] = (),
     before: Identity | None = None,
+    written_before: Mapping[str, Address],
 ) -> Own:
     """`before`: who it was in the plan before; None when there was none, or when its time is over.
 
@@ -138,7 +147,8 @@ def introspect(
         return Own(problems=(_unknown_node(node_name),))
     left = before if member.asn is None else None
     if left is not None:
-        member = replace(member, asn=left.asn)
+        own = in_its_old_as(member.own_problems, left.asn)
+        member = replace(member, asn=left.asn, own_problems=own)
     reach, instance = Reach(links), member.instance
     identity, problems = identify(member, reach)
     password = _mesh_password(world, instance)
@@ -151,7 +161,8 @@ def introspect(
     ranges, leave = _service_ranges(world, instance), reason_to_leave(node, instance, departure)
     going = leaving(node_name, leave, departure)
     silenced = _silenced(node, leave, going)
-    own_addresses = frozenset(node.addresses)
+    own_addresses, written = frozenset(node.addresses), written_for(node, world, written_before)
+    routers = frozenset(written_anywhere(node, world)).union(written.values(), (found.address for found in gateways))
     return Own(
         identity=identity,
         leave=leave,
@@ -168,6 +179,7 @@ def introspect(
             own_addresses=own_addresses,
             mesh=instance.mesh,
             mesh_password=password,
+            written=written,
             farewell=None if going.farewell is None or leave is None else Held(leave.cause, going.farewell),
         ),
         announcing=Announcing(
@@ -177,7 +189,7 @@ def introspect(
             service_ranges=ranges,
             excluded=silenced,
             subnets=frozenset(subnet.network for subnet in links.subnets),
-            peer_addresses=frozenset(_routers(node, world)),
+            router_addresses=routers,
             to_mesh=instance.service_routes is not ServiceRoutes.OFF,
         ),
         importing=Importing(
@@ -252,17 +264,6 @@ def _exclusions(node: Node, leave: Leave | None) -> Iterator[Problem]:
         )
     if leave is not None:
         yield problem_of(node.name, leave)
-
-
-def _routers(node: Node, world: World) -> Iterator[Address]:
-    for _, record in every(world, Kind.PEER, ExternalPeer):
-        if record.address is not None:
-            yield record.address
-        elif record.address_from is not None:
-            values = dict(node.annotations if record.address_from.annotation else node.labels)
-            found = router_in(values.get(record.address_from.key, ""))
-            if found is not None:
-                yield found
 
 
 def _mesh_password(world: World, instance: Instance) -> Lookup:

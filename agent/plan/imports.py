@@ -2,8 +2,8 @@
 
 iBGP peers, the mesh among them, may give other nodes' pod CIDRs and nothing else, but where `serviceRoutes` of the
 BGPInstance is Import. eBGP peers may give what their BGPPeer's `import` admits, by default nothing. Some prefixes
-nobody may give, whatever is admitted: what is this node's own, its connected subnets, and the service range, for which
-kube-proxy answers.
+nobody may give, whatever is admitted: what is this node's own or announced by it, its connected subnets, and the
+service range, for which kube-proxy answers.
 
 With `serviceRoutes: Import` iBGP peers may give, of all that the service range is, host routes to addresses that
 Services have, and this node does not announce itself: who announces an address answers for it. Kube-proxy loses nothing
@@ -53,9 +53,9 @@ class Ground(NamedTuple):
     of_service: bool
     """It is exactly an address of a Service that other nodes may give a route to."""
     announced: bool
-    """That, and this node announces it."""
+    """This node announces it."""
     set_aside: bool
-    """That, and it is an address of ours, on an interface that is down."""
+    """It is an address of a Service as above, and one of ours on an interface that is down."""
 
 
 def ground_of(
@@ -73,7 +73,7 @@ def ground_of(
         claims.is_part(prefix),
         addresses.forbid(prefix),
         of_service,
-        of_service and prefix in originated,
+        prefix in originated,
         of_service and prefix in aside,
     )
 
@@ -204,6 +204,8 @@ def _forbidden(importing: Importing, prefix: Prefix, ground: Ground) -> str | No
         return "podRoutesOff"
     if ground.in_pod_cidr and ground.owner is None:
         return "insidePodCIDR"
+    if ground.announced:  # by others too: what of it is not in use would go from one to the other for ever
+        return "announcedHere"
     return None
 
 

@@ -27,7 +27,7 @@ class Subnet(NamedTuple):
 class Links:
     subnets: tuple[Subnet, ...] = ()
     """Sorted. Without link-local and loopback ones; host addresses only of interfaces that are up: kube-proxy's IPVS
-    mode keeps every service address on an interface that is down."""
+    mode keeps every service address on an interface that is down. With the other ends of point-to-point links."""
     addresses: frozenset[Address] = frozenset()
     """Own, of the same choice."""
 
@@ -35,6 +35,8 @@ class Links:
 def reduce_links(interfaces: tuple[Interface, ...]) -> Links:
     found = tuple(_addresses(interfaces))
     subnets = {Subnet(address.network, interface.index, interface.up) for interface, address in found}
+    ends = ((interface, end) for interface in interfaces for end in interface.ends if not end.is_link_local)
+    subnets.update(Subnet(end, interface.index, interface.up) for interface, end in ends)
     return Links(tuple(sorted(subnets, key=_by_network)), frozenset(address.ip for _, address in found))
 
 

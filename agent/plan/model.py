@@ -78,6 +78,8 @@ class NodePlan:
     """Of `mesh`, the nodes with which no session is wanted any more; and this node, while nobody says its AS."""
     former_clients: frozenset[str] = frozenset()
     """Of `mesh`, the nodes for which this one still reflects, and need not any more."""
+    written: Mapping[str, Address] = field(default_factory=dict)
+    """By BGPPeer, the router's address that is written in it or on the Node, or was last."""
     originated: Mapping[Prefix, Origination] = field(default_factory=dict)
     damping: Damping = USUAL_DAMPING
     aggregates: Mapping[Key, frozenset[Prefix]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import AddressValueError, IPv4Address
 from typing import Final, NamedTuple, TypeAlias
 
@@ -26,6 +26,7 @@ DEFAULTS: Final = Instance(name="")
 _FIRST_ROUTER_ID: Final = int(IPv4Address("1.0.0.0"))
 _ROUTER_IDS: Final = int(IPv4Address("224.0.0.0")) - _FIRST_ROUTER_ID
 """Router ids are of classes A to C: routers that follow RFC 4271 rather than RFC 6286 refuse others."""
+_ABOUT_THE_AS: Final = frozenset({"asnMissing", "asnInvalid"})
 
 Ranked: TypeAlias = tuple[Instance, ...]
 """All BGPInstances, the strongest first."""
@@ -132,6 +133,14 @@ def twins_problem(member: Member, twins: Iterable[str]) -> tuple[Problem, ...]:
     )
 
 
+def in_its_old_as(problems: Iterable[Problem], asn: int) -> tuple[Problem, ...]:
+    """What is said of a node that nobody names an AS of, while it goes on in the one that it had."""
+    for_now = f"; it goes on in AS {asn}, which it had, for two minutes at most"
+    return tuple(
+        replace(one, message=one.message + for_now) if one.reason in _ABOUT_THE_AS else one for one in problems
+    )
+
+
 def _asn(node: Node, instance: Instance) -> tuple[int | None, tuple[Problem, ...]]:
     """Never guessed: what `asnFrom` does not give is what `asn` says, if it says anything."""
     if instance.asn_from is None:
@@ -204,10 +213,9 @@ def _of_addresses(problem: Problem) -> bool:
 
 
 def _otherwise(instance: Instance) -> str:
-    return f"AS {instance.asn} of its spec.asn is used" if instance.asn is not None else _WITHOUT_AS
-
-
-_WITHOUT_AS: Final = "without an AS it speaks no BGP (it goes on in the AS that it had, for two minutes at most)"
+    return (
+        f"AS {instance.asn} of its spec.asn is used" if instance.asn is not None else "without an AS it speaks no BGP"
+    )
 
 
 def _asn_missing(node: Node, instance: Instance, where: NodeValue) -> Problem:

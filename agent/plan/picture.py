@@ -74,6 +74,8 @@ class Picture:
     """`NodePlan.identity` of the plan before: an AS that nobody names any more stays …"""
     over: frozenset[str] = frozenset()
     """… but for those with these nodes, or this node's own."""
+    written: Mapping[str, Address] = field(default_factory=dict)
+    """`NodePlan.written` of the plan before: a router's address stays while what is on the Node now is none."""
     departure: Departure = HERE
 
 

@@ -96,6 +96,7 @@ class Planner:
             mesh=self._sessions.mesh,
             parting=names(self._sessions.left, Left.SESSION) | self._introspection.own.parting,
             former_clients=names(self._sessions.left, Left.CLIENT),
+            written=self._introspection.own.written,
             originated=self._announcements.originated,
             damping=self._introspection.own.damping,
             aggregates=self._announcements.aggregates,

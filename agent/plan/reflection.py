@@ -12,6 +12,7 @@ prefixes with a discard route only, and those are this node's own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -104,6 +105,17 @@ class Reflection:
                 if prefix not in kind.kept:
                     told += len(kind.members) - len(kind.members.intersection(_kept_from(what)))
         return told, len(self._of_peer) * len(self._what) - told
+
+    def reasons(self) -> Counter[str]:
+        """Of the places with a reason, how many have which, without a look at each."""
+        found = Counter[str]()
+        for kind in self._kinds.values():
+            for prefix, what in self._what.items():
+                named = kind.members.intersection(_kept_from(what))
+                found.update(str(why) for it in named if isinstance(why := _outcome(what, kind, it), Reason))
+                if (of_all := kind.kept.get(prefix)) is not None:
+                    found[str(of_all)] += len(kind.members) - len(named)
+        return found
 
     def _look(self, now: Pass, prefix: Prefix) -> Reflected | None:
         path = self._inbound.reflected(prefix)
@@ -256,3 +268,7 @@ class Kept(Mapping[RouteKey, str]):
 
     def __len__(self) -> int:
         return len(self._own) + self._reflection.count()[1]
+
+    def reasons(self) -> Counter[str]:
+        """How many have which."""
+        return Counter(map(str, self._own.values())) + self._reflection.reasons()

@@ -139,12 +139,21 @@ class Introspection:
         links = reduce_links(picture.interfaces) if dirty.interfaces or dirty.everything else self._links
         me = Key(Kind.NODE, "", picture.node_name)
         rare = dirty.everything or me in dirty.keys or any(key.kind in _RARE for key in dirty.keys)
-        rare = rare or picture.departure != self._departure
+        rare = rare or dirty.gateways or picture.departure != self._departure
         ended = me.name in picture.over
         if rare or links != self._links or ended or me.name in changed:
             self._links, self._departure = links, picture.departure
             member, was = self._nodes.members.get(me.name), before.identity if not ended else None
-            self.own = introspect(me.name, picture.world, member, links, departure=picture.departure, before=was)
+            self.own = introspect(
+                me.name,
+                picture.world,
+                member,
+                links,
+                departure=picture.departure,
+                gateways=picture.gateways,
+                before=was,
+                written_before=picture.written,
+            )
             self._problems.put("own", dict.fromkeys(self.own.problems))
         turned = self._stand(picture, dirty, changed)
         return Pass(picture, dirty, before, self.own, self.stood, turned)

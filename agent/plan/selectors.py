@@ -1,7 +1,9 @@
 """Objects that mean no Node of the cluster, or advertisements for no router at any: found by each node alike.
 
-That an object means other nodes than this one is nothing wrong. Pure, but for `Meant`, which remembers for each object
-one node that it means, and looks again when that one changes. It refuses to know sessions.
+That an object means other nodes than this one is nothing wrong. Nor is an advertisement without any router when nodes
+tell each other: of pod CIDRs always, of service addresses where a BGPInstance has `serviceRoutes`. Pure, but for
+`Meant`, which remembers for each object one node that it means, and looks again when that one changes. It refuses to
+know sessions.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
-from agent.advertising import Advertisement
-from agent.intent import EVERYTHING, ExternalPeer, Instance, Selector
+from agent.advertising import Advertisement, AdvertisementType
+from agent.intent import EVERYTHING, ExternalPeer, Instance, MeshMode, Selector, ServiceRoutes
 from agent.model import Key, Kind, Node, Problem
 from agent.plan.merge import Contributions
 from agent.plan.picture import World, every, one
@@ -32,14 +34,33 @@ class Wanted(NamedTuple):
         return self.node.matches(labels) and any(selector.matches(labels) for selector in self.also)
 
 
-def wanted_of(found: _Object, kind: Kind, peers: Iterable[ExternalPeer]) -> Iterator[Wanted]:
-    """Nothing of an object that selects everything."""
+class _Audience(NamedTuple):
+    """Who may be told of anything at all."""
+
+    peers: tuple[ExternalPeer, ...]
+    between_nodes: frozenset[Selector]
+    """Nodes that tell others their service addresses."""
+
+
+def _audience(world: World) -> _Audience:
+    peers = tuple(peer for _, peer in every(world, Kind.PEER, ExternalPeer))
+    telling = (it for _, it in every(world, Kind.INSTANCE, Instance) if it.service_routes is not ServiceRoutes.OFF)
+    return _Audience(peers, frozenset(it.node_selector for it in telling if it.mesh.mode is not MeshMode.NONE))
+
+
+def _wanted_of(found: _Object, kind: Kind, audience: _Audience) -> Iterator[Wanted]:
     name = str(Key(kind, "", found.name))
     if found.node_selector != EVERYTHING:
         yield Wanted(_no_node(name), found.node_selector, frozenset({EVERYTHING}))
-    if isinstance(found, Advertisement) and (chosen := found.to_peers.selector) != EVERYTHING:
-        fitting = frozenset(peer.node_selector for peer in peers if chosen.matches(dict(peer.labels)))
-        yield Wanted(_no_peer(name, any_at_all=bool(fitting)), found.node_selector, fitting)
+    if not isinstance(found, Advertisement):
+        return
+    chosen = found.to_peers.selector
+    fitting = frozenset(peer.node_selector for peer in audience.peers if chosen.matches(dict(peer.labels)))
+    if chosen != EVERYTHING:
+        yield Wanted(_no_chosen_peer(name, any_at_all=bool(fitting)), found.node_selector, fitting)
+    elif found.type is not AdvertisementType.POD_CIDR:
+        nodes = audience.between_nodes if found.type is AdvertisementType.SERVICE else frozenset()
+        yield Wanted(_no_peer(name, any_at_all=bool(fitting)), found.node_selector, fitting | nodes)
 
 
 def idle(world: World) -> Iterator[Problem]:
@@ -55,13 +76,13 @@ def _first(problems: Iterator[Problem]) -> Iterator[Problem]:
 
 
 def _wanted(world: World) -> dict[Key, tuple[Wanted, ...]]:
-    peers = tuple(peer for _, peer in every(world, Kind.PEER, ExternalPeer))
+    audience = _audience(world)
     return {
         key: wanted
         for kind in _KINDS
         for key, found in world.records(kind).items()
         if isinstance(found, Instance | ExternalPeer | Advertisement)
-        and (wanted := tuple(wanted_of(found, kind, peers)))
+        and (wanted := tuple(_wanted_of(found, kind, audience)))
     }
 
 
@@ -117,11 +138,21 @@ def _no_node(name: str) -> Problem:
     )
 
 
-def _no_peer(name: str, *, any_at_all: bool) -> Problem:
+def _no_chosen_peer(name: str, *, any_at_all: bool) -> Problem:
     where = "of the nodes that it selects" if any_at_all else "at all"
     return Problem(
         "peerSelectorSelectsNothing",
         name,
-        f"spec.peerSelector of {name} fits no BGPPeer {where}: nobody is told",
+        f"spec.peerSelector of {name} fits no BGPPeer {where}: no router is told",
         "Compare it with `kubectl get bgppeers --show-labels`.",
+    )
+
+
+def _no_peer(name: str, *, any_at_all: bool) -> Problem:
+    which = "no BGPPeer is for a node that it selects" if any_at_all else "there is no BGPPeer"
+    return Problem(
+        "noPeer",
+        name,
+        f"{name} is for routers, and {which}: nobody is told what it announces",
+        "Create a BGPPeer for the router that is to be told.",
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from agent.advertising import OWN_LOAD_BALANCER_CLASS, Advertisement, ServiceAddress, ToPeers, WhenNoEndpoints
-from agent.model import EndpointSlice, Key, Kind, Namespace, Service, TrafficPolicy
+from agent.model import EndpointSlice, Key, Kind, Namespace, RouteType, Service, TrafficPolicy
 from agent.plan.adverts import NOTHING, Offer, Part, Share
 from agent.plan.identity import Announcing
 from agent.plan.prefixes import host, inside_any
@@ -52,7 +52,7 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
         return NOTHING
     case = _Case(announcing, subject, taken, _endpoints(announcing.node, subject.slices))
     sources, to_peers = defaultdict[Prefix, list[str]](list), defaultdict[Prefix, set[ToPeers]](set)
-    shares, considered = set[Share](), set[Prefix]()
+    shares, considered, ends = set[Share](), set[Prefix](), dict[Prefix, RouteType | None]()
     silent, in_vain = defaultdict[Address, _Said](dict), dict[Address, str]()
     for class_, address in _addresses(subject.service):
         asked = [wish for wish in wishes if class_ in wish.classes or class_ in wish.declined]
@@ -65,6 +65,7 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
                 continue
             silent[address][advertisement.name] = None
             sources[host(address)].append(f"{subject.key} ({class_})")
+            ends[host(address)] = case.discarded(class_)
             if (aggregate := _aggregate(advertisement, address)) is not None:
                 shares.add(Share(advertisement.name, aggregate))
             else:
@@ -73,7 +74,7 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
             in_vain[address] = "requestNotAllowed"
     to_mesh = announcing.to_mesh
     parts = {
-        prefix: Part(tuple(dict.fromkeys(sources[prefix])), frozenset(to_peers[prefix]), to_mesh=to_mesh)
+        prefix: Part(tuple(dict.fromkeys(sources[prefix])), frozenset(to_peers[prefix]), to_mesh, ends[prefix])
         for prefix in (sources if to_mesh else to_peers)
     }
     starved = [address for address, said in silent.items() if set(said.values()) == {"noLocalEndpoint"}]
@@ -251,6 +252,18 @@ class _Case:
             return "aggregateTooWide"
         return None
 
+    def discarded(self, class_: ServiceAddress) -> RouteType | None:
+        """How what comes for the address ends that kube-proxy leaves alone, such as what is for no port of the Service.
+
+        Not of ClusterIPs: most ways of kube-proxy end that themselves, and some networks have a route to their range
+        that must go on to count. With policy Local kube-proxy drops what no endpoint here is for, so that the client
+        tries again, and comes to another node: an answer would have it give up.
+        """
+        if class_ is ServiceAddress.CLUSTER_IP:
+            return None
+        local = self._policy(class_) is TrafficPolicy.LOCAL
+        return RouteType.BLACKHOLE_FORWARDED if local else RouteType.UNREACHABLE_FORWARDED
+
     def _policy(self, class_: ServiceAddress) -> TrafficPolicy:
         service = self.subject.service
         return service.internal_policy if class_ is ServiceAddress.CLUSTER_IP else service.external_policy
@@ -259,7 +272,7 @@ class _Case:
         """The reason word why `address` is somebody else's already, whoever gave it to the service."""
         if why := self.taken.by_node(address):
             return why
-        if address in self.announcing.peer_addresses:
+        if address in self.announcing.router_addresses:
             return "peerAddress"
         if inside_any(host(address), self.announcing.service_ranges):
             return "serviceRange"

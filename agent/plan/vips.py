@@ -31,7 +31,7 @@ def known_addresses(announcing: Announcing, service: Service) -> Known:
     allowed = [
         prefix for prefix in map(host, service.external_ips) if inside_any(prefix, announcing.allowed_external_ips)
     ]
-    balanced, routers = [*map(host, service.load_balancer_ips)], announcing.peer_addresses
+    balanced, routers = [*map(host, service.load_balancer_ips)], announcing.router_addresses
     free = (*cluster, *(prefix for prefix in (*balanced, *allowed) if not inside_any(prefix, ranges)))
     return Known(
         unranged=tuple(prefix for prefix in cluster if not inside_any(prefix, ranges)),

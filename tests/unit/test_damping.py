@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +122,130 @@ def test_a_slice_of_the_other_family_has_nothing_ready_for_this_one():
     assert taken.ready == frozenset()
 
 
+class Moving:
+    """Two slices of one service, `a` is ready in the old one; what routers would be told, as time goes on."""
+
+    def __init__(self, *, withdraw_seconds: float = 0.5, announce_seconds: float = 60.0) -> None:
+        self.damper, self.now = Damper(), 10.0
+        self.damper.damping = Damping(withdraw_seconds=withdraw_seconds, announce_seconds=announce_seconds)
+        self.slices = {OLD: heard(ready="a"), NEW: heard()}
+        self.damper.forget_all()
+        self.told = [self.usable()]
+
+    def usable(self) -> frozenset[str]:
+        return frozenset[str]().union(*(slice_.ready for slice_ in self.slices.values()))
+
+    def write(self, key: Key, news: EndpointSlice) -> None:
+        others = [slice_ for of, slice_ in self.slices.items() if of != key]
+        self.slices[key] = self.damper.take(key, self.slices.get(key), news, self.now, others)
+        self.told.append(self.usable())
+
+    def delete(self, key: Key) -> None:
+        self.damper.forget(key, self.slices.pop(key), self.now)
+        self.told.append(self.usable())
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        for key, slice_ in self.damper.due(self.now):
+            self.slices[key] = slice_
+            self.told.append(self.usable())
+
+
+OLD, NEW = (Key(Kind.ENDPOINT_SLICE, "default", name) for name in ("web-old", "web-new"))
+
+
+@pytest.mark.parametrize("writes", list(permutations([(OLD, ""), (NEW, "a")])), ids=["old-first", "new-first"])
+def test_an_endpoint_that_moves_to_another_slice_never_leaves_whichever_is_written_first(
+    writes: tuple[tuple[Key, str], ...],
+) -> None:
+    moving = Moving()
+
+    for key, ready in writes:
+        moving.write(key, heard(ready=ready))
+        moving.wait(0.15)
+    moving.wait(100)
+
+    assert set(moving.told) == {frozenset("a")}
+    assert moving.slices == {OLD: heard(), NEW: heard(ready="a")}
+
+
+def test_other_news_of_the_old_slice_does_not_end_the_move() -> None:
+    moving = Moving()
+
+    moving.write(OLD, heard())
+    moving.write(OLD, heard(unready="b"))
+    moving.write(NEW, heard(ready="a"))
+
+    assert set(moving.told) == {frozenset("a")}
+
+
+def test_what_is_gone_from_one_of_several_slices_is_gone_when_it_had_the_time_to_move() -> None:
+    moving = Moving()
+
+    moving.write(OLD, heard())
+    moving.wait(0.15)
+    assert moving.usable() == {"a"}
+    moving.wait(0.05)
+
+    assert moving.usable() == frozenset()
+
+
+@pytest.mark.parametrize("left", [heard(serving="a"), heard(serving="a", unready="b")])
+def test_what_terminates_in_one_of_several_slices_does_not_wait(left: EndpointSlice) -> None:
+    moving = Moving()
+
+    moving.write(OLD, left)
+
+    assert moving.usable() == frozenset()
+
+
+def test_what_was_not_ready_any_more_and_is_gone_does_not_wait_for_a_move() -> None:
+    moving = Moving(withdraw_seconds=60.0)
+    moving.write(OLD, heard(unready="a"))
+
+    moving.write(OLD, heard())
+
+    assert moving.usable() == frozenset()
+
+
+def test_where_no_flip_is_to_wait_a_move_does_not_either() -> None:
+    moving = Moving(withdraw_seconds=0.0)
+
+    moving.write(OLD, heard())
+
+    assert moving.usable() == frozenset()
+
+
+@pytest.mark.parametrize(("pause", "counts"), [(0.9, True), (1.1, False)])
+def test_what_has_left_with_its_slice_need_not_settle_in_another_one_soon_after(pause: float, *, counts: bool) -> None:
+    moving = Moving()
+
+    moving.delete(OLD)
+    moving.wait(pause)
+    moving.write(NEW, heard(ready="a"))
+
+    assert (moving.usable() == {"a"}) is counts
+
+
+def test_what_comes_back_in_the_same_slice_has_not_moved_and_settles() -> None:
+    moving = Moving()
+
+    moving.delete(OLD)
+    moving.write(OLD, heard(ready="a"))
+
+    assert moving.usable() == frozenset()
+
+
+def test_what_has_not_settled_yet_has_nothing_to_take_along() -> None:
+    moving = Moving()
+    moving.write(OLD, heard(ready="ab"))
+
+    moving.write(OLD, heard(ready="a"))
+    moving.write(NEW, heard(ready="b"))
+
+    assert moving.usable() == {"a"}
+
+
 def test_a_slice_that_becomes_another_services_counts_as_it_is():
     line = Line()
     line.hear(heard(ready="ab"), 0.0)
@@ -133,7 +259,7 @@ def test_what_is_gone_is_not_told_again():
     line.hear(heard(ready="ab"), 0.0)
     line.hear(heard(ready="a", unready="b"), 1.0)
 
-    line.damper.forget(KEY)
+    line.damper.forget(KEY, line.shown, 1.1)
 
     assert list(line.damper.due(9.0)) == []
 

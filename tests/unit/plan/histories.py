@@ -59,6 +59,7 @@ from agent.plan.picture import Dirty, Picture
 from agent.plan.sessions import SessionClaim
 from agent.plan.topology import Area
 from bgp.model import (
+    Address,
     Attributes,
     BgpEvent,
     Community,
@@ -386,6 +387,7 @@ class Cluster:
     mesh: Mapping[str, SessionClaim] = field(default_factory=dict)
     identity: Identity | None = None
     over: frozenset[str] = frozenset()
+    written: Mapping[str, Address] = field(default_factory=dict)
     departure: Departure = HERE
     dirty: Dirty = field(default_factory=Dirty)
 
@@ -401,6 +403,7 @@ class Cluster:
             mesh=self.mesh,
             identity=self.identity,
             over=self.over,
+            written=self.written,
             departure=self.departure,
         )
 
@@ -437,7 +440,7 @@ class Cluster:
 
     def planned(self, plan: NodePlan) -> None:
         """What the next plan starts from."""
-        self.mesh, self.identity = dict(plan.mesh), plan.identity
+        self.mesh, self.identity, self.written = dict(plan.mesh), plan.identity, plan.written
 
     def suspect_everything(self) -> None:
         """Then nothing else needs to be named."""
@@ -480,7 +483,7 @@ steps = st.one_of(
     st.builds(Step, st.just("leave"), _departures),
 )
 _SEED = (
-    Node(name="n1", created=1.0, addresses=_home("n1"), pod_cidrs=(_CIDRS[1], _CIDRS[5])),
+    Node(name="n1", created=1.0, addresses=_home("n1"), pod_cidrs=(_CIDRS[1], _CIDRS[5]), labels=_TOR_VALUES[1]),
     Node(name="n2", created=1.0, addresses=_home("n2"), pod_cidrs=(_CIDRS[0],)),
     Advertisement(
         name="a0", type=AdvertisementType.SERVICE, service=ServiceChoice(addresses=frozenset(ServiceAddress))
@@ -489,6 +492,7 @@ _SEED = (
     ExternalPeer(
         name="p0", address=_TOR, asn=65001, import_pod_cidrs=True, import_allowed=(AllowedPrefix(_RANGES[-1], 0, 32),)
     ),
+    ExternalPeer(name="p1", address_from=NodeValue(annotation=False, key="tor"), asn=65001),
     Service(
         namespace="default",
         name="s0",

@@ -34,6 +34,17 @@ class Wish(NamedTuple):
     terms: Terms
 
 
+class Vip(NamedTuple):
+    """An address of a Service that is announced, as it is or in an aggregate."""
+
+    wish: Wish
+    address: Address
+    kind: ServiceAddress
+    local: bool
+    """Its external policy."""
+    together: bool
+
+
 class Endpoint(NamedTuple):
     """As Kubernetes has it, None where it says nothing."""
 
@@ -80,7 +91,7 @@ class Truth:
 
 def told(truth: Truth) -> dict[Address, Mapping[Prefix, Said]]:
     services = [*_services(truth)]
-    wishes = [*_pods(truth), *_prefixes(truth), *(wish for wish, _ in services)]
+    wishes = [*_pods(truth), *_prefixes(truth), *(vip.wish for vip in services)]
     answer: dict[Address, Mapping[Prefix, Said]] = {}
     for peer in truth.every(ExternalPeer):
         if peer.address is not None and peer.node_selector.matches(dict(truth.node.labels)):
@@ -89,9 +100,28 @@ def told(truth: Truth) -> dict[Address, Mapping[Prefix, Said]]:
         if node.name != truth.own:
             mesh = [*truth.node.pod_cidrs] if truth.instance.pod_routes is PodRoutes.BGP else []
             if truth.instance.service_routes is not ServiceRoutes.OFF:
-                mesh += [ip_network(address) for _, address in services]
+                mesh += [ip_network(vip.address) for vip in services]
             answer[node.addresses[0]] = {prefix: Said(local_pref=100) for prefix in mesh}
     return answer
+
+
+def ended(truth: Truth) -> dict[Prefix, str]:
+    """Where packets for nobody end here, or they would go in circles: the type of the kernel's route, `-forwarded`
+    where it is for what comes from elsewhere only.
+    """
+    found = defaultdict[Prefix, set[str]](set)
+    for cidr in truth.node.pod_cidrs if truth.instance.pod_routes is PodRoutes.BGP else ():
+        found[cidr].add("unreachable")
+    for wish in _prefixes(truth):
+        found[wish.prefix].add("unreachable-forwarded")
+    for vip in _services(truth):
+        if vip.together:
+            found[vip.wish.prefix].add("unreachable-forwarded")
+        alone = not vip.together or truth.instance.service_routes is not ServiceRoutes.OFF
+        if alone and vip.kind is not ServiceAddress.CLUSTER_IP:
+            found[ip_network(vip.address)].add("blackhole-forwarded" if vip.local else "unreachable-forwarded")
+    strongest = ("unreachable", "unreachable-forwarded", "blackhole-forwarded")
+    return {prefix: min(kinds, key=strongest.index) for prefix, kinds in found.items() if prefix.prefixlen}
 
 
 def _told_to(peer: ExternalPeer, wishes: Collection[Wish], instance: Instance) -> dict[Prefix, Said]:
@@ -151,8 +181,7 @@ def _would_draw(truth: Truth, prefix: Prefix) -> bool:
     )
 
 
-def _services(truth: Truth) -> Iterator[tuple[Wish, Address]]:
-    """With the address that each is for."""
+def _services(truth: Truth) -> Iterator[Vip]:
     if any(key == "node.kubernetes.io/exclude-from-external-load-balancers" for key, _ in truth.node.labels):
         return
     if _is_tainted(truth):
@@ -162,7 +191,9 @@ def _services(truth: Truth) -> Iterator[tuple[Wish, Address]]:
             for kind, address in _addresses(service):
                 if _is_wanted(truth, advertisement, service, kind) and _may_be(truth, service, kind, address):
                     for wish in _service_wishes(truth, advertisement, service, kind, address):
-                        yield wish, address
+                        local = service.external_policy is TrafficPolicy.LOCAL
+                        together = Family.of(address) in dict(advertisement.service.aggregation)
+                        yield Vip(wish, address, kind, local, together)
 
 
 def _addresses(service: Service) -> Iterator[tuple[ServiceAddress, Address]]:

@@ -1,4 +1,5 @@
-"""What is told to each peer, against a second definition of it written from the rules alone, for random clusters.
+"""What is told to each peer, and what ends on the node, against a second definition from the rules alone, for random
+clusters.
 
 Small pools, so that VIPs are shared, lie where they must not be, and are wanted by several advertisements at once. The
 clusters come from a seed: a hundred times faster than strategies of parts; what fails is made small here.
@@ -28,6 +29,7 @@ from agent.advertising import (
 from agent.cluster.parse import SERVICE_NAME_LABEL, read_object
 from agent.intent import ExternalPeer, Instance, PeerAs, PodRoutes, Selector, ServiceRoutes
 from agent.model import (
+    DISCARD_METRIC,
     EndpointSlice,
     Interface,
     Kind,
@@ -42,7 +44,7 @@ from agent.plan.definition import make_plan
 from agent.plan.planner import Planner
 from bgp.model import Address, Community, Family, LargeCommunity, Prefix
 from tests.unit.plan.histories import OWN, Cluster, key_of
-from tests.unit.plan.slowly import Endpoint, Said, Slice, Truth, told
+from tests.unit.plan.slowly import Endpoint, Said, Slice, Truth, ended, told
 
 T = TypeVar("T")
 
@@ -258,6 +260,15 @@ def _actual(things: tuple[Record | Slice, ...]) -> dict[Address, dict[Prefix, Sa
     return answer
 
 
+def _ending(things: tuple[Record | Slice, ...]) -> dict[Prefix, str]:
+    """What the plan has the kernel discard."""
+    cluster = Cluster(interfaces=(_ETH0,))
+    for thing in things:
+        cluster.set(_record(thing))
+    fib = make_plan(cluster.picture).fib
+    return {key.prefix: str(route.type) for key, route in fib.items() if key.metric == DISCARD_METRIC}
+
+
 def _wanted(things: tuple[Record | Slice, ...]) -> dict[Address, dict[Prefix, Said]]:
     return told(Truth(OWN, [address.network for address in _ETH0.addresses], things))
 
@@ -282,6 +293,15 @@ def test_each_peer_is_told_exactly_what_the_rules_say(seed: int) -> None:
     things = _smallest(things)
 
     assert _wanted(things) == _actual(things), things
+
+
+@_MANY
+@given(st.integers(0, 2**32))
+def test_what_is_for_nobody_ends_here_exactly_where_the_rules_say(seed: int) -> None:
+    things = _cluster(Random(seed))  # noqa: S311  # reproducible, not secret
+    subnets = [address.network for address in _ETH0.addresses]
+
+    assert _ending(things) == ended(Truth(OWN, subnets, things)), things
 
 
 @_SOME

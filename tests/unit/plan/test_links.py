@@ -45,6 +45,17 @@ def test_a_connected_subnet_stays_connected_while_its_interface_is_down(prefix: 
     assert Reach(reduce_links((down,))).is_connected(ip_network(prefix))
 
 
+def test_the_other_end_of_a_point_to_point_link_is_connected_and_a_neighbour_while_the_link_is_up():
+    own, other = (ip_interface("10.7.0.1/32"),), (ip_network("10.8.0.5/32"), ip_network("fe80::5/128"))
+    up, down = (
+        Reach(reduce_links((_ETH0, Interface(3, "ppp0", up=up, addresses=own, ends=other)))) for up in (True, False)
+    )
+
+    assert (up.is_connected(other[0]), down.is_connected(other[0])) == (True, True)
+    assert (up.is_neighbour(ip_address("10.8.0.5")), down.is_neighbour(ip_address("10.8.0.5"))) == (True, False)
+    assert not up.is_neighbour(ip_address("fe80::5"))
+
+
 def test_what_only_holds_a_connected_subnet_is_not_connected():
     assert not Reach(reduce_links((_ETH0,))).is_connected(ip_network("10.0.0.0/23"))
 

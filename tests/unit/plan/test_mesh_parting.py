@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Final
+
+import pytest
 
 from agent.intent import Instance, Mesh, MeshMode, NodeValue, SecretRef, Selector
 from agent.model import Node, Secret
@@ -123,6 +126,27 @@ def test_a_node_whose_as_nobody_names_any_more_stays_what_it_was_until_its_time_
     assert running.planner.plan.identity is None
     assert not running.planner.plan.peers
     assert running.planner.plan.parting == frozenset()
+
+
+_FOR_NOW: Final = "; it goes on in AS 64512, which it had, for two minutes at most"
+
+
+@pytest.mark.parametrize("named", [None, "rack 7"], ids=["missing", "invalid"])
+def test_that_a_node_goes_on_in_the_as_that_it_had_is_said_for_as_long_as_it_does(named: str | None) -> None:
+    running = _Running(_MESHED)
+
+    running.then(_AS_FROM_LABEL, *([] if named is None else [replace(_NODES[0], labels=(("asn", named),))]))
+    going_on = _about_the_as(running)
+    running.cluster.let_go(running.planner.plan.parting)
+    running.then()
+
+    assert going_on.endswith("without an AS it speaks no BGP" + _FOR_NOW)
+    assert _about_the_as(running) == going_on.removesuffix(_FOR_NOW)
+
+
+def _about_the_as(running: _Running) -> str:
+    (found,) = (one.message for one in running.planner.plan.problems if one.reason in {"asnMissing", "asnInvalid"})
+    return found
 
 
 def test_a_node_that_never_had_an_as_is_given_none() -> None:

@@ -16,6 +16,7 @@ from agent.plan.definition import make_plan
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.picture import Dirty
 from agent.plan.planner import Planner
+from agent.plan.refused import by_peer, reasons
 from tests.lab.scenario import Stage, load
 from tests.unit.plan.histories import NODES, SEED, Cluster, Step, histories
 
@@ -56,7 +57,9 @@ def _run(history: list[list[Step]]) -> Planner:
         delta = planner.update(cluster.picture, cluster.take())
         follower.follow(planner.plan, delta)
 
-        assert planner.plan == make_plan(cluster.picture)
+        assert planner.plan == (right := make_plan(cluster.picture))
+        assert reasons(planner.plan.refused_in) == reasons(right.refused_in)
+        assert by_peer(planner.plan.refused_in) == by_peer(right.refused_in)
         assert follower.routes == planner.plan.routes
         assert follower.fib == planner.plan.fib
         assert delta.peers == (peers != planner.plan.peers)
@@ -67,8 +70,9 @@ def _run(history: list[list[Step]]) -> Planner:
 
 
 def _finish(cluster: Cluster, planner: Planner) -> None:
-    """Sessions that are parting are a memory of how it came: end them."""
+    """Sessions that are parting, and routers that were written on the node, are a memory of how it came: end them."""
     cluster.let_go(frozenset(NODES))
+    cluster.written = {}
     planner.update(cluster.picture, cluster.take())
 
 

@@ -17,6 +17,7 @@ from agent.plan.definition import make_plan
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.picture import Dirty
 from agent.plan.planner import Planner
+from agent.plan.refused import reasons
 from bgp.model import Attributes, Community, Family, Path, PathsHeard, RouteKey, SessionDown, SessionUp
 from tests.unit.plan.histories import Cluster, Step, histories
 
@@ -272,6 +273,7 @@ def test_after_any_history_of_a_reflector_the_plan_is_that_of_the_definition_and
         assert dict(plan.routes) == right.routes == followed
         assert len(plan.routes) == len(right.routes)
         assert len(plan.refused_out) == len(right.refused_out)
+        assert reasons(plan.refused_out) == reasons(right.refused_out)
         assert plan.routes.get(RouteKey(_US, _cidr(_US))) is None
         assert RouteKey(_US, _cidr(_US)) not in plan.refused_out
 
