@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from agent.model import object_of
-from bgp.endings import NO_HOST, NO_OPEN, NO_ROUTE, REFUSED, TIMED_OUT, TRANSPORT_CLOSED, notification_name
+from bgp.endings import (
+    EXABGP_GONE,
+    NO_HOST,
+    NO_OPEN,
+    NO_ROUTE,
+    NOT_OURS,
+    REFUSED,
+    TIMED_OUT,
+    TRANSPORT_CLOSED,
+    notification_name,
+)
 from bgp.model import Direction, Peer, PeerState, SessionError, SessionState
 
 
@@ -38,7 +48,7 @@ def cause(peer: Peer, state: PeerState) -> Cause | None:
         return _nothing_yet(peer, state.state)
     if error.text == TRANSPORT_CLOSED and state.flaps and error.at == state.since:
         return _lost(peer)
-    known = _NOTIFICATIONS.get((error.direction, error.code, error.subcode)) if error.code else _LOCAL.get(error.text)
+    known = _NOTIFICATIONS.get((error.direction, error.code, error.subcode)) if error.code else _local(error.text)
     if known is not None:
         return known(peer, error)
     if (told := _CODES.get((error.direction, error.code))) is not None:
@@ -142,6 +152,30 @@ def _closed(peer: Peer, _error: SessionError) -> Cause:
     )
 
 
+def _not_ours(peer: Peer, _error: SessionError) -> Cause:
+    return Cause(
+        f"this node does not have {peer.local_address}, which it is to dial from",
+        f"Add it again (`ip address`), or correct the InternalIP of the Node{_source(peer)}.",
+    )
+
+
+def _source(peer: Peer) -> str:
+    return "" if peer.mesh else f" or {_field(peer, 'sourceAddress')}"
+
+
+def _exabgp_gone(_peer: Peer, error: SessionError) -> Cause:
+    return Cause(
+        f"{error.text}: sessions end with it",
+        "Nothing to do if it is back in seconds; else see its last words in the log (`exabgp:`).",
+    )
+
+
+def _local(text: str) -> _Maker | None:
+    if text.startswith(NOT_OURS):
+        return _not_ours
+    return _exabgp_gone if EXABGP_GONE.fullmatch(text) else _LOCAL.get(text)
+
+
 _LOCAL: Final[Mapping[str, _Maker]] = {
     REFUSED: _refused,
     TIMED_OUT: _timed_out,
@@ -232,7 +266,20 @@ def _unknown_there(peer: Peer, _error: SessionError) -> Cause:
 def _comes_back(peer: Peer, error: SessionError) -> Cause:
     name = notification_name(error.code, error.subcode)
     again = "it dials again" if peer.passive else "it is dialed again"
-    return Cause(f"{peer.address} has ended the session: {name}", f"Nothing to do: {again}.")
+    return Cause(
+        f"{peer.address} has ended the session: {name}",
+        f"Nothing to do if it is back in seconds: {again}. Else password and TTL security must be the same on both "
+        f"sides{_settings(peer)}.",
+    )
+
+
+def _taken(peer: Peer, _error: SessionError) -> Cause:
+    who = "another agent, or what was there before it" if peer.mesh else "another agent, or another CNI's"
+    return Cause(
+        f"{peer.address} keeps another connection that it has with {peer.local_address}",
+        f"Nothing to do if a session is there in seconds; else something else on this node speaks BGP with it ({who}): "
+        "`ss -tnp '( sport = :179 or dport = :179 )'` shows it; stop it.",
+    )
 
 
 def _ended_here(_peer: Peer, error: SessionError) -> Cause:
@@ -251,8 +298,8 @@ def _out_of_step(peer: Peer, error: SessionError) -> Cause:
 def _silent(peer: Peer, _error: SessionError) -> Cause:
     return Cause(
         f"{peer.address} has been silent for the hold time",
-        f"See if it is there and not overloaded, if its link is up, and if TTL security is the same on both sides "
-        f"({_ttl(peer)}).",
+        "See if it is there and not overloaded, if its link and ours are up, and if password and TTL security are the "
+        f"same on both sides{_settings(peer)}.",
     )
 
 
@@ -279,6 +326,7 @@ _NOTIFICATIONS: Final[Mapping[tuple[Direction, int, int], _Maker]] = {
     (_IN, 6, 2): _shut_down,
     (_IN, 6, 3): _unknown_there,
     (_IN, 6, 5): _unknown_there,
+    (_IN, 6, 7): _taken,
 }
 _CODES: Final[Mapping[tuple[Direction, int], _Maker]] = {
     (_OUT, 4): _silent,

@@ -22,6 +22,8 @@ from agent.plan.prefixes import contains
 from agent.plan.services import split_what
 from agent.status.equals import NOT_BEST, why_not_used
 from agent.status.explain_absent import absent_hops, no_bgp_hops
+from agent.status.explain_node import node_hops, node_named
+from agent.status.explain_passed import passed_hops
 from agent.status.explain_peer import peer_hops, problem_hops
 from agent.status.explain_service import (
     SHARED,
@@ -32,7 +34,7 @@ from agent.status.explain_service import (
     silent_hops,
     unwanted_hops,
 )
-from agent.status.explain_withheld import withheld_hops
+from agent.status.explain_withheld import dispute_hops, disputed, withheld_hops
 from agent.status.hops import Hop, parse_prefix, place_of, via
 from agent.status.meanings import meaning_in, meaning_out
 from agent.status.peers import View
@@ -56,7 +58,10 @@ HOPS_MAX: Final = 500
 
 
 def explain(status: Status, subject: str) -> View | None:
-    """The answer for a peer (address or name), a prefix or address, or NAMESPACE/SERVICE; None: it is none of these."""
+    """The answer for a Node, a peer (address or name), a prefix or address, or NAMESPACE/SERVICE; None: it is none."""
+    if (node := node_named(status, subject)) is not None:
+        follow = chain.from_iterable(_of_prefix(status, cidr) for cidr in node.pod_cidrs)
+        return _answer(status, subject, "node", chain(node_hops(status, node), follow))
     if named := peers_named(status, subject):
         return _answer(status, subject, "peer", chain.from_iterable(peer_hops(status, peer) for peer in named))
     if absent := absent_hops(status, subject) or problem_hops(status, subject):
@@ -68,6 +73,10 @@ def explain(status: Status, subject: str) -> View | None:
     if slash and namespace and name and "/" not in name:
         return _answer(status, subject, "service", _of_service(status, namespace, name))
     return None
+
+
+def not_known(subject: str) -> str:
+    return f"{subject!r} is no node, peer, prefix or address; a Service is named as NAMESPACE/SERVICE"
 
 
 def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> View:
@@ -101,7 +110,8 @@ def _closest(status: Status, asked: Prefix) -> Prefix:
     """What is known of the prefix itself, else of the longest one around it."""
     silent = {*(parse_prefix(split_what(what)[0]) for _, what, _ in not_announced(status)), *_harmful(status)}
     owned = {asked} if _is_of_services(status, asked) else set[Prefix]()
-    known: tuple[Container[Prefix | None], ...] = (status.plan.originated, status.rib.prefixes(), silent, owned)
+    told = status.plan.originated, status.rib.prefixes()
+    known: tuple[Container[Prefix | None], ...] = (*told, silent, owned, disputed(status))
     around = asked
     while True:
         if any(around in table for table in known) or any(withheld_hops(status, around)):
@@ -119,6 +129,7 @@ def _is_of_services(status: Status, prefix: Prefix) -> bool:
 
 
 def _of_prefix(status: Status, prefix: Prefix) -> Iterator[Hop]:
+    yield from dispute_hops(status, prefix)
     heard = status.rib.paths(prefix)
     in_use = prefix in status.plan.originated or is_installed(status, prefix)
     silent = list(silent_hops(status, prefix, neutral=in_use))
@@ -145,6 +156,7 @@ def _of_prefix(status: Status, prefix: Prefix) -> Iterator[Hop]:
     elif not heard and not silent and prefix not in status.plan.originated:
         yield Hop(f"node {status.node}", f"does not announce {prefix} of its own", ok=False, reason="notOriginated")
         yield Hop("peers", f"no peer has announced {prefix} or a prefix around it", ok=False, reason="notHeard")
+    yield from passed_hops(status, prefix)
 
 
 def _harmful(status: Status) -> dict[Prefix | None, list[Problem]]:

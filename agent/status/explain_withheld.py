@@ -1,4 +1,5 @@
-"""Why a prefix that this node might announce is not announced: static prefixes, pod CIDRs and aggregates.
+"""Why a prefix that this node might announce is not announced: static prefixes, pod CIDRs and aggregates. Which pod
+CIDRs two Nodes claim is said on every node.
 
 Reads `Status` only. Addresses of Services are explained by their Service (`agent.status.explain_service`); a static
 prefix that would draw others' traffic has a Problem.
@@ -6,11 +7,12 @@ prefix that would draw others' traffic has a Problem.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from agent.advertising import Advertisement, AdvertisementType
 from agent.intent import PodRoutes
-from agent.model import Key
+from agent.model import Key, Kind, Problem
 from agent.plan.prefixes import contains
 from agent.plan.services import split_what
 from agent.status.explain_absent import not_selected
@@ -51,6 +53,31 @@ def _pods(status: Status, prefix: Prefix) -> Iterator[Hop]:
         yield Hop(f"node {status.node}", text, ok=False, reason=reason)
     elif status.plan.leave is not None:
         yield _not_from_here(status, prefix, status.plan.leave.cause)
+
+
+def disputed(status: Status) -> dict[Prefix | None, list[Problem]]:
+    """Pod CIDRs that Nodes claim in vain, as `agent.plan.claims` words it."""
+    found = defaultdict[Prefix | None, list[Problem]](list)
+    for problem in status.problems:
+        if problem.reason == "podCIDRConflict":
+            found[parse_prefix(problem.message.split()[2])].append(problem)
+    return found
+
+
+def dispute_hops(status: Status, prefix: Prefix) -> Iterator[Hop]:
+    """A "no" on the node that does not get the pod CIDR; for the others it is as good as any other."""
+    identity = status.plan.identity
+    is_own = identity is not None and prefix in identity.pod_cidrs
+    found = [
+        problem
+        for cidr, problems in disputed(status).items()
+        if cidr is not None and (contains(cidr, prefix) or (is_own and contains(prefix, cidr)))
+        for problem in problems
+    ]
+    for it in sorted(found, key=lambda it: (it.subject, it.message)):
+        ours = it.subject == f"{Kind.NODE} {status.node}"
+        text = it.message if ours else f"{it.message}. {it.fix}"
+        yield Hop(it.subject, text, ok=not ours, reason=it.reason, fix=it.fix, neutral=not ours)
 
 
 def _not_from_here(status: Status, prefix: Prefix, reason: str) -> Hop:

@@ -14,7 +14,7 @@ Readiness is another question (`agent.status.readiness`): a node that is not wel
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,8 +81,8 @@ def why_no_bgp(status: Status) -> list[Problem]:
     """What keeps this node from being anything in BGP; empty: nothing does."""
     own = f"Node {status.node}"
     if not status.picture_complete:
-        fix = "Wait a moment; if it stays, `bgpilot status` shows which watch does not work."
-        return [Problem(INCOMPLETE, own, "the cluster has not been listed completely: nothing is planned", fix)]
+        fix = "Wait a moment; if it stays, `bgpilot status` shows which watch fails, or which object to mend."
+        return [Problem(INCOMPLETE, own, "the cluster is not known completely yet: nothing is planned", fix)]
     if status.plan.identity is not None:
         return []
     known = [
@@ -107,9 +107,13 @@ def _of_kernel(status: Status) -> Iterator[Ailment]:
         yield Ailment("kernelUnreadable", f"the kernel's routes cannot be read: {status.fib.read_error}", fatal=True)
     if failing := status.fib.failing:
         none = not any(key in status.fib.actual for key in status.plan.fib)
-        yield Ailment("kernelRefused", f"{len(failing)} routes: {next(iter(failing.values())).error}", fatal=none)
+        yield Ailment("kernelRefused", f"{_routes(failing)}: {next(iter(failing.values())).error}", fatal=none)
     if conflicts := status.fib.conflicts:
-        yield Ailment("kernelConflict", f"the places of {len(conflicts)} routes are held by others")
+        yield Ailment("kernelConflict", f"others hold the place of {_routes(conflicts)}")
+
+
+def _routes(some: Sized) -> str:
+    return "1 route" if len(some) == 1 else f"{len(some)} routes"
 
 
 def _of_speaker(status: Status) -> Iterator[Ailment]:
@@ -118,11 +122,11 @@ def _of_speaker(status: Status) -> Iterator[Ailment]:
         if weight_of(problem.reason) is Weight.SPEAKER:
             yield Ailment(problem.reason, problem.message, fatal=not up)
     if failing := status.outbox.failing:
-        yield Ailment("speakerRefused", f"ExaBGP does not take {len(failing)} routes")
+        yield Ailment("speakerRefused", f"ExaBGP does not take {_routes(failing)}")
 
 
 def _of_sessions(status: Status, now: float) -> Iterator[Ailment]:
-    every = [peer for peer in status.sessions() if not is_parting(status, peer) and not _is_away(status, peer)]
+    every = [peer for peer in status.sessions() if not is_parting(status, peer) and not is_away(status, peer)]
     wanted = [(peer, held) for peer in every if (held := status.held(peer)) is None or held.reason not in MEANT]
     stopped = [(peer, held) for peer, held in wanted if held is not None and held.reason != PENDING]
     down = [peer for peer, held in wanted if held is None and not status.is_up(peer.address)]
@@ -138,7 +142,7 @@ def _of_sessions(status: Status, now: float) -> Iterator[Ailment]:
         yield Ailment("sessionDown", f"{what}: {_named(missed)}")
 
 
-def _is_away(status: Status, peer: Peer) -> bool:
+def is_away(status: Status, peer: Peer) -> bool:
     """There is no session with a node that is drained, or of which the cluster itself says that it is not Ready."""
     if not peer.mesh or status.is_up(peer.address):
         return False

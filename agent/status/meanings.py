@@ -47,6 +47,7 @@ _OUT: Final[Mapping[str, str]] = {
     "externalName": "a Service of type ExternalName is a name in the DNS and has no address",
     "ipModeProxy": "its load balancer has the traffic for itself (ipMode Proxy): nodes do not answer for the address",
     "hostnameOnly": "the load balancer gave a name and no address",
+    "noLoadBalancer": "the Service is no LoadBalancer (any more), and what its status says of one is left over",
     "noAddressYet": "no load balancer controller has given the Service an address yet",
     "noAddressOfFamily": "this node has no address of its family that could be the next hop",
 }
@@ -65,7 +66,7 @@ _IN: Final[Mapping[str, str]] = {
     "nextHopNotConnected": "the next hop is in no network of this node",
     "nextHopIsPod": "the next hop is a pod of this node",
     "serviceRoutesOff": "it is a service address, and serviceRoutes of the BGPInstance is not Import",
-    "announcedHere": "this node announces the address itself, so it answers for it",
+    "announcedHere": "this node announces it itself, so it answers for it",
     "answeredHere": "kube-proxy of this node has the address on an interface, so it answers for it",
     "peerUnknown": "the peer is configured no more",
 }

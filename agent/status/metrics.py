@@ -1,79 +1,98 @@
-"""The agent's figures for Prometheus, read from `Status` at the moment of a scrape.
+"""The agent's figures for Prometheus, read from `Status` when somebody scrapes.
 
-Nothing is counted here: each figure has its owner. Labels are bounded: never a prefix, and series per peer for external
-peers only, since those of mesh peers grow with the square of the nodes (`mesh_peers` sums them up). `bgp_peer_up` is
-there as long as the peer is configured.
+Nothing is counted here: each figure has its owner, and what a scrape costs follows from peers and objects, not from
+routes. Labels are bounded: never a prefix; series per peer (`agent.status.peer_metrics`) for routers only, unless asked
+for, and `mesh_peers` sums up the others. A counter whose labels are known is there from the start with 0: of one that
+appears with its first event, Prometheus would not see that it has grown.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import product
+from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, SummaryMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from agent.plan.refused import reasons
 from agent.status.health import ailments
-from agent.status.peers import EXTERNAL
-from agent.status.status import Status
-from bgp.model import Family, Peer, SessionState
+from agent.status.peer_metrics import counter, gauge, of_messages, of_prefixes, of_sessions
+from agent.status.status import VERSIONS, Status
+from bgp.model import Family, SessionState
 
-_SAFI = "unicast"
+REFUSED: Final = "configurationRefused"
+TABLES: Final = {254: "main"}
+"""The kernel's name of its table; others have their number only."""
+NO_ROUTES: Final[Mapping[tuple[int, int], int]] = dict.fromkeys(product(VERSIONS, TABLES), 0)
+NO_OPERATIONS: Final = dict.fromkeys(product(("add", "replace", "delete"), ("ok", "failed", "conflict")), 0)
+NO_DRIFT: Final = dict.fromkeys(("missing", "changed", "unexpected"), 0)
 
 
 def make_registry(
-    current: Callable[[], Status], *, clock: Callable[[], float], wall: Callable[[], float]
+    current: Callable[[], Status], *, clock: Callable[[], float], wall: Callable[[], float], mesh_peers: bool = False
 ) -> CollectorRegistry:
-    """`clock` is the monotonic one of all instants in Status, `wall` gives Unix seconds."""
+    """`clock` is the monotonic one of all instants in Status, `wall` gives Unix seconds.
+
+    `mesh_peers`: series for each session with another node, too.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StatusCollector(current, clock=clock, wall=wall))
+    registry.register(StatusCollector(current, clock=clock, wall=wall, mesh_peers=mesh_peers))
     ProcessCollector(registry=registry)
     return registry
 
 
 class StatusCollector(Collector):
-    def __init__(self, current: Callable[[], Status], *, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+    def __init__(
+        self, current: Callable[[], Status], *, clock: Callable[[], float], wall: Callable[[], float], mesh_peers: bool
+    ) -> None:
         self._current = current
         self._clock = clock
         self._wall = wall
+        self._mesh_peers = mesh_peers
 
     def collect(self) -> Iterable[Metric]:
         status = self._current()
         now = self._clock()
+        wall_offset = self._wall() - now
+        peers = [peer for peer in status.sessions() if self._mesh_peers or not peer.mesh]
         yield from _agent(status, now)
-        yield from _peers(status, wall_offset=self._wall() - now)
-        yield from _prefixes(status)
+        yield from _exabgp(status, wall_offset)
+        yield from of_sessions(status, peers, wall_offset)
+        yield from of_prefixes(status, peers)
+        yield from of_messages(status, peers)
         yield from _refused(status)
         yield from _mesh_and_rib(status)
         yield from _kernel(status)
+        yield from _latencies(status)
+        yield from _errors(status)
         yield from _cluster(status, now)
         yield from _events(status)
-
-
-def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"bgpilot_{name}", text, labels=labels)
-
-
-def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"bgpilot_{name}", text, labels=labels)
 
 
 def _agent(status: Status, now: float) -> Iterator[Metric]:
     build = InfoMetricFamily("bgpilot_build", "Version of the agent.")
     build.add_metric([], {"version": status.version})
     yield build
-    phase = _gauge("phase", "1 for the phase the agent is in.", "phase")
+    phase = gauge("phase", "1 for the phase the agent is in.", "phase")
     phase.add_metric([status.phase], 1)
     yield phase
     yield GaugeMetricFamily("bgpilot_uptime_seconds", "Since the agent started.", value=now - status.started_at)
-    reasons = _gauge("degraded", "1 for each reason why the agent is not healthy.", "reason")
+    reasons = gauge("degraded", "1 for each reason why the agent is not healthy.", "reason")
     for ailment in ailments(status, now):
         reasons.add_metric([ailment.reason], 1)
     yield reasons
-    problems = _gauge("problems", "What the user should mend, by reason word.", "reason")
+    problems = gauge("problems", "What the user should mend, by reason word.", "reason")
     counts = Counter(problem.reason for problem in status.problems)
     if status.fib.conflicts:
         counts["kernelConflict"] += len(status.fib.conflicts)
@@ -90,6 +109,13 @@ def _agent(status: Status, now: float) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "bgpilot_event_loop_lag_seconds", "Worst stall of the event loop lately.", value=figures.lag_seconds
     )
+    yield GaugeMetricFamily(
+        "bgpilot_event_loop_tasks", "Tasks of the event loop; does not grow with time.", value=figures.tasks
+    )
+
+
+def _exabgp(status: Status, wall_offset: float) -> Iterator[Metric]:
+    figures = status.figures
     yield CounterMetricFamily(
         "bgpilot_exabgp_restarts", "How often ExaBGP had to be started again.", value=figures.speaker_restarts
     )
@@ -98,68 +124,34 @@ def _agent(status: Status, now: float) -> Iterator[Metric]:
         "Entries of ExaBGP's table that were not as believed, and mended.",
         value=figures.audit_corrected,
     )
-
-
-def _peers(status: Status, wall_offset: float) -> Iterator[Metric]:
-    names = ("peer", "peer_as")
-    info = _gauge("bgp_peer_info", "1 for each external peer, to join on.", *names, "description", "peer_type")
-    up = _gauge("bgp_peer_up", "1 when the session is established.", *names)
-    states = _gauge("bgp_peer_state", "1 for the state (RFC 4271 8.2.2) the session is in.", *names, "state")
-    changed = _gauge("bgp_peer_last_state_change_timestamp_seconds", "When the session last came up or ended.", *names)
-    hold = _gauge("bgp_peer_hold_time_seconds", "Hold time, negotiated when the session is up.", *names)
-    flaps = _counter("bgp_peer_flaps", "How often an established session was lost.", *names)
-    no_session = _gauge("bgp_peer_held", "1 while there must be no session, such as in a shutdown.", *names, "reason")
-    restarting = _gauge(
-        "bgp_graceful_restart_active", "1 while paths of the peer are kept though nobody vouches for them.", *names
+    success = gauge(
+        "config_last_reload_success", "1 when ExaBGP has the peers that are wanted, 0 when it refused them."
     )
-    for peer in _external(status):
-        labels = _labels(peer)
-        state = status.peer_state(peer.address)
-        info.add_metric([*labels, peer.description or peer.name, "internal" if peer.internal else "external"], 1)
-        up.add_metric(labels, status.is_up(peer.address))
-        if (held := status.held(peer)) is not None:
-            no_session.add_metric([*labels, held.reason], 1)
-        for it in SessionState:
-            states.add_metric([*labels, str(it)], state.state is it)
-        if state.since:
-            changed.add_metric(labels, state.since + wall_offset)
-        hold.add_metric(labels, peer.hold_seconds if state.up is None else state.up.hold_seconds)
-        flaps.add_metric(labels, state.flaps)
-        restarting.add_metric(labels, status.rib.stale_count(peer.address) > 0)
-    yield from (info, up, no_session, states, changed, hold, flaps, restarting)
-
-
-def _prefixes(status: Status) -> Iterator[Metric]:
-    names = ("peer", "peer_as", "afi", "safi")
-    received = _gauge("bgp_prefixes_received", "Prefixes the peer announces.", *names)
-    accepted = _gauge("bgp_prefixes_accepted", "Prefixes of the peer that are admitted.", *names)
-    advertised = _gauge("bgp_prefixes_advertised", "Prefixes told to the peer.", *names)
-    refused = status.refused_counts()
-    for peer in _external(status):
-        for family in sorted(peer.families):
-            labels = [*_labels(peer), str(family), _SAFI]
-            count = status.rib.count(peer.address, family)
-            received.add_metric(labels, count)
-            accepted.add_metric(labels, max(0, count - refused.get((peer.address, family), 0)))
-            advertised.add_metric(labels, status.sent_count(peer, family))
-    yield from (received, accepted, advertised)
+    refused = any(problem.reason == REFUSED for problem in status.problems)
+    if refused or figures.configured_at is not None:
+        success.add_metric([], not refused)
+    yield success
+    taken = gauge("config_last_reload_success_timestamp_seconds", "When ExaBGP last took another configuration.")
+    if figures.configured_at is not None:
+        taken.add_metric([], figures.configured_at + wall_offset)
+    yield taken
 
 
 def _refused(status: Status) -> Iterator[Metric]:
-    services = _gauge("services_not_advertised", "Services with an address that is not announced from here.", "reason")
+    services = gauge("services_not_advertised", "Services with an address that is not announced from here.", "reason")
     silent = Counter(why for _, why in {(key, why) for (key, _), why in status.plan.not_advertised.items()})
     for why, count in sorted(silent.items()):
         services.add_metric([why], count)
     yield services
-    routes = _gauge("routes_refused", "Routes heard and not used, or not told to a peer.", "direction", "reason")
+    routes = gauge("routes_refused", "Routes heard and not used, or not told to a peer.", "direction", "reason")
     for direction, refused in (("in", status.plan.refused_in), ("out", status.plan.refused_out)):
-        for why, count in sorted(Counter(map(str, refused.values())).items()):
+        for why, count in sorted(reasons(refused).items()):
             routes.add_metric([direction, why], count)
     yield routes
 
 
 def _mesh_and_rib(status: Status) -> Iterator[Metric]:
-    mesh = _gauge("mesh_peers", "Sessions with other nodes, by state.", "state")
+    mesh = gauge("mesh_peers", "Sessions with other nodes, by state.", "state")
     counts = Counter(status.peer_state(peer.address).state for peer in status.plan.peers.values() if peer.mesh)
     for state in SessionState:
         mesh.add_metric([str(state)], counts[state])
@@ -168,7 +160,7 @@ def _mesh_and_rib(status: Status) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "bgpilot_mesh_graceful_restarts_active", "Other nodes whose paths are kept for a while.", value=kept
     )
-    paths = _gauge("rib_paths", "Paths heard, by family and by who told them.", "afi", "origin")
+    paths = gauge("rib_paths", "Paths heard, by family and by who told them.", "afi", "origin")
     heard: Counter[tuple[Family, str]] = Counter()
     for peer in status.plan.peers.values():
         for family in Family:
@@ -177,16 +169,15 @@ def _mesh_and_rib(status: Status) -> Iterator[Metric]:
         for origin in ("mesh", "external"):
             paths.add_metric([str(family), origin], heard[family, origin])
     yield paths
-    failing = _gauge("bgp_routes_failing", "Routes that ExaBGP refused and that are tried again.")
+    failing = gauge("bgp_routes_failing", "Routes that ExaBGP refused and that are tried again.")
     failing.add_metric([], len(status.outbox.failing))
     yield failing
 
 
 def _kernel(status: Status) -> Iterator[Metric]:
-    routes = _gauge("fib_routes", "Routes of ours in the kernel.", "afi")
-    counts = Counter(Family.of(key.prefix) for key in status.fib.actual)
-    for family in Family:
-        routes.add_metric([str(family)], counts[family])
+    routes = gauge("fib_routes", "Routes of ours in the kernel, by its table.", "afi", "table")
+    for (version, table), count in sorted({**NO_ROUTES, **status.fib.counts}.items()):
+        routes.add_metric([str(VERSIONS[version]), TABLES.get(table) or str(table)], count)
     yield routes
     yield GaugeMetricFamily(
         "bgpilot_fib_routes_failing", "Routes that the kernel refused.", value=len(status.fib.failing)
@@ -194,18 +185,53 @@ def _kernel(status: Status) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "bgpilot_fib_routes_conflicting", "Routes whose place another protocol holds.", value=len(status.fib.conflicts)
     )
-    operations = _counter("fib_operations", "Writes to the kernel's table.", "operation", "result")
-    for (operation, result), count in sorted(status.fib.operations.items()):
+    operations = counter("fib_operations", "Writes to the kernel's table.", "operation", "result")
+    for (operation, result), count in sorted({**NO_OPERATIONS, **status.fib.operations}.items()):
         operations.add_metric([operation, result], count)
     yield operations
-    drift = _counter("fib_drift_routes", "Routes of ours found other than we left them.", "kind")
-    for kind, count in sorted(status.fib.drift.items()):
+    drift = counter("fib_drift_routes", "Routes of ours found other than we left them.", "kind")
+    for kind, count in sorted({**NO_DRIFT, **status.fib.drift}.items()):
         drift.add_metric([kind], count)
     yield drift
 
 
+def _latencies(status: Status) -> Iterator[Metric]:
+    measured = status.figures.latencies
+    for name, text, histogram in (
+        ("route_programming", "From a peer's UPDATE until the kernel has the route.", measured.programming),
+        ("service_advertisement", "From a Service's change until ExaBGP has the route.", measured.advertising),
+    ):
+        yield HistogramMetricFamily(
+            f"bgpilot_{name}_latency_seconds",
+            text,
+            buckets=[(_bound(bound), count) for bound, count in histogram.buckets()],
+            sum_value=histogram.sum,
+        )
+
+
+def _bound(seconds: float) -> str:
+    return "+Inf" if math.isinf(seconds) else str(seconds)
+
+
+def _errors(status: Status) -> Iterator[Metric]:
+    """What a driver tried and could not do; each attempt counts."""
+    errors = counter("reconcile_errors", "What could not be done, each time that it was tried.", "driver", "reason")
+    results = Counter[str]()
+    for (_, result), count in status.fib.operations.items():
+        results[result] += count
+    for driver, reason, count in (
+        ("kernel", "kernelRefused", results["failed"]),
+        ("kernel", "kernelConflict", results["conflict"]),
+        ("kernel", "kernelUnreadable", status.fib.read_failures),
+        ("exabgp", "speakerRefused", status.outbox.refusals),
+        ("exabgp", REFUSED, status.figures.configurations_refused),
+    ):
+        errors.add_metric([driver, reason], count)
+    yield errors
+
+
 def _cluster(status: Status, now: float) -> Iterator[Metric]:
-    restarts = _counter("kubernetes_watch_restarts", "Watches begun again.", "resource", "reason")
+    restarts = counter("kubernetes_watch_restarts", "Watches begun again.", "resource", "reason")
     totals: Counter[tuple[str, str]] = Counter()
     for watch in status.watches:
         for reason, count in watch.restarts:
@@ -222,7 +248,7 @@ def _cluster(status: Status, now: float) -> Iterator[Metric]:
 
 
 def _events(status: Status) -> Iterator[Metric]:
-    written = _counter("events", "Kubernetes Events, by what became of them.", "result")
+    written = counter("events", "Kubernetes Events, by what became of them.", "result")
     for result, count in sorted(status.figures.events.items()):
         written.add_metric([result], count)
     yield written
@@ -231,12 +257,3 @@ def _events(status: Status) -> Iterator[Metric]:
         "What was worth an Event and over before it could be written.",
         value=status.figures.events_dropped,
     )
-
-
-def _labels(peer: Peer) -> list[str]:
-    """Address and AS as configured: what is learned in between must not make another series."""
-    return [str(peer.address), EXTERNAL if peer.peer_asn is None else str(peer.peer_asn)]
-
-
-def _external(status: Status) -> list[Peer]:
-    return [peer for peer in status.sessions() if not peer.mesh]

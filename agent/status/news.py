@@ -66,7 +66,7 @@ AS_WANTED: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             }
         ),
         "out": frozenset({Reason.FAMILY_NOT_SPOKEN}),
-        "service": frozenset({"optedOut", "noAddressYet", "noEndpoint"}),
+        "service": frozenset({"optedOut", "noAddressYet", "noEndpoint", "noLoadBalancer"}),
     }
 )
 """What settings, or defaults, want so, or what passes: of type Normal. For all else somebody has to mend something."""
@@ -95,7 +95,7 @@ def find_news(status: Status, world: World, complained: Collection[Topic]) -> St
     found = dict(_of_sessions(status, world))
     found.update(_of_drift(status, world))
     yield
-    refused = yield from _of_refused(status, world)
+    refused = yield from refused_news(status, world)
     for topic, one in (*_of_problems(status, world), *refused):
         if writers.is_ours(topic.about):
             found[topic] = one
@@ -104,7 +104,7 @@ def find_news(status: Status, world: World, complained: Collection[Topic]) -> St
         if why not in OF_THE_NODE | USUAL and writers.is_ours(service):
             found[Topic(service, what)] = _not_advertised(world, service, what, why)
         yield
-    found.update({topic: _advertised(world, topic) for topic in complained if _is_advertised(status, topic)})
+    found.update({topic: _advertised(world, topic) for topic in complained if is_advertised(status, topic)})
     return found
 
 
@@ -181,7 +181,7 @@ def _of_problems(status: Status, world: World) -> Iterator[tuple[Topic, News]]:
         )
 
 
-def _of_refused(status: Status, world: World) -> Steps[list[tuple[Topic, News]]]:
+def refused_news(status: Status, world: World) -> Steps[list[tuple[Topic, News]]]:
     """Of each router and each reason word the first route; what it tells us of our own AS back is nothing to mend."""
     routers = {peer.address: peer for peer in status.plan.peers.values() if not peer.mesh}
     found = []
@@ -244,7 +244,7 @@ def _advertised(world: World, topic: Topic) -> News:
     )
 
 
-def _is_advertised(status: Status, topic: Topic) -> bool:
+def is_advertised(status: Status, topic: Topic) -> bool:
     """The address is announced by itself or in an aggregate; and the Service still has it."""
     service = status.services.get(topic.about)
     if not isinstance(service, Service) or (topic.about, topic.detail) in status.plan.not_advertised:

@@ -7,10 +7,11 @@ changes nothing, and does not know the time: instants are monotonic seconds, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from agent.latencies import Latencies
 from agent.model import (
     FibKey,
     FibRoute,
@@ -22,6 +23,7 @@ from agent.model import (
 )
 from agent.plan.leaving import Progress
 from agent.plan.model import NodePlan
+from agent.plan.refused import by_peer
 from bgp.check import Reason, carries, carries_extended_next_hops, session_refusal
 from bgp.model import (
     Address,
@@ -39,9 +41,11 @@ from bgp.model import (
 )
 from bgp.retry import Failing
 from bgp.rib import Rib
+from bgp.tally import Tally
 
 SETTLE_SECONDS: Final = 30.0
 """How long a session may take to come up, or to come back: a start waits for peers so long, and nobody misses it."""
+VERSIONS: Final = {4: Family.IPV4, 6: Family.IPV6}
 LEARNED_METRIC: Final = 0
 """Metric of routes learned from peers; discard routes have another."""
 
@@ -72,6 +76,13 @@ class FibFacts(Protocol):
     def operations(self) -> Mapping[tuple[str, str], int]: ...
     @property
     def read_error(self) -> str | None: ...
+    @property
+    def read_failures(self) -> int: ...
+    @property
+    def counts(self) -> Mapping[tuple[int, int], int]: ...
+    @property
+    def adopted(self) -> Collection[FibKey]: ...
+    def holds(self, wanted: FibRoute) -> bool: ...
 
 
 class ToldFacts(Protocol):
@@ -79,7 +90,13 @@ class ToldFacts(Protocol):
 
     @property
     def failing(self) -> Mapping[RouteKey, Failing]: ...
+    @property
+    def refusals(self) -> int: ...
     def is_told(self, key: RouteKey) -> bool: ...
+    def is_wanted(self, key: RouteKey) -> bool: ...
+    def is_settled(self, key: RouteKey) -> bool: ...
+    def unsettled(self) -> Iterator[RouteKey]: ...
+    def may_hold(self, prefix: Prefix) -> bool: ...
     def told_count(self, peer: Address, family: Family) -> int: ...
     def told_to(self, peer: Address, family: Family) -> Iterable[Route]: ...
 
@@ -97,6 +114,8 @@ class Figures:
     longest_lag_seconds: float = 0.0
     longest_own_lag_seconds: float = 0.0
     """Without stalls in which the machine was busy with others."""
+    tasks: int = 0
+    """Of the event loop, now."""
     speaker_restarts: int = 0
     """How often ExaBGP was started again."""
     audit_corrected: int = 0
@@ -105,6 +124,13 @@ class Figures:
     """Kubernetes Events, by what became of them."""
     events_dropped: int = 0
     """What was worth one and over before it could be written."""
+    configurations_refused: int = 0
+    """How often ExaBGP would not have taken the configuration of the plan."""
+    configured_at: float | None = None
+    """When ExaBGP last took one."""
+    latencies: Latencies = field(default_factory=Latencies)
+    tally: Tally = field(default_factory=Tally)
+    """Messages of each peer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +209,8 @@ class Status:
 
     def refused_counts(self) -> dict[tuple[Address, Family], int]:
         """How many prefixes of each peer were heard and not admitted."""
-        counts: dict[tuple[Address, Family], int] = {}
-        for key in self.plan.refused_in:
-            place = key.peer, Family.of(key.prefix)
-            counts[place] = counts.get(place, 0) + 1
-        return counts
+        found = by_peer(self.plan.refused_in)
+        return {(peer, VERSIONS[version]): count for (peer, version), count in found.items()}
 
     def sent_count(self, peer: Peer, family: Family) -> int:
         """How many prefixes ExaBGP holds for the peer, as far as there is a session and it carries them."""

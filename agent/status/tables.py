@@ -56,6 +56,7 @@ def routes_view(
     heard = (key for key in _heard(status, peer) if _selected(key, peer, prefix))
     if side == "accepted":
         heard = (key for key in heard if key not in status.plan.refused_in)
+    everything = side == "received" and peer is None and prefix is None
     return _table(
         status,
         "routes",
@@ -63,20 +64,31 @@ def routes_view(
         order=_route_order,
         row=lambda key: _received(status, failing, key),
         limit=limit,
+        in_all=sum(len(status.rib.heard_from(address)) for address in status.plan.peers) if everything else None,
         side=side,
     )
 
 
 def _told(status: Status, peer: Address | None, prefix: Prefix | None) -> Iterator[RouteKey]:
-    """What has a place in the plan. A reflector's has a million of them: those of one peer are looked up."""
+    """What has a place in the plan: looked up, or picked out of all, whatever are fewer. A reflector's are a million,
+    and a node with a thousand peers that hears a full table might have a hundred million.
+    """
     plan = status.plan
+    every = chain(plan.routes, plan.refused_out)
+    if prefix is None and peer is None:
+        yield from every
+        return
     known = chain(plan.originated, (it for it in status.rib.prefixes() if it not in plan.originated))
-    for it in known:
-        if prefix is None or matches(it, prefix):
-            for address in plan.peers if peer is None else [peer]:
-                key = RouteKey(address, it)
-                if key in plan.routes or key in plan.refused_out:
-                    yield key
+    asked = [it for it in known if prefix is None or matches(it, prefix)]
+    peers = list(plan.peers) if peer is None else [peer]
+    if len(asked) * len(peers) > len(plan.routes) + len(plan.refused_out):
+        yield from (key for key in every if _selected(key, peer, prefix))
+        return
+    for it in asked:
+        for address in peers:
+            key = RouteKey(address, it)
+            if key in plan.routes or key in plan.refused_out:
+                yield key
 
 
 def _heard(status: Status, peer: Address | None) -> Iterator[RouteKey]:

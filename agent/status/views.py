@@ -1,7 +1,8 @@
 """What the CLI and other programs are told of agent and peers, as plain values that JSON can hold.
 
 Keys of peers follow NAPALM's `get_bgp_neighbors`. Every answer names its schema with a version: keys are added within a
-version, and never removed or given another meaning. Tables of routes are in `agent.status.tables`.
+version, and never removed or given another meaning; `agent/cli/schemas` says what each is. Tables of routes are in
+`agent.status.tables`.
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ def _picture(status: Status, now: float) -> View:
                 "seconds": None if watch.broken_at is None else _seconds(now - watch.broken_at),
                 "reason": None if watch.problem is None else watch.problem.reason,
                 "text": None if watch.problem is None else watch.problem.message,
+                "fix": None if watch.problem is None else watch.problem.fix,
             }
             for name, watch in broken
         ],

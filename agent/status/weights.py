@@ -71,6 +71,7 @@ _WORDS: Final[Mapping[Weight, tuple[str, ...]]] = {
     ),
     Weight.OWN: (
         "duplicateRouterID",
+        "forwardingOff",
         "nodeWithoutPodCIDR",
         "podCIDRConflict",
         "podCIDRInNodeSubnet",
@@ -93,6 +94,7 @@ _WORDS: Final[Mapping[Weight, tuple[str, ...]]] = {
         "nodeDrained",
         "nodeDraining",
         "nodeExcluded",
+        "noPeer",
         "nodeSelectorSelectsNothing",
         "peerSelectorSelectsNothing",
         # Of one Service, and an Event tells its owner: no tenant makes all nodes unwell.

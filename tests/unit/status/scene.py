@@ -65,6 +65,15 @@ class KernelTable:
     drift: Counter = field(default_factory=Counter)
     operations: Counter = field(default_factory=Counter)
     read_error: str | None = None
+    read_failures: int = 0
+    adopted: frozenset = frozenset()
+
+    @property
+    def counts(self):
+        return Counter((key.prefix.version, 254) for key in self.actual)
+
+    def holds(self, wanted):
+        return self.actual.get(wanted.key) == wanted
 
 
 def peer(address, name, asn, *, families=frozenset({Family.IPV4}), mesh=False):
@@ -189,7 +198,7 @@ class Scene:
                 "problems": frozenset(self.problems),
                 "watches": self.watches,
                 "services": self.services,
-                "figures": Figures(passes=4, plan_seconds=0.5, longest_plan_seconds=0.25, lag_seconds=0.01),
+                "figures": Figures(passes=4, plan_seconds=0.5, longest_plan_seconds=0.25, lag_seconds=0.01, tasks=12),
                 **self.fields,
                 **fields,
             }

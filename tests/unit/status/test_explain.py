@@ -198,6 +198,7 @@ def test_a_service_that_nobody_selects_is_told_from_one_that_does_not_exist(scen
         ("ClusterIP", "headlessService"),
         ("ClusterIP", "externalName"),
         ("192.0.2.77", "ipModeProxy"),
+        ("192.0.2.77", "noLoadBalancer"),
         ("lb.example", "hostnameOnly"),
     ],
 )

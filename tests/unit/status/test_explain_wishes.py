@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -26,8 +27,9 @@ TOR = ip_address("10.0.0.254")
 class Node:
     """The node of a scenario, with all sessions up and everything told."""
 
-    def __init__(self, scenario):
+    def __init__(self, scenario, own=None):
         found = load(SCENARIOS / f"{scenario}.yaml")
+        found = replace(found, node=own or found.node)
         self.stage = Stage(found)
         self.stage.play(found.events)
 
@@ -407,3 +409,59 @@ def test_a_path_that_the_limit_of_equal_paths_leaves_out_is_not_said_to_be_worse
 
     assert cut
     assert all("as good as" in hop["text"] and hop["neutral"] for hop in cut)
+
+
+# Two Nodes with one pod CIDR.
+
+
+def test_a_pod_cidr_that_another_node_has_is_a_no_on_the_node_that_does_not_get_it_with_who_has_it_and_what_to_do():
+    node = Node("pod-cidr-conflict-own")
+
+    for subject in ("10.244.2.128/25", "10.244.2.200"):
+        view = node.explained(subject)
+        assert node.noes(subject)[0] == ("Node worker-1", "podCIDRConflict")
+        assert "overlaps one of Node worker-2, which is older and keeps it" in view["hops"][0]["text"]
+        assert view["hops"][0]["fix"].startswith("Delete Node worker-1")
+
+
+def test_a_pod_cidr_in_dispute_is_in_use_on_other_nodes_and_they_say_all_of_it_too():
+    view = Node("pod-cidr-conflict").explained("10.244.2.0/24")
+
+    assert view["ok"]
+    (hop,) = (hop for hop in view["hops"] if hop["reason"] == "podCIDRConflict")
+    assert (hop["place"], hop["neutral"]) == ("Node worker-9", True)
+    assert "one of Node worker-2, which is older and keeps it. Delete Node worker-9" in hop["text"]
+    assert view["hops"][-1]["text"] == "10.244.2.0/24 via 10.0.0.2 installed"
+
+
+def test_the_node_that_keeps_a_pod_cidr_says_who_wants_a_part_of_it():
+    node = Node("pod-cidr-conflict-own", own="worker-2")
+
+    assert [(hop["place"], hop["neutral"]) for hop in node.explained("10.244.2.0/24")["hops"][:1]] == [
+        ("Node worker-1", True)
+    ]
+
+
+def test_of_nodes_of_one_age_the_name_says_who_keeps_a_pod_cidr():
+    node = Node("pod-cidr-conflict")
+    node.apply(
+        Kind.NODE,
+        "worker-9",
+        metadata={"creationTimestamp": "2026-01-01T00:00:00Z"},
+        spec={"podCIDRs": ["10.244.2.0/24"]},
+        status={"addresses": [{"type": "InternalIP", "address": "10.0.0.9"}]},
+    )
+
+    text = texts(node.explained("10.244.2.0/24"), "Node worker-9")[0]
+    assert "one of Node worker-2, which is of the same age, comes first by name and keeps it" in text
+
+
+# A load balancer no more.
+
+
+@pytest.mark.parametrize("subject", ["default/node-port", "198.51.100.2", "2001:db8::2"])
+def test_an_address_that_is_left_over_of_a_load_balancer_says_so(subject):
+    node = Node("service-no-load-balancer")
+
+    assert set(node.noes(subject)) == {("Service default/node-port", "noLoadBalancer")}
+    assert "left over" in node.explained(subject)["hops"][0]["text"]

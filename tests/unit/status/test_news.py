@@ -192,6 +192,13 @@ def test_a_load_balancer_that_waits_for_its_address_is_told_so_and_that_is_no_wa
     assert news.settle_seconds > 0
 
 
+def test_an_address_left_over_of_a_load_balancer_is_told_and_that_is_no_warning(scene, world):
+    scene.not_advertised[WEB, "198.51.100.2"] = "noLoadBalancer"
+
+    news = found(scene, world)[Topic(WEB, "198.51.100.2")]
+    assert (news.reason, news.warning) == (ROUTE_NOT_ADVERTISED, False)
+
+
 def test_an_address_that_one_advertisement_alone_does_not_announce_is_news_until_it_does(scene, world):
     address = ip_address(str(VIP.network_address))
     scene.services = {WEB: Service(namespace="default", name="web", external_ips=(address,))}

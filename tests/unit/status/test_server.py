@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import socket
@@ -15,13 +14,16 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from agent.diary import Diary
 from agent.settings import Listen
+from agent.status.listening import ListenError, listen_tcp, listen_unix
 from agent.status.metrics import make_registry
-from agent.status.server import REQUESTS_MAX, Answers, ListenError, listen_tcp, listen_unix, serving
+from agent.status.ordering import Commands
+from agent.status.server import Answers, serving
 from tests.unit.status.scene import NOW, Scene, peer
 
 
-def answers(scene, *, order_drain=print, **fields):
+def answers(scene, *, order_drain=print, reset=print, **fields):
     def current():
         return scene.status(**fields)
 
@@ -29,7 +31,7 @@ def answers(scene, *, order_drain=print, **fields):
         return NOW
 
     registry = make_registry(current, clock=clock, wall=clock)
-    return Answers(current, clock=clock, registry=registry, order_drain=order_drain)
+    return Answers(current, clock=clock, registry=registry, commands=Commands(order_drain, reset), diary=Diary("then"))
 
 
 @contextlib.asynccontextmanager
@@ -71,6 +73,8 @@ async def test_the_socket_is_roots_alone_and_gone_afterwards(tmp_path):
         ("/v1/routes", "bgpilot.routes/1"),
         ("/v1/routes?side=advertised&peer=tor-a&prefix=10.0.0.0/8", "bgpilot.routes/1"),
         ("/v1/fib?prefix=10.244.2.1", "bgpilot.fib/1"),
+        ("/v1/diff", "bgpilot.diff/1"),
+        ("/v1/events?after=3&last=10", "bgpilot.events/1"),
         ("/v1/explain?subject=default/web", "bgpilot.explain/1"),
     ],
 )
@@ -88,6 +92,7 @@ async def test_each_question_has_its_answer(tmp_path, path, schema):
         ("/v1/routes?side=sideways", 400, "received, accepted, advertised"),
         ("/v1/routes?prefix=ten", 400, "'ten' is no prefix"),
         ("/v1/fib?prefix=10.0.0.0/99", 400, "no prefix"),
+        ("/v1/events?after=-1", 400, "after '-1' is no number"),
         ("/v1/explain?subject=what", 404, "NAMESPACE/SERVICE"),
         ("/v1/nothing", 404, "Not Found"),
     ],
@@ -121,7 +126,9 @@ async def test_a_question_over_which_our_own_code_falls_is_answered_and_logged_o
             raise error
         return scene.status()
 
-    broken = Answers(current, clock=lambda: NOW, registry=CollectorRegistry(), order_drain=print)
+    broken = Answers(
+        current, clock=lambda: NOW, registry=CollectorRegistry(), commands=Commands(print, print), diary=Diary("then")
+    )
     path = tmp_path / "bgpilot.sock"
     with capture_logs() as logged:
         async with (
@@ -258,20 +265,3 @@ def test_no_host_listens_on_both_families():
             socket.create_connection((host, port), timeout=5).close()
     finally:
         listening.close()
-
-
-async def test_more_requests_than_the_bound_are_turned_away_at_once():
-    gate = asyncio.Event()
-
-    async def wait_at_the_gate(_request):
-        await gate.wait()
-        return aiohttp.web.Response(text="ok")
-
-    those = answers(Scene())
-    waiting = [asyncio.create_task(those._bounded(None, wait_at_the_gate)) for _ in range(REQUESTS_MAX)]
-    await asyncio.sleep(0)
-
-    assert (await those._bounded(None, wait_at_the_gate)).status == 503
-    gate.set()
-    assert {response.status for response in await asyncio.gather(*waiting)} == {200}
-    assert (await those._bounded(None, wait_at_the_gate)).status == 200

@@ -194,6 +194,29 @@ def test_an_error_without_words_is_named_as_the_rfc_does(scene):
     assert render.last_error(error) == "sent 4/0 Hold Timer Expired (5s ago)"
 
 
+class Counted(dict):
+    looked_up = 0
+
+    def __contains__(self, key):
+        self.looked_up += 1
+        return super().__contains__(key)
+
+
+@pytest.mark.parametrize("prefix", [None, ip_network("0.0.0.0/0"), ip_network("10.244.1.0/24")])
+def test_what_is_advertised_is_not_looked_up_for_each_peer_and_each_prefix_that_is_heard(scene, prefix):
+    scene.hear(MATE, *(ip_network((0x64000000 + (number << 8), 24)) for number in range(500)))
+    for number in range(100):
+        address = ip_address(f"192.0.3.{number}")
+        scene.peers[address] = peer(address, f"node/{number}", 64512, mesh=True)
+    scene.routes = Counted(scene.routes)
+    view = routes_view(scene.status(), "advertised", prefix=prefix)
+
+    told = {(row["peer"], row["prefix"]) for row in view["rows"]}
+    wanted = {(str(key.peer), str(key.prefix)) for key in scene.routes if prefix is None or matches(key.prefix, prefix)}
+    assert told == wanted
+    assert scene.routes.looked_up < 1_000, "of 50,000 pairs"
+
+
 def test_advertised_routes_say_for_what_and_how_far(scene):
     scene.refused_out[RouteKey(TOR6, STRAY)] = "familyNotSpoken"
     view = routes_view(scene.status(), "advertised")
@@ -302,5 +325,5 @@ def test_a_watch_that_is_broken_says_which_since_when_and_why():
     assert more == "not watched for 3m (streamSilent): Service; the last that was heard holds"
     assert told["unhealthy"] == ["Service"]
     assert told["broken"] == [
-        {"watch": "Service", "seconds": 180.0, "reason": "streamSilent", "text": problem.message},
+        {"watch": "Service", "seconds": 180.0, "reason": "streamSilent", "text": problem.message, "fix": "Check."},
     ]
