@@ -24,7 +24,8 @@ from agent.kernel.table import DumpFailedError, RouteChange
 from agent.model import FibRoute, RouteType
 from agent.orders import FILE_NAME as ORDER
 from agent.settings import DEFAULT_RUN_DIR, SOCKET_NAME
-from bgp.driver.process import CONFIGURATION, SOCKET, TROUBLE
+from bgp.driver.notes import HUNG, TROUBLE
+from bgp.driver.process import CONFIGURATION, SOCKET
 
 ROUNDS: Final = 3
 """Of reading and deleting: at one key there may be a route in each of our tables, and a dump shows one of them."""
@@ -35,11 +36,11 @@ STOP_IT: Final = (
     "bgpilot drain"
 )
 _SOCKETS: Final = frozenset({SOCKET_NAME, SOCKET})
-_FILES: Final = frozenset({ORDER, f"{ORDER}.new", CONFIGURATION, f"{CONFIGURATION}.new", TROUBLE})
+_FILES: Final = frozenset({ORDER, f"{ORDER}.new", CONFIGURATION, f"{CONFIGURATION}.new", TROUBLE, HUNG})
 _HALF_WRITTEN: Final = re.compile(
-    rf"(?:{re.escape(CONFIGURATION)}(?:\.new)?|{re.escape(TROUBLE)})\.\d+\.tmp|\.writable\.\d+"
+    rf"(?:{re.escape(CONFIGURATION)}(?:\.new)?|{re.escape(TROUBLE)}|{re.escape(HUNG)})\.\d+\.tmp|\.writable\.\d+|tmp[a-z0-9_]{{8}}"
 )
-"""What a process that was killed has left."""
+"""What a process that was killed has left; the last are parts of a kubeconfig (`tempfile`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

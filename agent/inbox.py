@@ -8,8 +8,8 @@ says that there are others. Nothing here plans or acts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -22,6 +22,7 @@ from agent.model import (
     DrainOrdered,
     EndpointSlice,
     FibDrifted,
+    ForwardingChanged,
     Gateway,
     GatewaysChanged,
     Gone,
@@ -34,10 +35,11 @@ from agent.model import (
     Retry,
     WatchState,
 )
-from bgp.model import Prefix
+from bgp.model import BgpEvent, Family, PathsHeard, Prefix
 from bgp.rib import Rib
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 QUIET_SECONDS: Final = 0.05
 """A burst ends when nothing has come for this long …"""
@@ -47,6 +49,7 @@ PREFIXES_PER_PASS: Final = 400
 """Prefixes planned in one go, about 8 ms: a full table that is learned leaves the event loop its turns."""
 KEYS_PER_PASS: Final = 64
 """Objects planned in one go, of 100–200 µs each."""
+OF_SERVICES: Final = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,10 @@ class Dirt:
 
     keys: frozenset[Key] = frozenset()
     prefixes: frozenset[Prefix] = frozenset()
+    heard_at: Mapping[Prefix, float | None] = field(default_factory=dict)
+    """Since when those of them wait that a peer has told of (monotonic seconds); None: it was something else."""
+    asked_at: float | None = None
+    """Since when the Service or its endpoints wait that have waited longest, if there are any among the keys."""
     interfaces: bool = False
     gateways: bool = False
     kernel: bool = False
@@ -72,13 +79,15 @@ class Inbox:
         self.damper = Damper()
         self.interfaces: tuple[Interface, ...] = ()
         self.gateways: tuple[Gateway, ...] = ()
+        self.not_forwarded: frozenset[Family] = frozenset()
         self.drain_ordered: str | None = None
         """The text of `bgpilot drain`."""
         self.changed_at: float | None = None
         """Monotonic second when an object of the cluster last was another one than before."""
         self._clock = clock
-        self._keys: dict[Key, None] = {}
-        self._prefixes: dict[Prefix, None] = {}
+        self._keys: dict[Key, float] = {}
+        self._prefixes: dict[Prefix, float | None] = {}
+        """Since when they are dirty; of prefixes None: because of something else than what a peer told."""
         self._interfaces_changed = False
         self._gateways_changed = False
         self._kernel_drifted = False
@@ -96,14 +105,10 @@ class Inbox:
                 if isinstance(change, Listed) and change.kind is Kind.ENDPOINT_SLICE:
                     self.damper.forget_all()
                 elif isinstance(change, Gone):
-                    self.damper.forget(change.key)
+                    self._forget(change.key)
                 self._apply(change)
-            case InterfacesChanged(interfaces=interfaces):
-                self._interfaces_changed |= interfaces != self.interfaces
-                self.interfaces = interfaces
-            case GatewaysChanged(gateways=gateways):
-                self._gateways_changed |= gateways != self.gateways
-                self.gateways = gateways
+            case InterfacesChanged() | GatewaysChanged() | ForwardingChanged():
+                self._of_machine(change)
             case FibDrifted():
                 self._kernel_drifted = True
             case DrainOrdered(text=text):
@@ -111,8 +116,28 @@ class Inbox:
             case Retry():
                 pass
             case _:
-                self.touch(self.rib.apply(change, self._clock()))
+                self._hear(change)
         self.wake()
+
+    def _hear(self, event: BgpEvent) -> None:
+        now = self._clock()
+        prefixes = self.rib.apply(event, now)
+        if isinstance(event, PathsHeard):
+            for prefix in prefixes:
+                self._prefixes.setdefault(prefix, now)
+        else:
+            self.touch(prefixes)
+
+    def _of_machine(self, change: InterfacesChanged | GatewaysChanged | ForwardingChanged) -> None:
+        match change:
+            case InterfacesChanged(interfaces=interfaces):
+                self._interfaces_changed |= interfaces != self.interfaces
+                self.interfaces = interfaces
+            case GatewaysChanged(gateways=gateways):
+                self._gateways_changed |= gateways != self.gateways
+                self.gateways = gateways
+            case ForwardingChanged(off=off):
+                self.not_forwarded = off
 
     def _damped(self, key: Key, heard: EndpointSlice) -> EndpointSlice:
         shown = self.world.get(key)
@@ -120,14 +145,19 @@ class Inbox:
         others = [other for of, other in around.items() if of != key]
         return self.damper.take(key, shown if isinstance(shown, EndpointSlice) else None, heard, self._clock(), others)
 
+    def _forget(self, key: Key) -> None:
+        shown = self.world.get(key)
+        self.damper.forget(key, shown if isinstance(shown, EndpointSlice) else None, self._clock())
+
     def _apply(self, change: ClusterChange) -> None:
         if keys := self.world.apply(change):
-            self._keys.update(dict.fromkeys(keys))
-            self.changed_at = self._clock()
+            self.changed_at = now = self._clock()
+            for key in keys:
+                self._keys.setdefault(key, now)
 
     def touch(self, prefixes: Iterable[Prefix]) -> None:
         """These are dirty; a pass is to come that takes some of them."""
-        some = dict.fromkeys(prefixes)
+        some: dict[Prefix, float | None] = dict.fromkeys(prefixes)
         if self._prefixes:
             self._prefixes.update(some)
         else:
@@ -175,8 +205,10 @@ class Inbox:
         self._left_over = self._more
         self._signal_if_more()
         dirt = Dirt(
-            keys=keys,
-            prefixes=prefixes,
+            keys=frozenset(keys),
+            prefixes=frozenset(prefixes),
+            heard_at=prefixes,
+            asked_at=min((at for key, at in keys.items() if key.kind in OF_SERVICES), default=None),
             interfaces=self._interfaces_changed,
             gateways=self._gateways_changed,
             kernel=self._kernel_drifted,
@@ -197,9 +229,9 @@ class Inbox:
             await asyncio.sleep(min(rest, began_at + BURST_SECONDS - now))
 
 
-def _taken(waiting: dict[T, None], most: int) -> frozenset[T]:
+def _taken(waiting: dict[T, V], most: int) -> dict[T, V]:
     """Up to so many of those that have waited longest; they wait no more."""
-    taken = frozenset(islice(waiting, most))
+    taken = dict(islice(waiting.items(), most))
     for thing in taken:
         del waiting[thing]
     return taken

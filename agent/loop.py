@@ -17,6 +17,7 @@ import asyncio
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Protocol
 
 import structlog
@@ -26,13 +27,15 @@ from agent.departing import Departing
 from agent.farewell import Farewells
 from agent.inbox import Dirt, Inbox
 from agent.kernel.fib import Fib, parts
+from agent.kernel.forwarding import forwarding_problems
+from agent.latencies import MEASURED_MAX, Latencies
 from agent.model import DISCARD_METRIC, FibKey, Problem, object_of
-from agent.plan.leaving import Departure
+from agent.plan.leaving import Departure, Progress
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.planner import Dirty, Picture, Planner
 from agent.plan.steps import Steps
 from agent.plan.way import with_own_way
-from bgp.model import Address, Prefix, Route, RouteKey, SpeakerPlan
+from bgp.model import Address, Family, Prefix, Route, RouteKey, SpeakerPlan
 from bgp.speaker import SpeakerProblem
 
 UNJUDGED_PER_TURN: Final = 10_000
@@ -75,6 +78,7 @@ class SpeakerDriver(Protocol):
     ) -> None: ...
     def sweep(self, routes: Mapping[RouteKey, Route]) -> None: ...
     def may_hold(self, prefix: Prefix) -> bool: ...
+    def has_told(self, key: RouteKey) -> bool: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,6 +110,7 @@ class Loop:
         self.inbox = inbox
         self.phase = Phase.LISTING
         self.figures = PassFigures()
+        self.latencies = Latencies()
         self.speaking_at: float | None = None
         """Monotonic second of the first time that the speaker was handed a plan."""
         self.pass_began_at: float | None = None
@@ -122,7 +127,7 @@ class Loop:
         self._dry_run = dry_run
         self._comparing = Comparing()
         self._missing: set[FibKey] = set()
-        """Wanted and not in the kernel."""
+        """Wanted and not in the kernel, nor held by somebody else."""
         self._said: frozenset[Problem] = frozenset()
         self._farewells = Farewells()
         self.departing = Departing()
@@ -142,6 +147,7 @@ class Loop:
             dirt = await self.inbox.take(within=self._rest())
             self.pass_began_at = self._clock()
             await self._one_pass(dirt)
+            self.latencies.look(self._clock(), wanted=self._is_wanted, told=self._speaker.has_told)
             self._say_problems()
             for call in self._after_pass:
                 call()
@@ -150,10 +156,14 @@ class Loop:
     def problems(self) -> frozenset[Problem]:
         """Everything the user should mend, from every room."""
         told = (Problem(p.reason, object_of(p.subject), p.message, p.fix) for p in self._speaker.problems)
-        every = (*self.inbox.world.problems, *self.plan.problems, *self._fib.foreign, *told)
+        used = () if self.plan.identity is None else {Family.of(it) for it in self.plan.identity.addresses}
+        still = forwarding_problems(self._node_name, self.inbox.not_forwarded, used)
+        every = (*self.inbox.world.problems, *self.plan.problems, *self._fib.foreign, *still, *told)
         return with_own_way(every, self.plan, self._api_url)
 
     async def _one_pass(self, dirt: Dirt) -> None:
+        # Before anything else: what is heard while this pass goes on, the next one plans.
+        synced = frozenset[Address]() if self.swept else self.inbox.rib.synced_peers()
         delta = await self._make_plan(dirt)
         await asyncio.sleep(0)  # drivers may have nothing to wait for
         if delta is None:
@@ -167,6 +177,7 @@ class Loop:
         first = self.phase in {Phase.LISTING, Phase.PLANNED}
         if not first:  # before anything is read: what led to a next hop that is gone moves at once
             await self._fib.install(self.plan.fib, delta.fib)
+            self.latencies.programmed(self._in_place(dirt, delta), dirt.heard_at, self._clock())
         everything = await self._compare_kernel(dirt, delta) or first
         if everything:
             await self._fib.install(self.plan.fib, None)
@@ -179,8 +190,10 @@ class Loop:
         )
         if self.speaking_at is None:
             self.speaking_at = self._clock()
+        elif dirt.asked_at is not None:
+            self.latencies.announcing(filter(self._is_wanted, islice(delta.routes, MEASURED_MAX)), dirt.asked_at)
         self._reach(Phase.SPEAKING)
-        if not self.swept and whole and self._may_sweep():
+        if not self.swept and whole and self._may_sweep(synced):
             self.swept = True
             self._speaker.sweep(self.plan.routes)
         await self._fib.prune(self.plan.fib, None if everything else delta.fib, hold=self._still_told, sweep=self.swept)
@@ -194,27 +207,11 @@ class Loop:
         if not world.complete or not self.inbox.interfaces:
             return None
         began_at = self._clock()
+        over = self._farewells.over(
+            self.plan.parting | self.plan.former_clients, began_at, replaced=self._mesh_in_place()
+        )
         steps = self._planner.steps(
-            Picture(
-                self._node_name,
-                world,
-                self.inbox.rib,
-                self.inbox.interfaces,
-                self.inbox.gateways,
-                small=self.plan.standpoint.small,
-                mesh=self.plan.mesh,
-                identity=self.plan.identity,
-                over=self._farewells.over(
-                    self.plan.parting | self.plan.former_clients, began_at, replaced=self._mesh_in_place()
-                ),
-                departure=Departure(
-                    ordered=self.inbox.drain_ordered,
-                    deleted=world.own_node_gone,
-                    ending=self.departing.ending,
-                    uninstalled=self.departing.uninstalled,
-                    progress=self.departing.go_on(began_at, told=self._speaker.in_sync),
-                ),
-            ),
+            self.picture(over=over, progress=self.departing.go_on(began_at, told=self._speaker.in_sync)),
             Dirty(
                 keys=dirt.keys,
                 prefixes=dirt.prefixes,
@@ -231,6 +228,29 @@ class Loop:
             return None
         self._reach(Phase.PLANNED)
         return delta
+
+    def picture(self, *, over: frozenset[str] = frozenset(), progress: Progress | None = None) -> Picture:
+        """As it is now, with what the plan remembers of itself."""
+        inbox, plan = self.inbox, self.plan
+        return Picture(
+            self._node_name,
+            inbox.world,
+            inbox.rib,
+            inbox.interfaces,
+            inbox.gateways,
+            small=plan.standpoint.small,
+            mesh=plan.mesh,
+            identity=plan.identity,
+            written=plan.written,
+            over=over,
+            departure=Departure(
+                ordered=inbox.drain_ordered,
+                deleted=inbox.world.own_node_gone,
+                ending=self.departing.ending,
+                uninstalled=self.departing.uninstalled,
+                progress=self.departing.progress if progress is None else progress,
+            ),
+        )
 
     async def _finish(self, steps: Steps[PlanDelta]) -> PlanDelta:
         """All of them, with a turn for the others every STEP_SECONDS."""
@@ -261,39 +281,57 @@ class Loop:
         self._comparing.done(now)
         return True
 
+    def _in_place(self, dirt: Dirt, delta: PlanDelta) -> list[FibKey]:
+        """Some of the routes that the kernel has because of what was heard."""
+        wanted, actual = self.plan.fib, self._fib.actual
+        some = islice(delta.fib, MEASURED_MAX) if dirt.heard_at else ()
+        return [key for key in some if key in wanted and key in actual and not self._fib.is_refused(key)]
+
+    def _is_wanted(self, key: RouteKey) -> bool:
+        """Somebody is to be told of it who can be."""
+        peer = self.plan.peers.get(key.peer)
+        return peer is not None and peer.held is None and key in self.plan.routes
+
     def _not_in_kernel(self, key: RouteKey) -> bool:
-        """The discard route of a prefix of ours is wanted and not in place: the prefix cannot be announced yet."""
+        """The discard route of a prefix of ours is wanted and not in place: the prefix cannot be announced yet.
+
+        Where the kernel refuses that of a single address, the address is: that packets which nobody wants go in circles
+        is a smaller harm than a Service that is away.
+        """
         guard = FibKey(key.prefix, DISCARD_METRIC)
         if (wanted := self.plan.fib.get(guard)) is None:
             return False
         actual = self._fib.actual.get(guard)
-        return actual is None or actual.type is not wanted.type
+        in_place = actual is not None and actual.type is wanted.type
+        single = key.prefix.prefixlen == key.prefix.max_prefixlen
+        return not in_place and not (single and self._fib.is_refused(guard))
 
     def _still_told(self, key: FibKey) -> bool:
         return key.metric == DISCARD_METRIC and self._speaker.may_hold(key.prefix)
 
-    def _may_sweep(self) -> bool:
-        """Every peer has sent all it has, or we have waited long enough."""
+    def _may_sweep(self, synced: frozenset[Address]) -> bool:
+        """Every peer has sent all it has, and it is planned, or we have waited long enough."""
         if self.speaking_at is not None and self._clock() - self.speaking_at >= SWEEP_CAP_SECONDS:
             return True
-        return all(self._has_synced(peer.address) for peer in self.plan.peers.values() if peer.held is None)
+        return all(peer.address in synced for peer in self.plan.peers.values() if peer.held is None)
 
     def _mesh_in_place(self) -> bool:
         """Every session that is wanted with another node has brought all that the node had to say."""
+        synced = self.inbox.rib.synced_peers()
         claims = (claim for name, claim in self.plan.mesh.items() if name not in self.plan.parting)
-        return all(self._has_synced(claim.address) for claim in claims if claim.peer.held is None)
-
-    def _has_synced(self, address: Address) -> bool:
-        session = self.inbox.rib.session(address)
-        return session is not None and session.families <= self.inbox.rib.synced(address)
+        return all(claim.address in synced for claim in claims if claim.peer.held is None)
 
     async def _settle_phase(self, changed: Iterable[FibKey] | None) -> None:
-        """`changed` None: look at every route; else at those that changed, and those that were missing before."""
-        wanted, actual = self.plan.fib, self._fib.actual
+        """`changed` None: look at every route; else at those that changed, and those that were missing before.
+
+        One whose place somebody else holds is settled too: it is reported, and waiting is no use.
+        """
+        wanted, actual, conflicts = self.plan.fib, self._fib.actual, self._fib.conflicts
         looked_at = wanted if changed is None else self._missing.union(changed)
         self._missing = set()
         for part in parts(list(looked_at)):
-            self._missing.update(key for key in part if key in wanted and key not in actual)
+            left = (key for key in part if key in wanted and key not in actual and key not in conflicts)
+            self._missing.update(left)
             await asyncio.sleep(0)
         if self._speaker.in_sync and not self._fib.failing and not self._missing:
             self._reach(Phase.IN_SYNC)

@@ -89,6 +89,8 @@ class Settings:
     run_dir: Path = Path(DEFAULT_RUN_DIR)
     metrics_address: Listen | None = None
     """None: no metrics."""
+    metrics_mesh_peers: bool = False
+    """Series for each session with another node, too."""
     health_address: Listen | None = None
     """None: no probes."""
     speaker: SpeakerMode = SpeakerMode.CHILD
@@ -114,6 +116,7 @@ def parse_settings(
     kubeconfig: str = "",
     run_dir: str = DEFAULT_RUN_DIR,
     metrics_address: str = DEFAULT_METRICS_ADDRESS,
+    metrics_mesh_peers: bool = False,
     health_address: str = DEFAULT_HEALTH_ADDRESS,
     speaker: str = SpeakerMode.CHILD,
     route_protocol: str = str(DEFAULT_ROUTE_PROTOCOL),
@@ -130,6 +133,7 @@ def parse_settings(
         kubeconfig=Path(kubeconfig) if kubeconfig else None,
         run_dir=parse_run_dir(run_dir),
         metrics_address=parse_listen("--metrics-address", metrics_address),
+        metrics_mesh_peers=metrics_mesh_peers,
         health_address=parse_listen("--health-address", health_address),
         speaker=_parse_word("--speaker", SpeakerMode, speaker),
         route_protocol=parse_protocol(route_protocol),

@@ -22,19 +22,24 @@ import gc
 import importlib
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from agent.bugs import OWN_BUG, Bugs, OwnBugError
 from agent.cluster.world import World
+from agent.diary import Diary
 from agent.inbox import Inbox
 from agent.kernel.lock import InstanceLock, LockedError, capability_advice, missing_capabilities
 from agent.log import log, set_up_logging
 from agent.settings import Settings
+from bgp.driver.rundir import SharedError, make_run_dir
 from bgp.inside.launcher import UnusableError, require_version
+from bgp.inside.secrecy import keep_memory
 from bgp.model import BgpEvent, PeerRemoved, SessionDown, SessionUp
 from bgp.rib import Rib
 from bgp.speaker import Speaker, SpeakerMode
@@ -63,10 +68,12 @@ class StartError(Exception):
 def run(settings: Settings) -> int:
     """`bgpilot run`: until SIGTERM. Answers with the exit code."""
     gc.set_threshold(*GC_THRESHOLDS)
-    set_up_logging(log_format=settings.log_format, log_level=settings.log_level)
+    keep_memory()
+    diary = Diary(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
+    set_up_logging(log_format=settings.log_format, log_level=settings.log_level, hear=diary.hear)
     try:
         with _lock_and_checks(settings):
-            asyncio.run(_run(settings))
+            asyncio.run(_run(settings, diary))
     except (StartError, LockedError, UnusableError) as error:
         log.error("cannot_start", reason=str(error))  # the text says it all, a traceback nothing
         return 1
@@ -89,12 +96,15 @@ def _lock_and_checks(settings: Settings) -> Iterator[None]:
     require_version()
     with InstanceLock():
         _prepare_run_dir(settings.run_dir)
+        _keep_temporary_files_in(settings.run_dir)
         yield
 
 
 def _prepare_run_dir(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        make_run_dir(path)
+    except SharedError as error:
+        raise StartError(str(error)) from error
     except OSError as error:
         raise StartError(f"cannot make the run directory {path}: {error.strerror}. Give another --run-dir.") from error
     if not os.access(path, os.W_OK | os.X_OK):
@@ -109,7 +119,14 @@ def _prepare_run_dir(path: Path) -> None:
         ) from error
 
 
-async def _run(settings: Settings) -> None:
+def _keep_temporary_files_in(path: Path) -> None:
+    """Certificates and keys that stand in a kubeconfig itself become files for as long as we run (kubernetes 37): not
+    in a folder that everybody sees, and in a container with a read-only root there is none.
+    """
+    tempfile.tempdir = str(path)
+
+
+async def _run(settings: Settings, diary: Diary) -> None:
     """ExaBGP first, then everything else; and all of it stops in the other order."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -136,7 +153,8 @@ async def _run(settings: Settings) -> None:
             from agent.main import Agent  # noqa: PLC0415  # just loaded
 
             gc.freeze()  # the first collection is soon: it need not look at what modules are made of
-            uninstalled = await Agent(settings, inbox=inbox, speaker=speaker, started_at=started_at).run(rooms, ended)
+            agent = Agent(settings, inbox=inbox, speaker=speaker, diary=diary, started_at=started_at)
+            uninstalled = await agent.run(rooms, ended)
     finally:
         await stop_all(rooms, within=STOP_SECONDS)
     if bugs.found:

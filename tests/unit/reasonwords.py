@@ -19,7 +19,7 @@ OF_ADDRESSES: Final[Mapping[str, tuple[str, ...]]] = {
     "agent/plan/claims.py": ("taken",),
     "agent/plan/identity.py": ("_silenced",),
     "agent/plan/leaving.py": (),
-    "agent/cluster/parse.py": ("_service", "_left_out"),
+    "agent/cluster/parse.py": ("_service", "_left_out", "_left_over"),
 }
 """The files, or functions of them, that say why an address of a Service is not announced."""
 OF_ROUTES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -30,7 +30,7 @@ OF_OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
     "agent/plan/adverts.py": ("selects_nothing", "request_problem", "starving"),
     "agent/plan/guards.py": (),
     "agent/plan/identity.py": ("_in_node_subnet",),
-    "agent/plan/selectors.py": ("_no_node", "_no_peer"),
+    "agent/plan/selectors.py": ("_no_node", "_no_chosen_peer", "_no_peer"),
 }
 """Those that report a problem because of which something is not announced."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.cleanup import clean_run_dir, is_speaker_there
-from bgp.driver.process import write_private
+from bgp.driver.notes import write_private
 
 OURS = (
     "drain",
@@ -20,6 +20,8 @@ OURS = (
     "exabgp.conf.new.17.tmp",
     "speaker.trouble",
     "speaker.trouble.17.tmp",
+    "speaker.hung",
+    "speaker.hung.17.tmp",
     ".writable.17",
 )
 OTHERS = ("exabgp.conf.bak", "exabgp.conf.tmp", "drain.txt", "notes", "bgpilot.sock.old", "writable.17")

@@ -21,6 +21,7 @@ import yaml
 from agent import settings
 from agent.advertising import ServiceAddress
 from agent.cluster.kinds import RESOURCES
+from agent.cluster.nodestate import KIND, PATH
 from agent.intent import ControlPlane, Instance, MeshMode, PodRoutes
 from agent.model import BGPILOT_GROUP, BGPILOT_VERSION, Kind
 from bgp.model import BGP_PORT, DEFAULT_HOLD_SECONDS
@@ -86,7 +87,7 @@ def test_every_object_follows_the_schema_of_kubernetes(version: str) -> None:
 # Custom kinds.
 
 
-def test_the_custom_kinds_are_those_that_the_agent_watches() -> None:
+def test_the_custom_kinds_are_those_that_the_agent_watches_and_the_one_that_it_writes() -> None:
     defined = {
         crd["spec"]["names"]["kind"]: (
             crd["spec"]["group"],
@@ -97,6 +98,7 @@ def test_the_custom_kinds_are_those_that_the_agent_watches() -> None:
     }
 
     watched = {kind: resource for kind, resource in RESOURCES.items() if resource.group == BGPILOT_GROUP}
+    assert f"/apis/{'/'.join(defined.pop(KIND))}" == PATH
     assert defined == watched
     assert {version for _, version, _ in defined.values()} == {BGPILOT_VERSION}
 
@@ -162,7 +164,7 @@ def rights(kind: str) -> set[tuple[str, str, str]]:
     }
 
 
-def test_the_agent_may_watch_what_it_watches_and_write_events_and_nothing_else() -> None:
+def test_the_agent_may_watch_what_it_watches_and_write_events_and_its_state_and_nothing_else() -> None:
     wanted = {
         (resource.group, resource.plural, verb)
         for kind, resource in RESOURCES.items()
@@ -170,7 +172,9 @@ def test_the_agent_may_watch_what_it_watches_and_write_events_and_nothing_else()
         for verb in ("list", "watch")
     }
 
-    assert rights("ClusterRole") == wanted | {("", "events", "create"), ("", "events", "patch")}
+    written = {("", "events", "create"), ("", "events", "patch"), (BGPILOT_GROUP, "bgpnodestates/status", "patch")}
+    kept = {(BGPILOT_GROUP, "bgpnodestates", verb) for verb in ("create", "delete", "get")}
+    assert rights("ClusterRole") == wanted | written | kept
 
 
 def test_secrets_and_its_own_daemon_set_may_be_read_in_the_agents_namespace_only() -> None:

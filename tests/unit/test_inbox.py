@@ -8,7 +8,8 @@ import pytest
 
 from agent.cluster.world import World
 from agent.inbox import KEYS_PER_PASS, PREFIXES_PER_PASS, Dirt, Inbox
-from agent.model import Key, Kind, Listed, Service, WatchState
+from agent.intent import Damping
+from agent.model import Applied, EndpointSlice, Gone, Key, Kind, Listed, Service, WatchState
 from bgp.model import Attributes, Family, Path, PathsHeard, SessionDown, SessionUp
 from bgp.rib import GO_AT_ONCE, Rib
 
@@ -98,3 +99,20 @@ async def test_what_is_forgotten_is_not_handed_out(inbox: Inbox) -> None:
     inbox.forget()
 
     assert await taken(inbox) == [Dirt()]
+
+
+def test_an_endpoint_whose_slice_is_deleted_need_not_settle_in_the_one_that_takes_its_place(inbox: Inbox) -> None:
+    inbox.damper.damping = Damping(announce_seconds=60.0)
+    old, new = (Key(Kind.ENDPOINT_SLICE, "default", name) for name in ("web-old", "web-new"))
+    slices = {
+        key: EndpointSlice(
+            namespace="default", name=key.name, service="web", family=Family.IPV4, ready=frozenset({"node-1"})
+        )
+        for key in (old, new)
+    }
+    inbox.put(Listed(Kind.ENDPOINT_SLICE, {old: slices[old]}))
+
+    inbox.put(Gone(old))
+    inbox.put(Applied(new, slices[new]))
+
+    assert inbox.world.get(new) == slices[new]

@@ -10,10 +10,10 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from agent.advertising import Advertisement, AdvertisementType
+from agent.advertising import Advertisement, AdvertisementType, ServiceAddress, ServiceChoice
 from agent.cluster.world import World
 from agent.inbox import Inbox
-from agent.intent import Instance, Mesh
+from agent.intent import ExternalPeer, Instance, Mesh
 from agent.kernel.fib import Fib
 from agent.kernel.table import KernelError
 from agent.loop import Loop, Phase
@@ -31,6 +31,7 @@ from agent.model import (
     Listed,
     Node,
     Problem,
+    Service,
     WatchState,
 )
 from agent.plan.planner import Planner
@@ -59,12 +60,19 @@ class Told:
 
     async def apply(self, _plan, **how):
         self.hold_back = how["hold_back"]
+        self.meanwhile()
+
+    def meanwhile(self):
+        """What happens while the pass goes on."""
 
     def sweep(self, _routes):
         pass
 
     def may_hold(self, _prefix):
         return False
+
+    def has_told(self, _key):
+        return True
 
 
 class Scene:
@@ -163,6 +171,26 @@ async def test_a_route_that_the_kernel_has_not_taken_is_work_to_do(scene: Scene)
     assert scene.loop.phase is Phase.IN_SYNC
 
 
+@pytest.mark.parametrize("afresh", [False, True], ids=["heard", "read"])
+async def test_a_place_that_somebody_else_holds_is_no_work_to_do(scene: Scene, afresh: bool) -> None:
+    """It is reported, and looked at again; waiting is no use."""
+    await scene.kernel.start(lambda: None)
+    await scene.put(PathsHeard(ADDRESS, (CIDR,)))
+    scene.kernel.route(f"add blackhole {CIDR} proto static")
+    await scene.put(PathsHeard(ADDRESS, (), ((Path(ADDRESS, ADDRESS, Attributes()), (CIDR,)),)))
+    if afresh:
+        await scene.put(FibDrifted())
+        await scene.put()
+
+    assert [key.prefix for key in scene.fib.conflicts] == [CIDR]
+    assert scene.loop.phase is Phase.IN_SYNC
+
+    scene.kernel.route(f"del blackhole {CIDR} proto static")
+    scene.now += 60
+    await scene.put()
+    assert CIDR in {key.prefix for key in scene.fib.actual}
+
+
 async def test_a_prefix_whose_discard_lacks_its_rules_is_not_announced(scene: Scene) -> None:
     await scene.kernel.start(lambda: None)
     prefix = ip_network("203.0.113.0/24")
@@ -176,6 +204,23 @@ async def test_a_prefix_whose_discard_lacks_its_rules_is_not_announced(scene: Sc
     await scene.put()
 
     assert scene.speaker.hold_back(RouteKey(ADDRESS, prefix))
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.80/32", "2001:db8::80/128"])
+async def test_a_single_address_is_announced_although_the_kernel_refuses_its_discard_once_it_was_asked(
+    scene: Scene, prefix: str
+) -> None:
+    await scene.kernel.start(lambda: None)
+    single = ip_network(prefix)
+    guard, asked = FibKey(single, DISCARD_METRIC), list[bool]()
+    scene.kernel.refuse[guard] = REFUSED
+    scene.speaker.meanwhile = lambda: asked.append(guard in {change.key for change in scene.kernel.writes})
+    advertisement = Advertisement(name="lab", type=AdvertisementType.PREFIX, prefixes=(single,))
+    await scene.put(Applied(Key(Kind.ADVERTISEMENT, "", "lab"), advertisement))
+
+    assert asked == [True]
+    assert guard in scene.fib.failing
+    assert not scene.speaker.hold_back(RouteKey(ADDRESS, single))
 
 
 async def test_a_mesh_that_was_small_stays_one_until_it_is_above_the_threshold(scene: Scene) -> None:
@@ -201,3 +246,40 @@ async def test_an_api_server_that_does_not_answer_is_told_with_the_route_of_ours
 
     (said,) = (problem for problem in scene.loop.problems() if problem.reason == away.reason)
     assert f"this node has installed {CIDR} via {ADDRESS}" in said.message
+
+
+def took(histogram) -> tuple[int, float]:
+    return histogram.count, histogram.sum
+
+
+async def test_a_route_takes_from_the_peers_update_until_the_kernel_has_it(scene: Scene) -> None:
+    before, more = scene.loop.latencies.programming.count, ip_network("10.244.3.0/25")
+    scene.inbox.put(PathsHeard(ADDRESS, (CIDR,), ((Path(ADDRESS, ADDRESS, Attributes()), (more,)),)))
+    scene.now += 0.5
+    scene.kernel.refuse[FibKey(more, 0)] = REFUSED
+    await scene.put()
+    assert scene.loop.latencies.programming.count == before, "what is refused, and what goes, is not measured"
+
+    del scene.kernel.refuse[FibKey(more, 0)]
+    scene.inbox.put(PathsHeard(ADDRESS, (more,), ((Path(ADDRESS, ADDRESS, Attributes()), (CIDR,)),)))
+    scene.now += 0.5
+    await scene.put()
+
+    assert scene.loop.latencies.programming.count == before + 1
+    assert scene.loop.latencies.programming.sum >= 1.5
+
+
+async def test_what_is_found_at_start_is_no_announcement_and_a_service_that_changes_is_one(scene: Scene) -> None:
+    assert took(scene.loop.latencies.advertising) == (0, 0.0)
+    web = Service(namespace="default", name="web", load_balancer_ips=(ip_address("198.51.100.7"),))
+    addresses = ServiceChoice(addresses=frozenset({ServiceAddress.LOAD_BALANCER_IP}))
+    everything = Advertisement(name="lab", type=AdvertisementType.SERVICE, service=addresses)
+    router = ExternalPeer(name="tor", address=ip_address("192.0.2.254"), asn=65000)
+    await scene.put(Applied(Key(Kind.PEER, "", "tor"), router))
+    await scene.put(Applied(Key(Kind.ADVERTISEMENT, "", "lab"), everything))
+    scene.inbox.put(Applied(Key(Kind.SERVICE, "default", "web"), web))
+    scene.now += 0.25
+
+    await scene.put()
+
+    assert took(scene.loop.latencies.advertising) == (1, 1.25)

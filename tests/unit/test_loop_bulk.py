@@ -31,7 +31,7 @@ from agent.model import (
 )
 from bgp.model import Attributes, EndOfRib, Family, Path, PathsHeard, SessionDown, SessionUp
 from tests.lab.wait import eventually
-from tests.unit.test_loop import ADDRESS, OTHER, OWN, Scene, key_of
+from tests.unit.test_loop import ADDRESS, CIDR, OTHER, OWN, Scene, key_of
 
 ROUTER = ip_address("192.0.2.254")
 PASSES = 12
@@ -163,6 +163,28 @@ async def test_routes_of_an_earlier_life_stay_until_all_that_peers_have_told_is_
         await eventually(lambda: fresh.loop.swept, within=30)
 
     assert set(removed) == {0}
+
+
+async def test_routes_of_an_earlier_life_stay_when_they_are_confirmed_while_a_pass_goes_on() -> None:
+    fresh = Scene()
+    key, route = FibKey(CIDR, 0), FibRoute(CIDR, (NextHop(ADDRESS),))
+    await fresh.kernel.write([RouteChange(None, route)])
+    path = Path(ADDRESS, ADDRESS, Attributes())
+
+    def confirm() -> None:
+        if fresh.inbox.rib.session(ADDRESS) is not None and not fresh.inbox.rib.synced_peers():
+            fresh.inbox.put(PathsHeard(ADDRESS, (), ((path, (CIDR,)),)))
+            fresh.inbox.put(EndOfRib(ADDRESS, Family.IPV4))
+
+    fresh.speaker.meanwhile = confirm
+    async with running(fresh):
+        there = []
+        fresh.loop.after_pass(lambda: there.append(key in fresh.fib.actual))
+
+        await fresh.put(up(ADDRESS))
+        await eventually(lambda: fresh.loop.swept)
+
+    assert all(there)
 
 
 class SlowScene(Scene):

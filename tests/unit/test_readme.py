@@ -47,7 +47,7 @@ def custom_fields() -> list[tuple[str, object]]:
     found: list[tuple[str, object]] = []
     for path in sorted((ROOT / "deploy" / "crds").glob("bgp*.yaml")):
         schema = yaml.safe_load(path.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        found += fields({"properties": {"spec": schema["properties"]["spec"]}})
+        found += fields({"properties": {name: of for name, of in schema["properties"].items() if name == "spec"}})
     return found
 
 
