@@ -5,13 +5,15 @@ What a command does stands in the other files of this folder.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Final
 
 import typer
 
-from agent.cli import cleanup, orders, run, show
+from agent.cli import check, cleanup, completion, diff, events, orders, plan, run, schema, show, support
+from agent.cli.tor import command as tor
 
 FULL_ONLY: Final = frozenset({"peer"})
 """Begins another command's name and needs an argument: `pe` means `peers`."""
@@ -31,9 +33,18 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "routes": show.routes,
     "fib": show.fib,
     "explain": show.explain,
+    "check": check.check,
+    "diff": diff.diff,
+    "events": events.events,
+    "tor-config": tor.tor_config,
+    "plan": plan.plan,
+    "tech-support": support.tech_support,
     "drain": orders.drain,
     "undrain": orders.undrain,
+    "reset": orders.reset,
     "cleanup": cleanup.cleanup,
+    "completion": completion.completion,
+    "schema": schema.schema,
     "run": run.run,
     "speaker": run.speaker,
 }
@@ -61,4 +72,6 @@ def full_name(arguments: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    app(args=full_name(sys.argv[1:]), prog_name="bgpilot")
+    if completion.ASKED_BY_SHELL in os.environ:
+        completion.prepare(os.environ, full_name)
+    app(args=full_name(sys.argv[1:]), prog_name=completion.PROGRAM)

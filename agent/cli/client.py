@@ -25,8 +25,8 @@ class RefusedError(Exception):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("agent", timeout=TIMEOUT_SECONDS)
+    def __init__(self, path: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        super().__init__("agent", timeout=timeout_seconds)
         self._path = path
 
     def connect(self) -> None:
@@ -47,12 +47,44 @@ def order(socket_path: Path, what: str, text: str = "") -> dict[str, Any]:
     return _answer(socket_path, "POST", f"/v1/{what}", text.encode())
 
 
+def fetch(socket_path: Path, target: str, *, timeout_seconds: float, refusals: bool) -> bytes:
+    """GET, as it comes; with `refusals` also what is said with another status than 200. Raises as `ask` does."""
+    status, said = _said(_UnixConnection(socket_path, timeout_seconds), socket_path, "GET", target)
+    if status != http.client.OK and not refusals:
+        raise RefusedError(_why(said) or f"HTTP {status}")
+    if len(said) == ANSWER_MAX_BYTES:
+        raise RefusedError(f"the answer has more than {ANSWER_MAX_BYTES} bytes")
+    return said
+
+
 def _answer(socket_path: Path, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
-    connection = _UnixConnection(socket_path)
+    status, said = _said(_UnixConnection(socket_path), socket_path, method, target, body)
+    try:
+        answer = json.loads(said)
+    except ValueError as error:
+        raise RefusedError(f"the agent's answer is no JSON (HTTP {status})") from error
+    if status != http.client.OK or not isinstance(answer, dict):
+        raise RefusedError(_why(said) or f"HTTP {status}")
+    return answer
+
+
+def _why(said: bytes) -> str:
+    """The agent's own words."""
+    try:
+        answer = json.loads(said)
+    except ValueError:
+        return ""
+    return str(answer.get("error") or "") if isinstance(answer, dict) else ""
+
+
+def _said(
+    connection: _UnixConnection, socket_path: Path, method: str, target: str, body: bytes | None = None
+) -> tuple[int, bytes]:
+    """HTTP status and body."""
     try:
         connection.request(method, target, body)
         response = connection.getresponse()
-        said = response.read(ANSWER_MAX_BYTES)
+        return response.status, response.read(ANSWER_MAX_BYTES)
     except PermissionError as error:
         raise UnreachableError(f"{socket_path}: permission denied; the socket is root's") from error
     except (OSError, http.client.HTTPException) as error:
@@ -62,11 +94,3 @@ def _answer(socket_path: Path, method: str, target: str, body: bytes | None = No
         ) from error
     finally:
         connection.close()
-    try:
-        answer = json.loads(said)
-    except ValueError as error:
-        raise RefusedError(f"the agent's answer is no JSON (HTTP {response.status})") from error
-    if response.status != http.client.OK or not isinstance(answer, dict):
-        why = answer.get("error") if isinstance(answer, dict) else None
-        raise RefusedError(str(why or f"HTTP {response.status}"))
-    return answer

@@ -60,7 +60,7 @@ def _broken(watches: Sequence[Answer]) -> list[str]:
     for watch in watches:
         by_reason.setdefault(watch["reason"] or "", []).append(watch)
     return [
-        f"not watched for {age(max(it['seconds'] or 0 for it in found))} ({reason}): "
+        f"not watched for {age(max(it['seconds'] or 0 for it in found))}{f' ({reason})' if reason else ''}: "
         f"{', '.join(it['watch'] for it in found)}; the last that was heard holds"
         for reason, found in by_reason.items()
     ]

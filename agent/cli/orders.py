@@ -1,23 +1,24 @@
-"""The commands that ask this node to leave, or to come back: `drain` shows each stage as it is reached."""
+"""The commands that order something: to leave or come back (`drain` shows each stage), to begin a session anew."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 
+from agent.cli import completion
 from agent.cli.client import ask, order
+from agent.cli.present import RUN_DIR, RunDirOption, answered
 from agent.cli.render import STAGES
-from agent.cli.show import RunDirOption, answered
-from agent.settings import DEFAULT_RUN_DIR, SOCKET_NAME
+from agent.settings import SOCKET_NAME
 
 EXIT_LATE: Final = 1
 LOOK_SECONDS: Final = 0.2
 PLANNED_SECONDS: Final = 3.0
 """An order has been planned by then."""
-_RUN_DIR: Final = Path(DEFAULT_RUN_DIR)
 
 
 def drain(
@@ -26,7 +27,7 @@ def drain(
         float, typer.Option("--wait", metavar="SECONDS", help="How long to wait until it is over; 0: not at all.")
     ] = 60.0,
     force: Annotated[bool, typer.Option("--force", help="Also when this node is a route reflector.")] = False,
-    run_dir: RunDirOption = _RUN_DIR,
+    run_dir: RunDirOption = RUN_DIR,
 ) -> None:
     """Take this node out of all routing, in stages: nothing is lost that another node can serve.
 
@@ -54,7 +55,7 @@ def _reflects(run_dir: Path) -> bool:
     return identity is not None and identity["cluster_id"] is not None
 
 
-def undrain(run_dir: RunDirOption = _RUN_DIR) -> None:
+def undrain(run_dir: RunDirOption = RUN_DIR) -> None:
     """Take back `drain`: the node announces again what it should. Exit code 1: something else still takes it away."""
     answered(lambda: order(run_dir / SOCKET_NAME, "undrain"))
     until = time.monotonic() + PLANNED_SECONDS
@@ -66,6 +67,36 @@ def undrain(run_dir: RunDirOption = _RUN_DIR) -> None:
     for problem in leaving["problems"]:
         typer.echo(f"bgpilot: {problem['message']}. {problem['fix']}", err=True)
     raise typer.Exit(EXIT_LATE)
+
+
+def reset(
+    name: Annotated[str, typer.Argument(metavar="PEER", help="Address or name.", autocompletion=completion.peers)],
+    *,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Keep the session: ask for all routes again (ROUTE-REFRESH, RFC 2918).")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for the session; 0: not at all.")
+    ] = 30.0,
+    run_dir: RunDirOption = RUN_DIR,
+) -> None:
+    """End a session, which comes again at once; its routes stay in the kernel meanwhile. Exit code 1: it does not."""
+    path = run_dir / SOCKET_NAME
+    before = answered(lambda: ask(path, "peers", name))
+    answered(lambda: order(path, f"reset/{quote(name, safe='')}{'?soft=1' if soft else ''}"))
+    if soft:
+        typer.echo(f"{before['name']} is asked to send all its routes again")
+        return
+    until = time.monotonic() + wait
+    while wait > 0:
+        now = answered(lambda: ask(path, "peers", name))
+        if now["is_up"] and now["flaps"] > before["flaps"]:
+            typer.echo(f"{now['name']} is established again")
+            return
+        if time.monotonic() >= until:
+            typer.echo(f"bgpilot: not established again after {wait:g} s; `bgpilot explain {name}` says why", err=True)
+            raise typer.Exit(EXIT_LATE)
+        time.sleep(LOOK_SECONDS)
 
 
 def _followed(run_dir: Path, *, until: float) -> bool:

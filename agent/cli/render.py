@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from agent.cli.text import age, fact_lines, table, uptime
 
 Answer: TypeAlias = Mapping[str, Any]
+_Row = TypeVar("_Row")
 
 STAGES: Final = {
     "asked": "everything is announced as a last resort (GRACEFUL_SHUTDOWN)",
@@ -16,22 +17,33 @@ STAGES: Final = {
     "over": "all is withdrawn, sessions end with Cease",
 }
 """Of leaving, in their order."""
+ROWS_ON_TERMINAL: Final = 200
+PROBLEMS_MAX: Final = 50
+"""Below a table that is not about them."""
 CAUSES_MAX: Final = 20
 """Lines below the table that say why a session is not up."""
 
 
-def peers(answer: Answer, *, wide: bool, colour: bool, failed: bool = False) -> str:
-    """One line per peer and family; only the first of a peer repeats nothing."""
+def peers(answer: Answer, *, wide: bool, colour: bool, room: int | None = None) -> str:
+    """One line per peer and family; on a terminal, of so many columns (`room`), not more lines than people read."""
     headers = ["PEER", "NAME", "AS", "STATE", "UP/DOWN", "HOLD/KA", "FAMILY", "RCVD", "ACPT", "SENT", "LAST-ERROR"]
     more = ["LOCAL", "LOCAL-AS", "ROUTER-ID", "FLAPS", "DESCRIPTION", "OPTIONS"] if wide else []
-    rows = [
-        row
-        for address, peer in answer["peers"].items()
-        if not (failed and peer["is_up"])
-        for row in _peer_rows(address, peer, wide=wide)
-    ]
-    lines = [table(headers[:-1] + more + headers[-1:], rows, colour=colour)]
-    return "\n".join([*lines, *_causes(answer["peers"]), *problem_lines(answer["problems"])])
+    rows = [row for address, peer in answer["peers"].items() for row in _peer_rows(address, peer, wide=wide)]
+    spare = [] if wide else ["HOLD/KA", "AS", "NAME"]
+    kept, more_rows = few(rows, room)
+    lines = [table(headers[:-1] + more + headers[-1:], kept, colour=colour, spare=spare, room=room)]
+    if not rows:
+        lines = [
+            "No session to show." + ("" if answer["local_as"] else " The node is nothing in BGP: `bgpilot status`.")
+        ]
+    if more_rows:
+        lines.append(f"… and {more_rows} lines more: see `bgpilot peers --failed`, or `bgpilot peers | less`")
+    return "\n".join([*lines, *_causes(answer["peers"]), *_some_problems(answer["problems"])])
+
+
+def as_it_should_be(peer: Answer) -> bool:
+    """The session is up, or down because somebody wants it so."""
+    return bool(peer["is_up"] or peer["parting"] or not peer["is_enabled"])
 
 
 def _causes(peers: Mapping[str, Answer]) -> list[str]:
@@ -153,7 +165,7 @@ def _limit(limit: Answer | None) -> str:
     return ", ".join([*words, "teardown" if again is None else f"teardown for {again} s"])
 
 
-def routes(answer: Answer, *, wide: bool, colour: bool) -> str:
+def routes(answer: Answer, *, wide: bool, colour: bool, room: int | None = None) -> str:
     if answer["side"] == "advertised":
         headers = ["PREFIX", "PEER", "NEXT-HOP", "AS-PATH", "STATE", "REASON", "FOR"]
         rows = [
@@ -185,7 +197,11 @@ def routes(answer: Answer, *, wide: bool, colour: bool) -> str:
     if wide:
         headers += ["LOCAL-PREF", "MED", "ORIGIN", "COMMUNITIES"]
         rows = [[*row, *_more_of(about)] for row, about in zip(rows, answer["rows"], strict=True)]
-    return "\n".join([table(headers, rows, colour=colour), *_left_out(answer)])
+    if not rows:
+        return "No route to show."
+    kept, more = few(rows, room)
+    spare = [] if wide else ["NEXT-HOP", "AS-PATH"]
+    return "\n".join([table(headers, kept, colour=colour, spare=spare, room=room), *_left_out(answer, more)])
 
 
 def _more_of(row: Answer) -> list[str]:
@@ -194,7 +210,7 @@ def _more_of(row: Answer) -> list[str]:
     return ["" if it is None else str(it) for it in numbers] + [row.get("origin", ""), " ".join(communities)]
 
 
-def fib(answer: Answer, *, colour: bool) -> str:
+def fib(answer: Answer, *, colour: bool, room: int | None = None) -> str:
     rows = [
         [
             row["prefix"],
@@ -206,8 +222,18 @@ def fib(answer: Answer, *, colour: bool) -> str:
         ]
         for row in answer["rows"]
     ]
+    if not rows:
+        return "No route of ours, and none planned."
     headers = ["PREFIX", "TYPE", "NEXT-HOPS", "METRIC", "STATE", "DETAILS"]
-    return "\n".join([table(headers, rows, colour=colour), *_left_out(answer)])
+    kept, more = few(rows, room)
+    shown = table(headers, kept, colour=colour, spare=["METRIC", "TYPE"], room=room)
+    return "\n".join([shown, *_left_out(answer, more)])
+
+
+def few(rows: Sequence[_Row], room: int | None) -> tuple[Sequence[_Row], int]:
+    """Those that are shown, and how many are not: a terminal gets no more than somebody reads there, a file all."""
+    kept = rows if room is None else rows[:ROWS_ON_TERMINAL]
+    return kept, len(rows) - len(kept)
 
 
 def _via(prefix: str, next_hop: str) -> str:
@@ -238,9 +264,16 @@ def _problem(it: Answer) -> str:
     return f"{line.rstrip('. ')}. Fix: {it['fix']}" if it["fix"] else line
 
 
-def _left_out(answer: Answer) -> list[str]:
-    left_out = answer["left_out"]
-    return [f"… and {left_out} more: name a prefix or a peer"] if left_out else []
+def _some_problems(problems: Sequence[Answer]) -> list[str]:
+    more = len(problems) - PROBLEMS_MAX
+    lines = problem_lines(problems[:PROBLEMS_MAX])
+    return [*lines, *([f"! … and {more} more: see `bgpilot status`"] if more > 0 else [])]
+
+
+def _left_out(answer: Answer, more: int) -> list[str]:
+    """`more`: rows of the answer that are not shown."""
+    left_out = answer["left_out"] + more
+    return [f"… and {left_out} more: name a prefix or a peer" + (", or `| less`" if more else "")] if left_out else []
 
 
 def _seconds(seconds: int | None) -> str:

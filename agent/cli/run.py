@@ -44,6 +44,14 @@ def run(  # noqa: PLR0917  # typer makes each a flag; nobody calls it by positio
     metrics_address: Annotated[
         str, typer.Option(envvar="BGPILOT_METRICS_ADDRESS", help="HOST:PORT for /metrics, or `off`.")
     ] = DEFAULT_METRICS_ADDRESS,
+    metrics_mesh_peers: Annotated[
+        bool,
+        typer.Option(
+            "--metrics-mesh-peers",
+            envvar="BGPILOT_METRICS_MESH_PEERS",
+            help="Metrics of each session with another node, too: they grow with the square of the nodes.",
+        ),
+    ] = False,
     health_address: Annotated[
         str, typer.Option(envvar="BGPILOT_HEALTH_ADDRESS", help="HOST:PORT for /livez and /readyz, or `off`.")
     ] = DEFAULT_HEALTH_ADDRESS,
@@ -92,6 +100,7 @@ def run(  # noqa: PLR0917  # typer makes each a flag; nobody calls it by positio
             kubeconfig=kubeconfig,
             run_dir=run_dir,
             metrics_address=metrics_address,
+            metrics_mesh_peers=metrics_mesh_peers,
             health_address=health_address,
             speaker=speaker,
             route_protocol=route_protocol,
@@ -119,6 +128,7 @@ def speaker(
     from agent.bugs import run_guarded  # noqa: PLC0415  # as above
     from agent.log import set_up_logging  # noqa: PLC0415
     from bgp.driver.process import prepare, run_external  # noqa: PLC0415  # loads ExaBGP's side only here
+    from bgp.driver.rundir import SharedError  # noqa: PLC0415
     from bgp.inside.launcher import UnusableError, require_version  # noqa: PLC0415
 
     try:
@@ -128,7 +138,7 @@ def speaker(
     try:
         require_version()
         prepare(path, keep=True)
-    except UnusableError as error:
+    except (UnusableError, SharedError) as error:
         refuse(str(error), EXIT_REFUSED)
     except OSError as error:
         refuse(

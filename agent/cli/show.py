@@ -1,31 +1,30 @@
-"""The commands that show something: ask the agent, print the answer, and say by the exit code how things are."""
+"""The commands that show something: which question they ask the agent, and whether the answer says that all is well."""
 
 from __future__ import annotations
 
 import enum
-import json
-import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import typer
 
-from agent.cli import glance, render
-from agent.cli.client import RefusedError, UnreachableError, ask
-from agent.cli.text import wants_colour
-from agent.settings import DEFAULT_RUN_DIR, SOCKET_NAME
-
-EXIT_ERROR: Final = 1
-EXIT_DEGRADED: Final = 3
-EXIT_UNREACHABLE: Final = 4
-
-
-class Output(enum.StrEnum):
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
-    NAME = "name"
+from agent.cli import completion, glance, render
+from agent.cli.client import ask
+from agent.cli.plan import FromOption, explained
+from agent.cli.present import (
+    RUN_DIR,
+    Answer,
+    Output,
+    OutputOption,
+    QuietOption,
+    RunDirOption,
+    View,
+    WatchOption,
+    answered,
+    present,
+)
+from agent.cli.text import room
+from agent.settings import SOCKET_NAME
 
 
 class Side(enum.StrEnum):
@@ -34,50 +33,76 @@ class Side(enum.StrEnum):
     ADVERTISED = "advertised"
 
 
-OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
-RunDirOption = Annotated[
-    Path, typer.Option("--run-dir", envvar="BGPILOT_RUN_DIR", help="Run directory of the agent to ask.")
-]
-_RUN_DIR: Final = Path(DEFAULT_RUN_DIR)
-
-
 def peers(
+    *,
     output: OutputOption = Output.TABLE,
-    run_dir: RunDirOption = _RUN_DIR,
+    run_dir: RunDirOption = RUN_DIR,
     failed: Annotated[bool, typer.Option("--failed", help="Only those that are not established.")] = False,
+    watch: WatchOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Sessions: state, timers, prefixes received, accepted and sent, and the last error."""
-    answer = _ask(run_dir, "peers")
-    if failed:
-        answer["peers"] = {address: peer for address, peer in answer["peers"].items() if not peer["is_up"]}
-    wide = output is Output.WIDE
-    _print(answer, output, lambda colour: render.peers(answer, wide=wide, colour=colour), answer["peers"])
+    """Sessions: state, timers, prefixes, and the last error. Exit code 3: one that should be there is not."""
+
+    def question() -> Answer:
+        answer = ask(run_dir / SOCKET_NAME, "peers")
+        if failed:
+            answer["peers"] = {address: peer for address, peer in answer["peers"].items() if not peer["is_up"]}
+        return answer
+
+    view = View(
+        question,
+        lambda answer, wide, colour: render.peers(answer, wide=wide, colour=colour, room=room()),
+        lambda answer: answer["peers"],
+        lambda answer: all(map(render.as_it_should_be, answer["peers"].values())),
+    )
+    present(view, output, watch=watch, quiet=quiet)
 
 
 def peer(
-    name: Annotated[str, typer.Argument(metavar="PEER", help="Address or name.")],
+    name: Annotated[str, typer.Argument(metavar="PEER", help="Address or name.", autocompletion=completion.peers)],
+    *,
     output: OutputOption = Output.TABLE,
-    run_dir: RunDirOption = _RUN_DIR,
+    run_dir: RunDirOption = RUN_DIR,
+    watch: WatchOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """One session in full."""
-    answer = _ask(run_dir, "peers", name)
-    _print(answer, output, lambda colour: render.peer(answer, colour=colour), [answer["address"]])
+    """One session in full. Exit code 3: it should be there and is not."""
+    view = View(
+        lambda: ask(run_dir / SOCKET_NAME, "peers", name),
+        lambda answer, _, colour: render.peer(answer, colour=colour),
+        lambda answer: [answer["address"]],
+        render.as_it_should_be,
+    )
+    present(view, output, watch=watch, quiet=quiet)
 
 
 def routes(
     what: Annotated[
-        list[str] | None, typer.Argument(metavar="[received|accepted|advertised] [PREFIX]", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="[received|accepted|advertised] [PREFIX]",
+            show_default=False,
+            autocompletion=lambda incomplete: [side for side in Side if side.startswith(incomplete)],
+        ),
     ] = None,
-    peer: Annotated[str | None, typer.Option("--peer", help="Only of this peer: address or name.")] = None,
+    *,
+    peer: Annotated[
+        str | None,
+        typer.Option("--peer", help="Only of this peer: address or name.", autocompletion=completion.peers),
+    ] = None,
     output: OutputOption = Output.TABLE,
-    run_dir: RunDirOption = _RUN_DIR,
+    run_dir: RunDirOption = RUN_DIR,
+    watch: WatchOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Routes heard from peers (default), those of them that were accepted, or those told to peers."""
     side, prefix = _side_and_prefix(what or [])
-    answer = _ask(run_dir, "routes", side=side, peer=peer, prefix=prefix)
-    wide = output is Output.WIDE
-    names = dict.fromkeys(row["prefix"] for row in answer["rows"])
-    _print(answer, output, lambda colour: render.routes(answer, wide=wide, colour=colour), names)
+    view = View(
+        lambda: ask(run_dir / SOCKET_NAME, "routes", side=side, peer=peer, prefix=prefix),
+        lambda answer, wide, colour: render.routes(answer, wide=wide, colour=colour, room=room()),
+        lambda answer: dict.fromkeys(row["prefix"] for row in answer["rows"]),
+    )
+    present(view, output, watch=watch, quiet=quiet)
 
 
 def _side_and_prefix(words: list[str]) -> tuple[Side, str | None]:
@@ -94,60 +119,63 @@ def _side_and_prefix(words: list[str]) -> tuple[Side, str | None]:
 
 def fib(
     prefix: Annotated[str | None, typer.Argument(metavar="[PREFIX]", show_default=False)] = None,
+    *,
     output: OutputOption = Output.TABLE,
-    run_dir: RunDirOption = _RUN_DIR,
+    run_dir: RunDirOption = RUN_DIR,
+    watch: WatchOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Routes of ours in the kernel, and those that should be there. Exit code 3 when these are not the same."""
-    answer = _ask(run_dir, "fib", prefix=prefix)
-    names = [row["prefix"] for row in answer["rows"]]
-    _print(answer, output, lambda colour: render.fib(answer, colour=colour), names)
-    if any(row["state"] != "installed" for row in answer["rows"]):
-        raise typer.Exit(EXIT_DEGRADED)
+    view = View(
+        lambda: ask(run_dir / SOCKET_NAME, "fib", prefix=prefix),
+        lambda answer, _, colour: render.fib(answer, colour=colour, room=room()),
+        lambda answer: [row["prefix"] for row in answer["rows"]],
+        lambda answer: all(row["state"] == "installed" for row in answer["rows"]) and not _unseen(run_dir, answer),
+    )
+    present(view, output, watch=watch, quiet=quiet)
+
+
+def _unseen(run_dir: Path, answer: Answer) -> bool:
+    """Among the rows that were left out is one that is not as planned."""
+    counts = answered(lambda: ask(run_dir / SOCKET_NAME, "diff"))["counts"] if answer["left_out"] else ()
+    return any(it["where"] == "kernel" and not it["waiting"] for it in counts)
 
 
 def explain(
-    subject: Annotated[str, typer.Argument(metavar="PREFIX|NAMESPACE/SERVICE|PEER")],
+    subject: Annotated[
+        str, typer.Argument(metavar="PREFIX|NAMESPACE/SERVICE|PEER|NODE", autocompletion=completion.peers)
+    ],
+    *,
+    file: FromOption = None,
     output: OutputOption = Output.TABLE,
-    run_dir: RunDirOption = _RUN_DIR,
+    run_dir: RunDirOption = RUN_DIR,
+    watch: WatchOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Follow one route, service or session hop by hop to what says no, and what would change it. Exit code 3: a no."""
-    answer = _ask(run_dir, "explain", subject=subject)
-    _print(answer, output, lambda colour: render.explain(answer, colour=colour), [answer["subject"]])
-    if not answer["ok"]:
-        raise typer.Exit(EXIT_DEGRADED)
+    """Follow one route, service, session or node to what says no, and what would change it. Exit code 3: a no."""
+    if file is not None and watch:
+        raise typer.BadParameter("a file does not change: -w without --from")
+    view = View(
+        lambda: ask(run_dir / SOCKET_NAME, "explain", subject=subject) if file is None else explained(file, subject),
+        lambda answer, _, colour: render.explain(answer, colour=colour),
+        lambda answer: [answer["subject"]],
+        lambda answer: bool(answer["ok"]),
+    )
+    present(view, output, watch=watch, quiet=quiet)
 
 
-def status(output: OutputOption = Output.TABLE, run_dir: RunDirOption = _RUN_DIR) -> None:
+def status(
+    *,
+    output: OutputOption = Output.TABLE,
+    run_dir: RunDirOption = RUN_DIR,
+    watch: WatchOption = False,
+    quiet: QuietOption = False,
+) -> None:
     """The agent in short. Exit code 3: it is not healthy."""
-    answer = _ask(run_dir, "status")
-    _print(answer, output, lambda _: glance.status(answer), [answer["node"]])
-    if not answer["healthy"]:
-        raise typer.Exit(EXIT_DEGRADED)
-
-
-def _ask(run_dir: Path, *path: str, **query: str | None) -> dict[str, Any]:
-    return answered(lambda: ask(run_dir / SOCKET_NAME, *path, **query))
-
-
-def answered(question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The agent's answer; without one the command ends and says why."""
-    try:
-        return question()
-    except UnreachableError as error:
-        typer.echo(f"bgpilot: {error}", err=True)
-        raise typer.Exit(EXIT_UNREACHABLE) from None
-    except RefusedError as error:
-        typer.echo(f"bgpilot: {error}", err=True)
-        raise typer.Exit(EXIT_ERROR) from None
-
-
-def _print(answer: dict[str, Any], output: Output, text: Callable[[bool], str], names: Iterable[str]) -> None:
-    match output:
-        case Output.JSON:
-            typer.echo(json.dumps(answer, indent=2))
-        case Output.NAME:
-            for name in names:
-                typer.echo(name)
-        case Output.TABLE | Output.WIDE:
-            colour = wants_colour(sys.stdout)
-            typer.echo(text(colour), color=colour or None)
+    view = View(
+        lambda: ask(run_dir / SOCKET_NAME, "status"),
+        lambda answer, *_: glance.status(answer),
+        lambda answer: [answer["node"]],
+        lambda answer: bool(answer["healthy"]),
+    )
+    present(view, output, watch=watch, quiet=quiet)

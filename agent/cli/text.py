@@ -6,8 +6,11 @@ Knows nothing of what the columns mean, but for a few words that have a colour.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Final, TextIO
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Final, TextIO, TypeVar
 
 _COLOURS: Final = {
     "Established": "32",
@@ -32,6 +35,9 @@ _COLOURS: Final = {
 }
 """Word → SGR code. The word itself always says the same: colour is never alone."""
 _DAY: Final = 86_400
+_SGR: Final = re.compile(r"\x1b\[[0-9;]*m")
+HANG: Final = 4
+_T = TypeVar("_T")
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -41,8 +47,26 @@ def wants_colour(stream: TextIO) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, colour: bool) -> str:
-    """Lines with a header; columns of numbers to the right. Empty cells show as `-`."""
+def room() -> int | None:
+    """Columns of the terminal that is printed to; None: it is none, and lines may be of any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    colour: bool,
+    spare: Sequence[str] = (),
+    room: int | None = None,
+) -> str:
+    """Lines with a header; columns of numbers to the right. Empty cells show as `-`.
+
+    Where there is no room for all columns, those in `spare` are left out, the first ones first; the last column may be
+    of any length, and is folded by whoever prints (`fold`).
+    """
+    if room is not None:
+        headers, rows = _fitting(headers, rows, list(spare), room)
     cells = [[cell or "-" for cell in row] for row in rows]
     columns = [[row[at] for row in cells] for at in range(len(headers))]
     widths = [max(map(len, (header, *column))) for header, column in zip(headers, columns, strict=True)]
@@ -58,6 +82,55 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, colour: bool
 
     head = line(headers, paint=False)
     return "\n".join([f"\x1b[1m{head}\x1b[0m" if colour else head, *(line(row, paint=colour) for row in cells)])
+
+
+def _fitting(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], spare: list[str], room: int
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    while spare and sum(widths[:-1]) + 2 * (len(widths) - 1) + len(headers[-1]) > room:
+        if (name := spare.pop(0)) in headers:
+            at = headers.index(name)
+            headers, widths = _without(headers, at), _without(widths, at)
+            rows = [_without(row, at) for row in rows]
+    return headers, rows
+
+
+def _without(things: Sequence[_T], at: int) -> list[_T]:
+    return [*things[:at], *things[at + 1 :]]
+
+
+def fold(text: str, room: int) -> str:
+    """No line longer than that, but for single words: the rest of a line goes on below, set in."""
+    return "\n".join(part for line in text.split("\n") for part in _folded(line, room))
+
+
+def _folded(line: str, room: int) -> Iterator[str]:
+    plain = _SGR.sub("", line)
+    hang, begin = _hang(plain, room), 0
+    while len(plain) > room and (at := plain.rfind(" ", begin + 1, room + 1)) > begin:
+        cut = _place(line, at)
+        yield line[:cut].rstrip()
+        line, begin = " " * hang + line[cut:].lstrip(), hang
+        plain = _SGR.sub("", line)
+    yield line
+
+
+def _hang(plain: str, room: int) -> int:
+    """Where the rest goes on: below the last column, if that begins in the left half."""
+    if plain.startswith("! "):
+        return 2
+    begin = plain.rstrip().rfind("  ") + 2
+    return begin if 2 < begin <= room // 2 else HANG
+
+
+def _place(line: str, at: int) -> int:
+    """Where the character is that people see as the one at this place."""
+    for escape in _SGR.finditer(line):
+        if escape.start() > at:
+            break
+        at += len(escape[0])
+    return at
 
 
 def _paint(cell: str) -> str:

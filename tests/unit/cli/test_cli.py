@@ -6,24 +6,31 @@ import asyncio
 import io
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
+import termios
 import threading
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import replace
-from ipaddress import ip_address
+from dataclasses import asdict, replace
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 import pytest
+import yaml
 
 from agent.cli.app import COMMANDS, full_name, main
-from agent.model import FibRoute, NextHop
+from agent.cli.check import FAULTS_MAX
+from agent.diary import Diary
+from agent.model import FibRoute, Kind, NextHop, Problem, WatchState
 from agent.plan.leaving import Cause, Leave, Progress
 from agent.status.metrics import make_registry
+from agent.status.ordering import Commands
 from agent.status.server import Answers, serving
-from bgp.model import RouteKey
-from tests.unit.status.scene import NOW, OWN_PODS, STRAY, TOR, TOR6, Failure, Scene, learned, missing_secret
+from agent.status.tables import ROWS_MAX
+from bgp.model import Held, RouteKey
+from tests.unit.status.scene import MATE_PODS, NOW, OWN_PODS, STRAY, TOR, TOR6, Failure, Scene, learned, missing_secret
 
 
 class Agent:
@@ -34,6 +41,8 @@ class Agent:
         self.scene = Scene()
         self.fields = {}
         self.orders = []
+        self.diary = Diary("2026-01-02T03:00:00Z")
+        self.obeys = True
         self.on_order = {}
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
@@ -41,6 +50,12 @@ class Agent:
     def _order(self, text):
         self.orders.append(text)
         self.fields = self.on_order
+
+    def _reset(self, peer, families):
+        self.orders.append((str(peer), sorted(families)))
+        if not families and self.obeys:
+            state = self.scene.states[peer]
+            self.scene.states[peer] = replace(state, flaps=state.flaps + 1)
 
     async def _serve(self):
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
@@ -52,7 +67,8 @@ class Agent:
             current,
             clock=lambda: NOW,
             registry=make_registry(current, clock=lambda: NOW, wall=lambda: NOW),
-            order_drain=self._order,
+            commands=Commands(self._order, self._reset),
+            diary=self.diary,
         )
         async with serving(
             answers, socket_path=self.run_dir / "bgpilot.sock", metrics_address=None, health_address=None
@@ -107,7 +123,7 @@ def test_peers_is_the_table_network_engineers_expect(agent):
     error = 'received 6/2 Shutdown Communication: "tea" (90s ago ×3)'
     why = '! BGPPeer/tor-b: 2001:db8::fe has been shut down by its administrator, who says "tea". Fix: Ask there; the'
     where = "session comes back when the shutdown is removed from the router's neighbor statement for 192.0.2.1"
-    assert agent("peers").split("\n") == [
+    assert agent("peers", code=3).split("\n") == [
         "PEER          NAME              AS  STATE        UP/DOWN   HOLD/KA  FAMILY  RCVD  ACPT  SENT  LAST-ERROR",
         "192.0.2.2     node/worker-2  64512  Established  01:01:01  9/3      ipv4       1     1     1  -",
         "192.0.2.254   BGPPeer/tor-a  65000  Established  01:01:01  9/3      ipv4       1     0     2  -",
@@ -120,9 +136,9 @@ def test_peers_is_the_table_network_engineers_expect(agent):
 
 
 def test_peers_can_be_narrowed_to_those_in_trouble_and_named(agent):
-    assert agent("peers", "--failed", "-o", "name") == "2001:db8::fe\n"
-    assert agent("pe", "-o", "name") == "192.0.2.2\n192.0.2.254\n2001:db8::fe\n"
-    assert "ROUTER-ID" in agent("peers", "-o", "wide")
+    assert agent("peers", "--failed", "-o", "name", code=3) == "2001:db8::fe\n"
+    assert agent("pe", "-o", "name", code=3) == "192.0.2.2\n192.0.2.254\n2001:db8::fe\n"
+    assert "ROUTER-ID" in agent("peers", "-o", "wide", code=3)
 
 
 def test_one_peer_is_shown_in_full(agent):
@@ -208,11 +224,214 @@ def test_status_says_what_a_glance_needs_and_is_degraded_by_exit_code(agent):
 
 
 @pytest.mark.parametrize(
-    "command", [["peers"], ["peer", "tor-a"], ["routes"], ["fib"], ["explain", "tor-a"], ["status"]]
+    "command", [["peers"], ["peer", "tor-a"], ["routes"], ["fib"], ["diff"], ["explain", "tor-a"], ["status"]]
 )
 def test_every_answer_is_there_as_json(agent, command):
     del agent.scene.peers[TOR6]  # all is well
     assert json.loads(agent(*command, "-o", "json"))["schema"].startswith("bgpilot.")
+
+
+def test_check_passes_line_by_line_when_all_is_well(agent):
+    del agent.scene.peers[TOR6]
+
+    assert agent("check").split("\n") == [
+        "PASS  picture    complete, each watch heard of within 4 s",
+        "PASS  node       AS 64512, router id 192.0.2.1",
+        "PASS  plan told  3 routes told",
+        "PASS  sessions   2 of 2 established, the others as asked for",
+        "PASS  kernel     2 routes, as planned",
+        "PASS  objects    no fault in them",
+        "PASS  other      nothing else is wrong",
+        "",
+    ]
+    assert agent("check", "--nagios") == (
+        "BGPILOT OK - 2 of 2 sessions | established=2 configured=2 routes=3 fib_failing=0\n"
+    )
+
+
+def test_check_fails_with_cause_and_fix(agent):
+    agent.scene.problems.add(missing_secret())
+    del agent.scene.kernel.actual[learned(MATE_PODS)]
+    text = agent("check", code=3)
+
+    assert "FAIL  sessions   BGPPeer/tor-b (2001:db8::fe): 2001:db8::fe has been shut down by" in text
+    assert "FAIL  kernel     10.244.2.0/24: missing" in text
+    assert "FAIL  objects    BGPPeer tor-b: Secret bgpilot/tor-b does not exist. Fix: Create it." in text
+    assert agent("check", "-o", "name", code=3) == "sessions\nkernel\nobjects\n"
+    assert agent("check", "--nagios", code=1).startswith("BGPILOT WARNING - BGPPeer/tor-b (2001:db8::fe): ")
+
+
+def test_check_says_once_why_the_cluster_is_not_heard_and_each_rule_that_lacks(agent):
+    def unheard(kind, reason, text, fix):
+        problem = Problem(reason, f"watch of {kind}", f"cannot watch all {kind} objects: {text}", fix)
+        agent.scene.problems.add(problem)
+        return WatchState(kind, healthy=False, fresh_at=NOW - 9, problem=problem, broken_at=NOW - 8)
+
+    del agent.scene.peers[TOR6]
+    away = [unheard(kind, "apiUnreachable", "refused", "See.") for kind in (Kind.NODE, Kind.SERVICE)]
+    agent.scene.watches = [*away, unheard(Kind.PEER, "apiForbidden", "no", "Grant bgppeers.")]
+    lines = agent("check", code=3).splitlines()
+
+    assert [line for line in lines if not line.startswith("PASS")] == [
+        "FAIL  picture    changes of BGPPeer are not heard, the last that was holds: no. Fix: Grant bgppeers.",
+        "FAIL  picture    changes of Node, Service are not heard, the last that was holds: refused. Fix: See.",
+    ]
+
+
+def test_check_notes_what_keeps_nothing_from_working_and_passes(agent):
+    del agent.scene.peers[TOR6]
+    agent.scene.problems.add(Problem("nodeExcluded", "BGPAdvertisement a", "it has the label", "Remove it."))
+    idle = (Problem("advertisementSelectsNothing", f"BGPAdvertisement {n}", "is idle") for n in range(12))
+    agent.scene.problems.update(idle)
+    lines = agent("check").splitlines()
+
+    assert sum(line.startswith("NOTE  objects    BGPAdvertisement ") for line in lines) == 10
+    assert "NOTE  objects    3 more, see `bgpilot status`" in lines
+    assert json.loads(agent("check", "-o", "json"))["passed"]
+
+
+def test_check_and_fib_fail_for_a_route_that_is_not_among_those_that_are_shown(agent):
+    for number in range(ROWS_MAX + 30):
+        prefix = ip_network((0x64000000 + (number << 8), 24))
+        agent.scene.want_in_kernel(FibRoute(prefix, (NextHop(TOR),)), there=number < ROWS_MAX)
+    del agent.scene.peers[TOR6]
+
+    assert "missing" not in agent("fib", code=3)
+    lines = agent("check", code=3).splitlines()
+    assert [line.startswith("FAIL  kernel") for line in lines].count(True) == FAULTS_MAX + 1
+    assert "10 routes more. Fix: see `bgpilot diff`." in lines[3 + FAULTS_MAX + 1]
+
+
+def test_check_fails_whenever_the_node_is_unwell(agent):
+    for fields in ({"picture_complete": False}, {"speaking_at": None, "phase": "PLANNED"}):
+        agent.fields = fields
+        assert not json.loads(agent("status", "-o", "json", code=3))["healthy"]
+        assert not json.loads(agent("check", "-o", "json", code=3))["passed"]
+        assert agent("check", "--nagios", code=2).startswith("BGPILOT CRITICAL - ")
+
+
+def test_nagios_does_not_know_without_an_agent(tmp_path):
+    done = bgpilot("check", "--nagios", "--run-dir", str(tmp_path))
+
+    assert done.returncode == 3
+    assert done.stdout.startswith("BGPILOT UNKNOWN - no agent answers")
+
+
+def test_diff_says_in_a_sentence_that_nothing_differs(agent):
+    assert agent("diff") == "No difference: kernel and peers have what is planned.\n"
+    assert agent("diff", "-o", "name") == ""
+
+
+def test_diff_names_what_differs_with_reason_and_fix_apart_from_what_is_on_its_way(agent):
+    scene = agent.scene
+    scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR),)), there=False)
+    scene.kernel.conflicts[learned(STRAY)] = "protocol 4 (static)"
+    scene.announce(TOR, MATE_PODS, answer=None)
+
+    fix = "Remove the other route, or stop the daemon that writes it: routes of others are never replaced."
+    assert agent("diff", code=3).split("\n") == [
+        "WHERE        PREFIX          STATE     REASON          WHAT",
+        "kernel       203.0.113.0/24  conflict  kernelConflict  held by protocol 4 (static)",
+        "On its way:",
+        "192.0.2.254  10.244.2.0/24   notTold   pending         -",
+        f"! kernelConflict: {fix}",
+        "",
+    ]
+    assert agent("diff", "-o", "name", code=3) == "203.0.113.0/24\n"
+    assert "BGPPeer/tor-a" in agent("diff", "-o", "wide", code=3)
+    del scene.fib[learned(STRAY)]
+    assert agent("diff").endswith("No difference but this.\n")
+
+
+def happen(agent, second, event, **keys):
+    agent.diary.hear({"event": event, "level": "info", "timestamp": f"2026-01-02T03:04:{second:02}.123456Z", **keys})
+
+
+def test_events_are_told_with_their_times_the_newest_last(agent):
+    assert agent("events") == "Nothing has happened yet.\n"
+    happen(agent, 1, "peer_up", peer=str(TOR), asn=65000, hold_seconds=9)
+    happen(agent, 2, "problem", level="warning", **asdict(missing_secret()))
+
+    about = "Secret bgpilot/tor-b does not exist."
+    assert agent("events").split("\n") == [
+        "2026-01-02T03:04:01Z  peer_up                 BGPPeer/tor-a             established: AS 65000, hold time 9 s",
+        f"2026-01-02T03:04:02Z  problem                 BGPPeer tor-b             secretMissing: {about}",
+        "",
+    ]
+    assert f"{about} Fix: Create it." in agent("events", "-o", "wide")
+    assert agent("events", "-o", "name") == "192.0.2.254\nBGPPeer tor-b\n"
+    assert agent("events", "-n", "1").startswith("… 1 earlier: see --last\n2026-01-02T03:04:02Z")
+    assert json.loads(agent("events", "-o", "json"))["rows"][1]["reason"] == "secretMissing"
+
+
+def test_events_are_followed_over_a_restart_of_the_agent(agent):
+    happen(agent, 1, "phase", phase="IN_SYNC")
+    program = [sys.executable, "-c", "from agent.cli.app import main; main()"]
+    command = [*program, "events", "-w", "--run-dir", str(agent.run_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert "reached IN_SYNC" in process.stdout.readline()
+        happen(agent, 2, "undrain_ordered")
+        assert "ordered to come back from draining" in process.stdout.readline()
+        agent.diary.began = "2026-01-02T03:04:03Z"
+        agent.diary.hear({"event": "starting", "timestamp": "2026-01-02T03:04:03Z", "version": "1.2.4"})
+        assert [process.stdout.readline()[22:30] for _ in range(3)] == ["phase   ", "undrain_", "starting"]
+        process.terminate()
+
+
+def test_yaml_says_what_json_says(agent):
+    del agent.scene.peers[TOR6]
+    assert yaml.safe_load(agent("peers", "-o", "yaml")) == json.loads(agent("peers", "-o", "json"))
+    assert agent("status", "-o", "yaml").startswith("schema: bgpilot.")
+
+
+def test_quiet_says_it_by_the_exit_code_alone(agent):
+    assert agent("peers", "-q", code=3) == ""
+    assert agent("peer", "tor-b", "-q", code=3) == ""
+    assert agent("peer", "tor-a", "-q") == ""
+    assert agent("status", "-q", code=3) == ""
+
+    agent.scene.peers[TOR6] = replace(agent.scene.peers[TOR6], held=Held("shutdown", "back at noon"))
+    assert agent("peers", "-q") == "", "down because somebody wants it so"
+    assert bgpilot("peers", "-q", "-w").returncode == 2
+
+
+@pytest.fixture
+def watching(agent):
+    """`bgpilot peers -w` as a process on a terminal of 12 lines; what it has drawn so far."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (12, 200))
+    with_keys = ["setsid", "--ctty", sys.executable, "-c", "from agent.cli.app import main; main()"]
+    process = subprocess.Popen([*with_keys, "peers", "-w", "--run-dir", str(agent.run_dir)], stdin=its, stdout=its)
+    os.close(its)
+    yield Watching(process, ours)
+    process.kill()
+    process.wait()
+    os.close(ours)
+
+
+class Watching:
+    def __init__(self, process, terminal):
+        self.process = process
+        self.drawn = ""
+        self._terminal = terminal
+
+    def sees(self, text):
+        """Waits until it has been drawn since the last time."""
+        while text not in self.drawn:
+            self.drawn += os.read(self._terminal, 65536).decode()
+        self.drawn = ""
+
+    def type(self, keys):
+        os.write(self._terminal, keys)
+
+
+def test_watch_draws_the_screen_anew_until_ctrl_c(agent, watching):
+    watching.sees("\x1b[H\x1b[1mPEER")
+    agent.scene.peers[TOR] = replace(agent.scene.peers[TOR], name="BGPPeer/renamed")
+    watching.sees("BGPPeer/renamed")
+    watching.type(b"\x03")
+
+    assert watching.process.wait(30) == 0
 
 
 def test_what_the_agent_refuses_is_an_error_with_its_words(agent):
@@ -309,7 +528,7 @@ def test_a_wrong_value_is_looked_for_where_it_stands(command, name, value, says)
 
 def test_a_unique_beginning_of_a_command_is_enough():
     assert full_name(["pe", "-o", "json"]) == ["peers", "-o", "json"]
-    assert full_name(["e", "x"]) == ["explain", "x"]
+    assert full_name(["ex", "x"]) == ["explain", "x"]
     assert full_name(["peer", "x"]) == ["peer", "x"]
     assert full_name(["s"]) == ["s"]
     assert full_name(["--help"]) == ["--help"]
@@ -357,6 +576,37 @@ def test_status_shows_how_far_a_node_has_come_in_leaving(agent):
 
     assert "Leaving" in agent("status", code=3)
     assert "nodeDrained (rack 7): pod CIDRs are withdrawn" in agent("status", code=3)
+
+
+def test_reset_ends_a_session_and_waits_for_its_return(agent):
+    assert agent("reset", "tor-a") == "BGPPeer/tor-a is established again\n"
+    assert agent.orders == [(str(TOR), [])]
+
+    agent.obeys = False
+    assert agent("reset", "tor-a", "--wait", "0") == ""
+    done = bgpilot("reset", "tor-a", "--wait", "0.1", "--run-dir", str(agent.run_dir))
+    assert done.returncode == 1
+    assert done.stderr == "bgpilot: not established again after 0.1 s; `bgpilot explain tor-a` says why\n"
+
+
+def test_a_soft_reset_asks_for_all_routes_again_where_the_peer_can(agent):
+    said = bgpilot("reset", "tor-a", "--soft", "--run-dir", str(agent.run_dir))
+    assert (said.returncode, said.stderr) == (
+        1,
+        "bgpilot: the peer does not take ROUTE-REFRESH (RFC 2918): only without --soft\n",
+    )
+    state = agent.scene.states[TOR]
+    agent.scene.states[TOR] = replace(state, up=replace(state.up, route_refresh=True))
+
+    assert agent("reset", "tor-a", "--soft") == "BGPPeer/tor-a is asked to send all its routes again\n"
+    assert agent.orders == [(str(TOR), ["ipv4"])]
+
+
+def test_a_session_that_is_not_there_cannot_be_reset(agent):
+    done = bgpilot("reset", "tor-b", "--run-dir", str(agent.run_dir))
+
+    assert (done.returncode, agent.orders) == (1, [])
+    assert done.stderr == "bgpilot: there is no session; `bgpilot explain` says why\n"
 
 
 def test_a_reflector_is_drained_by_annotation_or_by_force(agent):

@@ -1,0 +1,246 @@
+"""`bgpilot check`: what must hold on this node, line by line, PASS or FAIL, and what to do; and what to know (NOTE).
+
+All is worked out from the agent's own answers (status, peers, diff): it asks nobody else and has no opinion of its own.
+Whatever makes the node unwell (`agent.status.health`) fails here too, under the check that it belongs to or `other`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
+
+import typer
+
+from agent.cli.client import UnreachableError, ask
+from agent.cli.present import (
+    RUN_DIR,
+    Answer,
+    Output,
+    OutputOption,
+    QuietOption,
+    RunDirOption,
+    View,
+    WatchOption,
+    present,
+)
+from agent.cli.render import as_it_should_be, last_error
+from agent.settings import SOCKET_NAME
+
+NAGIOS: Final = {"yes": (0, "OK"), "degraded": (1, "WARNING"), "no": (2, "CRITICAL")}
+NAGIOS_UNKNOWN: Final = 3
+SETTLED: Final = "IN_SYNC"
+NOTES_MAX: Final = 10
+"""Lines of a check."""
+
+Answers: TypeAlias = Mapping[str, Answer]
+"""By question: status, peers, diff."""
+FAULTS_MAX: Final = 20
+"""Lines of one check; the rest of them is counted."""
+
+
+class Fault(NamedTuple):
+    text: str
+    fix: str
+    reason: str = ""
+    """The word, where the agent has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    good: str
+    """What is so when nothing is wrong."""
+    faults: tuple[Fault, ...]
+    notes: tuple[Fault, ...] = ()
+    """What is as somebody wants it, or might be better: nothing fails because of it."""
+
+
+def check(
+    *,
+    nagios: Annotated[bool, typer.Option("--nagios", help="One line and exit codes as Nagios plugins have.")] = False,
+    output: OutputOption = Output.TABLE,
+    run_dir: RunDirOption = RUN_DIR,
+    watch: WatchOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """What must hold on this node, PASS or FAIL, with the fix. Exit code 3: something fails."""
+
+    def answers() -> dict[str, Answer]:
+        return {it: ask(run_dir / SOCKET_NAME, it) for it in ("status", "peers", "diff")}
+
+    if nagios:
+        _nagios(answers)
+    view = View(
+        lambda: _answer(answers()),
+        lambda answer, _, colour: _lines(answer, colour=colour),
+        lambda answer: [it["name"] for it in answer["checks"] if it["faults"]],
+        lambda answer: bool(answer["passed"]),
+    )
+    present(view, output, watch=watch, quiet=quiet)
+
+
+def checks(answers: Answers) -> list[Check]:
+    """In the order in which one thing needs the other."""
+    status = answers["status"]
+    found = [make(answers) for make in (_picture, _node, _exabgp, _sessions, _kernel, _objects)]
+    said = {fault.reason for one in found for fault in one.faults}
+    left = tuple(
+        Fault(it["text"], "`bgpilot status` and the log say more", it["reason"])
+        for it in status["ailments"]
+        if it["reason"] not in said and not (it["reason"] in _SEEN and any(one.faults for one in found))
+    )
+    return [*found, Check("other", "nothing else is wrong", left)]
+
+
+_SEEN: Final = frozenset({"noSession", "sessionDown", "watchBroken", "kernelRefused", "kernelConflict"})
+"""Ailments that sum up what the lines above say one by one."""
+
+
+def _picture(answers: Answers) -> Check:
+    picture = answers["status"]["picture"]
+    faults = [] if picture["complete"] else [Fault("the cluster is not known completely yet", "wait a moment")]
+    faults += _unheard(picture["broken"])
+    return Check("picture", f"complete, each watch heard of within {picture['age_seconds'] or 0:.0f} s", tuple(faults))
+
+
+def _unheard(broken: Iterable[Mapping[str, Any]]) -> Iterator[Fault]:
+    """Watches that break for the same reason are one fault: an API server that is away breaks all."""
+    alike = defaultdict[tuple[str, str, str], list[str]](list)
+    for one in broken:
+        why = (one["text"] or one["reason"] or "no answer").removeprefix(f"cannot watch all {one['watch']} objects: ")
+        alike[why.rstrip("."), one["fix"] or "see if the API server can be reached", one["reason"] or ""].append(
+            one["watch"]
+        )
+    for (why, fix, reason), watches in alike.items():
+        text = f"changes of {', '.join(watches)} are not heard, the last that was holds: {why}"
+        yield Fault(text, fix, reason)
+
+
+def _node(answers: Answers) -> Check:
+    identity, leaving = answers["status"]["identity"], answers["status"]["leaving"]
+    if identity is None:
+        fix = "look at the Node object and at the BGPInstance that selects it"
+        return Check("node", "", (Fault("this node is nothing in BGP", fix, "nodeNotPlanned"),))
+    good = f"AS {identity['asn']}, router id {identity['router_id']}"
+    return Check("node", good + (f"; leaving: {leaving['reason']}" if leaving else ""), ())
+
+
+def _exabgp(answers: Answers) -> Check:
+    status = answers["status"]
+    faults = []
+    if count := status["routes"]["failing"]:
+        faults.append(Fault(f"ExaBGP does not take {count} routes", "the log names them", "speakerRefused"))
+    elif status["phase"] != SETTLED and not status["dry_run"]:
+        faults.append(Fault(f"the plan is not carried out yet (phase {status['phase']})", "wait a moment"))
+    return Check("plan told", f"{status['routes']['told']} routes told", tuple(faults))
+
+
+def _sessions(answers: Answers) -> Check:
+    peers = answers["peers"]["peers"]
+    faults = []
+    for address, peer in peers.items():
+        if as_it_should_be(peer):
+            continue
+        cause = peer["cause"] or {}
+        text = cause.get("text") or peer["reason_text"] or peer["reason"] or last_error(peer["last_error"])
+        fix = cause.get("fix") or "`bgpilot explain " + address + "` says what to do"
+        faults.append(Fault(f"{peer['name']} ({address}): {text or 'not established'}", fix, peer["reason"] or ""))
+    up = sum(peer["is_up"] for peer in peers.values())
+    return Check("sessions", f"{up} of {len(peers)} established, the others as asked for", tuple(faults))
+
+
+def _kernel(answers: Answers) -> Check:
+    """All of them: `fib` would show the first 5000."""
+    diff = answers["diff"]
+    faults = tuple(
+        Fault(f"{row['prefix']}: {row['state']}" + (f" ({row['text']})" if row["text"] else ""), row["fix"] or _WAIT)
+        for row in diff["rows"]
+        if row["where"] == "kernel" and not row["waiting"]
+    )
+    differing = sum(it["routes"] for it in diff["counts"] if it["where"] == "kernel" and not it["waiting"])
+    if (more := differing - min(len(faults), FAULTS_MAX)) > 0:
+        faults = (*faults[:FAULTS_MAX], Fault(f"{more} routes more", "see `bgpilot diff`"))
+    return Check("kernel", f"{answers['status']['fib']['installed']} routes, as planned", faults)
+
+
+_WAIT: Final = "it is tried again by itself"
+
+
+def _objects(answers: Answers) -> Check:
+    status = answers["status"]
+    broken = {one["reason"] for one in status["picture"]["broken"]}
+    faults = tuple(
+        Fault(f"{it['subject']}: {it['message'].rstrip('.')}", it["fix"], it["reason"])
+        for it in status["problems"]
+        if it["reason"] in status["degraded"] and it["reason"] not in _SEEN
+    )
+    notes = tuple(
+        Fault(f"{it['subject']}: {it['message'].rstrip('.')}", it["fix"], it["reason"])
+        for it in status["problems"]
+        if it["reason"] not in status["degraded"] and it["reason"] not in broken
+    )
+    return Check("objects", "no fault in them", faults, notes)
+
+
+def _answer(answers: Answers) -> dict[str, Any]:
+    found = checks(answers)
+    status = answers["status"]
+    return {
+        "schema": "bgpilot.check/1",
+        "version": status["version"],
+        "node": status["node"],
+        "passed": not any(one.faults for one in found),
+        "checks": [
+            {
+                "name": one.name,
+                "good": one.good,
+                "faults": [fault._asdict() for fault in one.faults],
+                "notes": [note._asdict() for note in one.notes],
+            }
+            for one in found
+        ],
+    }
+
+
+def _lines(answer: Answer, *, colour: bool) -> str:
+    width = max(len(one["name"]) for one in answer["checks"])
+    return "\n".join(line for one in answer["checks"] for line in _lines_of(one, width, colour=colour))
+
+
+def _lines_of(one: Mapping[str, Any], width: int, *, colour: bool) -> Iterator[str]:
+    if not one["faults"]:
+        yield f"{_word('PASS', '32', colour=colour)}  {one['name']:<{width}}  {one['good']}"
+    for fault in one["faults"]:
+        yield f"{_word('FAIL', '31', colour=colour)}  {one['name']:<{width}}  {_with_fix(fault)}"
+    for note in one["notes"][:NOTES_MAX]:
+        yield f"{_word('NOTE', '33', colour=colour)}  {one['name']:<{width}}  {_with_fix(note)}"
+    if (more := len(one["notes"]) - NOTES_MAX) > 0:
+        yield f"{_word('NOTE', '33', colour=colour)}  {one['name']:<{width}}  {more} more, see `bgpilot status`"
+
+
+def _with_fix(fault: Mapping[str, Any]) -> str:
+    fix = fault["fix"].rstrip(".")
+    return f"{fault['text']}. Fix: {fix}." if fix else f"{fault['text']}."
+
+
+def _word(word: str, code: str, *, colour: bool) -> str:
+    return f"\x1b[{code}m{word}\x1b[0m" if colour else word
+
+
+def _nagios(answers: Callable[[], Answers]) -> None:
+    try:
+        said = answers()
+    except UnreachableError as error:
+        typer.echo(f"BGPILOT UNKNOWN - {error}")
+        raise typer.Exit(NAGIOS_UNKNOWN) from None
+    status = said["status"]
+    faults = [fault for one in checks(said) for fault in one.faults]
+    code, word = NAGIOS["degraded" if faults and status["health"] == "yes" else status["health"]]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    peers = status["peers"]
+    what = faults[0].text + more if faults else f"{peers['established']} of {peers['configured']} sessions"
+    figures = f"established={peers['established']} configured={peers['configured']} routes={status['routes']['told']}"
+    typer.echo(f"BGPILOT {word} - {what} | {figures} fib_failing={status['fib']['failing']}")
+    raise typer.Exit(code)

@@ -1,0 +1,88 @@
+"""What an agent would do (`bgpilot plan --from FILE`) and would have said (`bgpilot explain --from FILE`), asked of a
+file: no agent, no root, no cluster, and nothing is touched.
+
+All that is needed is loaded when it is asked for: the other commands must start at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from agent.cli.client import RefusedError
+from agent.cli.present import EXIT_ERROR, Answer, Output, OutputOption, View, present
+
+T = TypeVar("T")
+FromOption = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="Ask this file instead of an agent: of `tech-support`, or a scenario."),
+]
+
+
+def plan(
+    *,
+    file: Annotated[
+        Path, typer.Option("--from", metavar="FILE", help="Of `bgpilot tech-support`, or a scenario; -: what comes in.")
+    ],
+    node: Annotated[
+        str, typer.Option("--node", metavar="NODE", help="Plan for this node of the cluster, not for the file's own.")
+    ] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """What a node would announce, tell and install, from a file: the same plan as the agent makes, and no agent."""
+    from agent.scenario.files import load  # noqa: PLC0415  # what an agent is made of: half a second
+    from agent.scenario.offline import planned  # noqa: PLC0415
+    from agent.scenario.views import plan_view  # noqa: PLC0415
+
+    found = readable(lambda: planned(load(file), node))
+    for note in found.notes:
+        typer.echo(f"bgpilot: {note}", err=True)
+    own = found.stage.picture.node_name
+
+    def question() -> Answer:
+        return plan_view(own, version("bgpilot"), found.plan, found.stage.world.problems)
+
+    view = View(
+        question,
+        lambda *_: found.stage.tell(found.plan).rstrip("\n"),
+        lambda answer: [announced["prefix"] for announced in answer["announced"]],
+    )
+    present(view, output)
+
+
+def explained(file: Path, subject: str) -> Answer:
+    """What the agent of the file would have answered. Raises RefusedError."""
+    from agent.scenario.files import load  # noqa: PLC0415
+    from agent.scenario.offline import explained as explained_in  # noqa: PLC0415
+    from agent.status.explain import not_known  # noqa: PLC0415
+
+    scenario = readable(lambda: load(file))
+    if scenario.version != version("bgpilot"):
+        typer.echo(f"bgpilot: the file is of bgpilot {scenario.version}, whose answer may have been another", err=True)
+    answer = readable(lambda: explained_in(scenario, subject))
+    if answer is None:
+        raise RefusedError(not_known(subject))
+    return answer
+
+
+def readable(make: Callable[[], T]) -> T:
+    """What is made of a file; one that cannot be read ends the command, which says why.
+
+    Nothing is collected meanwhile: of 5,000 nodes that takes several times as long as all else, and frees nothing.
+    """
+    from agent.scenario.form import ScenarioError  # noqa: PLC0415
+
+    gc.disable()
+    try:
+        return make()
+    except ScenarioError as error:
+        typer.echo(f"bgpilot: {error}", err=True)
+        sys.exit(EXIT_ERROR)
+    finally:
+        gc.enable()

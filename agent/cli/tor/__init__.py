@@ -1,0 +1,1 @@
+"""The router's side of this node's sessions, written for seven router systems (`bgpilot tor-config`)."""
