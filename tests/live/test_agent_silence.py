@@ -1,5 +1,8 @@
-"""What people and the kubelet see when the ExaBGP beside the agent hangs: a problem, a node that is not ready, and
+"""What people and the kubelet see while the ExaBGP beside the agent hangs: a problem, a node that is not ready, and
 traffic that goes on.
+
+`bgpilot speaker` ends an ExaBGP that hangs, 3 s after the agent has said so (`test_agent_speaker_dies`): too soon to
+look at it. So it stands still together with it, as when all of a pod is frozen, and goes on after it.
 """
 
 import json
@@ -51,7 +54,7 @@ def test_a_hanging_exabgp_makes_the_node_unready_and_is_named_and_no_route_is_lo
         peer = tor_peer(router, holdSeconds=HOLD_SECONDS, **{"import": {"allowed": [{"prefix": OUTSIDE}]}})
         cluster.api.apply(custom("BGPInstance", "default", {}), peer, node_object(node))
         agent = cluster.start_agent(node, "--speaker=external")
-        node.start([BGPILOT, "speaker", f"--run-dir={agent.run_dir}"], log="speaker")
+        speaker = node.start([BGPILOT, "speaker", f"--run-dir={agent.run_dir}"], log="speaker")
 
         def ready() -> str:
             return node.run(["curl", "-sS", "http://127.0.0.1:9818/readyz"], check=False).stdout
@@ -63,6 +66,7 @@ def test_a_hanging_exabgp_makes_the_node_unready_and_is_named_and_no_route_is_lo
         wait_until(lambda: OUTSIDE in node.kernel_routes("ipv4"))
         wait_until(lambda: str(node.pod_cidrs["ipv4"]) in frr.routes("ipv4"))
         exabgp = exabgp_of(node, agent.run_dir)
+        os.kill(speaker.pid, signal.SIGSTOP)
         os.kill(exabgp, signal.SIGSTOP)
         try:
             wait_until(lambda: "speakerSilent" in problems(), within=NOTICED_SECONDS)
@@ -74,6 +78,7 @@ def test_a_hanging_exabgp_makes_the_node_unready_and_is_named_and_no_route_is_lo
         finally:
             os.kill(exabgp, signal.SIGCONT)
         wait_until(lambda: ready() == "ok\n" and problems() == set(), within=60)
+        os.kill(speaker.pid, signal.SIGCONT)
         wait_until(lambda: agent.ask("status")["phase"] == "IN_SYNC")
         assert "Established" in json.dumps(agent.ask("peers"))
         assert frr.times_established(str(node.address())) == 1
