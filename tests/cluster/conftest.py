@@ -1,13 +1,12 @@
-"""Control planes for the cluster tests; a test that fails on a lab shows its logs."""
+"""Control planes for the cluster tests."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.lab.apikinds import CRDS
 from tests.lab.controlplane import ControlPlane
 from tests.lab.kubeapi import KubeApi
-from tests.lab.topology import Lab
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +28,3 @@ def crds() -> Iterator[ControlPlane]:
 @pytest.fixture(scope="session")
 def crds_api(crds: ControlPlane) -> KubeApi:
     return crds.api()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Runs before the fixtures are torn down, so that the logs are still there."""
-    report = yield
-    if report.failed and isinstance(item, pytest.Function):
-        labs = [getattr(value, "lab", None) for value in item.funcargs.values()]
-        report.sections += [(f"logs of {lab.home.id}", lab.logs()) for lab in labs if isinstance(lab, Lab)]
-    return report

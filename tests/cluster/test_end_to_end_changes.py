@@ -5,18 +5,20 @@ Each test leaves the cluster as it found it, and each says what must not move me
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import pytest
 
 from tests.lab.frr import Frr
-from tests.lab.minicluster import CLUSTER_ASN, ROUTER_ASN, custom, tor_peer
+from tests.lab.minicluster import CLUSTER_ASN, OUR_PROTOCOL, ROUTER_ASN, custom, tor_peer
 from tests.lab.neighbor import Neighbor
 from tests.lab.netns import Family
-from tests.lab.pods import curl
+from tests.lab.pods import curl, traceroute
 from tests.lab.realcluster import (
     AGENT_NAMESPACE,
     SERVICES,
@@ -33,7 +35,11 @@ pytestmark = pytest.mark.cluster
 SECONDS = 60.0
 HOLD_SECONDS = 90
 LOAD_BALANCER: Mapping[Family, str] = {"ipv4": "192.0.2.10", "ipv6": "2001:db8:2::10"}
-EXTERNAL_IP = "198.51.100.7"
+EXTERNAL_IP, AROUND_IT = "198.51.100.7", "198.51.100.0/28"
+CLOSED = 81
+"""A port of no Service."""
+IN_SERVICE_CIDR: Mapping[Family, str] = {"ipv4": "10.96.200.200", "ipv6": "fd00:10:96::c8c8"}
+"""Addresses of no Service, in the range that the API server was started with."""
 UPSTREAM: Mapping[Family, str] = {"ipv4": "203.0.113.0/24", "ipv6": "2001:db8:7::/48"}
 CHANGED_NUMBER = 114
 """Host number that node 4 moves to."""
@@ -153,6 +159,118 @@ def test_an_external_ip_is_announced_only_inside_the_allow_list(scene: Scene) ->
         scene.cluster.discard(f"{API}/bgpinstances/default")
         scene.wait_for(host_prefix(EXTERNAL_IP))
         scene.cluster.discard(f"{SERVICES}/claimed")
+
+
+def test_an_external_ip_in_a_range_of_the_api_servers_service_cidr_objects_is_refused(scene: Scene) -> None:
+    """The API server makes the first of them itself; nothing but them tells the agents of ranges here."""
+    nodes = [*scene.lab.nodes.values()]
+
+    def reasons(address: str) -> list[str]:
+        """Of each node's noes to it."""
+        told = [scene.cluster.agent(node).ask("explain", address)["hops"] for node in nodes]
+        return [hop["reason"] for hops in told for hop in hops if not hop["ok"]]
+
+    with undisturbed(scene):
+        scene.cluster.apply(custom("BGPInstance", "default", {"allowedExternalIPs": ["0.0.0.0/0", "::/0"]}))
+        scene.cluster.apply(web_service("claimed", app="web", externalIPs=[*IN_SERVICE_CIDR.values(), EXTERNAL_IP]))
+        scene.wait_for(host_prefix(EXTERNAL_IP), *nodes)
+        for address in IN_SERVICE_CIDR.values():
+            assert scene.next_hops(host_prefix(address)) == []
+            assert reasons(address) == ["serviceRange"] * len(nodes)
+
+        more = {"metadata": {"name": "more"}, "spec": {"cidrs": [AROUND_IT]}}
+        scene.cluster.apply({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", **more})
+        scene.wait_for(host_prefix(EXTERNAL_IP))
+        assert reasons(EXTERNAL_IP) == ["serviceRange"] * len(nodes)
+
+        scene.cluster.discard("/apis/networking.k8s.io/v1/servicecidrs/more")
+        scene.wait_for(host_prefix(EXTERNAL_IP), *nodes)
+
+        scene.cluster.discard(f"{SERVICES}/claimed")
+        scene.cluster.discard(f"{API}/bgpinstances/default")
+        scene.wait_for(host_prefix(EXTERNAL_IP))
+
+
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_what_comes_for_a_port_that_a_service_does_not_have_ends_on_the_node(scene: Scene, policy: str) -> None:
+    """Kube-proxy lets it pass. With policy Local nobody answers, as kube-proxy does not where there is no endpoint."""
+    first, *others = scene.lab.nodes.values()
+    announcing = [first] if policy == "Local" else [first, *others]
+    pod = scene.cluster.run_pod(first, "few-1", app="few")
+    scene.cluster.apply(custom("BGPInstance", "default", {"allowedExternalIPs": ["198.51.100.0/24"]}))
+    spec = {"type": "LoadBalancer", "externalTrafficPolicy": policy, "externalIPs": [EXTERNAL_IP]}
+    scene.cluster.apply(web_service("few", app="few", **spec))
+    scene.cluster.set_ingress("few", *LOAD_BALANCER.values())
+
+    for family, vip in (*LOAD_BALANCER.items(), ("ipv4", EXTERNAL_IP)):
+        scene.wait_for(host_prefix(vip), *announcing)
+        assert wait_until(lambda vip=vip: curl(scene.lab.client, vip), within=SECONDS) == "few-1"
+        router, *hops = traceroute(scene.lab.client, ip_address(vip), port=CLOSED)
+        assert router == str(scene.lab.outside.address(scene.lab.router.number, family))
+        ends = [{"*"}] if policy == "Local" else [{str(node.address(family))} for node in announcing]
+        assert set(hops) in ends, hops
+
+    scene.cluster.remove_pod(pod, "few-1")
+    scene.cluster.discard(f"{SERVICES}/few")
+    scene.cluster.discard(f"{API}/bgpinstances/default")
+    for vip in (*LOAD_BALANCER.values(), EXTERNAL_IP):
+        scene.wait_for(host_prefix(vip))
+
+
+def test_a_service_address_learned_from_another_node_is_in_no_way_of_kube_proxy(scene: Scene) -> None:
+    """Its own rules come first, for pods and for the node itself: nothing is sent to the node that announces it."""
+    first, *others = scene.lab.nodes.values()
+    only = {"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": first.name}}}
+    vips = scene.cluster.cluster_ips("web")
+    asking = [scene.cluster.run_pod(node, f"asking-{node.index}", app="asking") for node in others]
+    scene.cluster.apply(custom("BGPAdvertisement", "services", SERVICES_ADVERTISED["spec"] | only))
+    scene.cluster.apply(custom("BGPInstance", "default", {"serviceRoutes": "Import"}))
+    for family, vip in vips.items():
+        wanted = [str(first.address(family))]
+        for node in others:
+            wait_until(
+                lambda node=node, family=family, vip=vip, wanted=wanted: (
+                    node.kernel_routes(family, "proto", OUR_PROTOCOL).get(host_prefix(vip)) == wanted
+                ),
+                within=SECONDS,
+            )
+
+    first.run(["nft", "-f", "-"], stdin=REFUSING.format(**vips))
+    for vip in vips.values():
+        for where in (*asking, *others):
+            answers = {curl(where, vip) for _ in range(5)}
+            assert answers <= {"web-1", "web-2", "web-3"}, where.name
+    assert _came_for_it(first) == 0
+    curl(scene.lab.client, vips["ipv4"])
+    assert _came_for_it(first) > 0, "by the router's route it would have come"
+
+    first.run(["nft", "delete", "table", "inet", "refusing"])
+    scene.cluster.apply(SERVICES_ADVERTISED)
+    scene.cluster.discard(f"{API}/bgpinstances/default")
+    for pod, node in zip(asking, others, strict=True):
+        scene.cluster.remove_pod(pod, f"asking-{node.index}")
+    for vip in vips.values():
+        scene.wait_for(host_prefix(vip), first, *others)
+
+
+REFUSING = """
+table inet refusing {{
+  counter came {{ }}
+  chain first {{
+    type filter hook prerouting priority raw
+    ip daddr {ipv4} counter name came drop
+    ip6 daddr {ipv6} counter name came drop
+  }}
+}}
+"""
+
+
+def _came_for_it(node: Node) -> int:
+    """Packets to the service's addresses, of whoever sent them."""
+    (_, found) = json.loads(node.run(["nft", "--json", "list", "counters", "table", "inet", "refusing"]).stdout)[
+        "nftables"
+    ]
+    return int(found["counter"]["packets"])
 
 
 # Configuration.

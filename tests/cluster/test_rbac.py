@@ -59,7 +59,8 @@ def _right(event: Mapping[str, Any]) -> Right:
     """Events are written wherever their object is."""
     asked = event["objectRef"]
     namespace = "" if asked["resource"] == "events" else asked.get("namespace", "")
-    return Right(namespace, asked.get("apiGroup", ""), asked["resource"], event["verb"])
+    resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+    return Right(namespace, asked.get("apiGroup", ""), resource, event["verb"])
 
 
 @pytest.fixture(scope="module", params=["true", "false"], ids=["WatchList", "without-WatchList"])
@@ -102,6 +103,8 @@ def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         _lose_discard_route(node)
         wait_until(lambda: "patch 200" in _written(log), within=SECONDS)
         listed = _listed(cluster)
+        cluster.discard(f"/apis/apps/v1/namespaces/{AGENT_NAMESPACE}/daemonsets/bgpilot")
+        wait_until(lambda: "daemon_set_deleted" in agent.process.output(), within=SECONDS)
         agent.stop()  # what a watch was is written to the log when it ends
         wait_until(lambda: watched() <= {_right(event) for event in _events(log)}, within=SECONDS)
         yield Audited(agent, tuple(_events(log)), listed)
@@ -168,6 +171,14 @@ def test_the_agent_watches_all_it_may(audited: Audited) -> None:
 @pytest.mark.parametrize("audited", ["false"], indirect=True, ids=["without-WatchList"])
 def test_every_right_that_is_granted_is_used(audited: Audited) -> None:
     assert audited.used == granted()
+
+
+def test_of_node_states_it_asks_for_its_own_only_and_leaves_none_when_it_is_uninstalled(audited: Audited) -> None:
+    about = [event for event in audited.events if event["objectRef"]["resource"] == "bgpnodestates"]
+
+    assert {event["objectRef"].get("name") for event in about if event["verb"] != "create"} == {"node-1"}
+    assert [event["verb"] for event in about].count("create") == 1
+    assert (about[-1]["verb"], about[-1]["responseStatus"]["code"]) == ("delete", HTTPStatus.OK)
 
 
 def test_secrets_are_asked_for_by_name_only(audited: Audited) -> None:

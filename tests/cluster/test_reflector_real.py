@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_network
@@ -34,6 +35,7 @@ from agent.model import (
 from tests.lab.controlplane import ControlPlane
 from tests.lab.gobuild import PROJECT
 from tests.lab.leash import frozen
+from tests.lab.line import Line
 from tests.lab.wait import eventually
 
 pytestmark = pytest.mark.cluster
@@ -43,6 +45,10 @@ NODES = "/api/v1/nodes"
 SECRETS = "/api/v1/namespaces/default/secrets"
 LIMITS = Limits(absent_again_seconds=1.0, backoff_most_seconds=2.0, resync_spread_seconds=0.5)
 WITHIN = 60.0
+BACK_SECONDS = 15.0
+"""Each watch alone may take 30."""
+FAILURES_UNTIL_PATIENT = 6
+"""In a row of each watch, on average: then some pauses are as long as they get."""
 
 
 @pytest.fixture
@@ -78,6 +84,13 @@ class Agent:
 
     def lists(self, kind: Kind) -> int:
         return sum(isinstance(change, Listed) and change.kind is kind for change in self.changes)
+
+    def restarts(self, kind: Kind, reason: str) -> int:
+        return dict(self.world.watches[kind, None].restarts).get(reason, 0)
+
+    def failures(self) -> int:
+        """How often the API server was asked in vain."""
+        return sum(self.restarts(kind, "apiUnreachable") for kind in ALWAYS_WATCHED)
 
     def healthy(self) -> bool:
         return self.world.watches.keys() >= {(kind, None) for kind in ALWAYS_WATCHED} and all(
@@ -377,6 +390,43 @@ async def test_a_store_that_goes_back_in_time_is_believed(fresh: ControlPlane) -
         await eventually(lambda: running.names(Kind.NODE) == {"old"}, within=150.0)
         await asyncio.to_thread(fresh.api().post, NODES, node("after", 2))
         await eventually(lambda: running.names(Kind.NODE) == {"old", "after"}, within=WITHIN)
+
+
+async def test_all_watches_are_back_within_seconds_of_a_long_time_without_the_api_server(fresh: ControlPlane) -> None:
+    async with agent(fresh.kubeconfig(), Limits(absent_again_seconds=1.0)) as running:
+        await eventually(lambda: running.world.complete, within=WITHIN)
+        await asyncio.to_thread(fresh.kill_apiserver)
+        await eventually(lambda: running.failures() > FAILURES_UNTIL_PATIENT * len(ALWAYS_WATCHED), within=150.0)
+        while_away = running.world.complete
+        await asyncio.to_thread(fresh.start)
+        began_at = time.monotonic()
+        await eventually(running.healthy, within=WITHIN)
+        took = time.monotonic() - began_at
+
+    assert while_away
+    assert took < BACK_SECONDS
+
+
+async def test_what_an_agent_missed_before_the_store_was_compacted_is_seen_when_it_is_back(fresh: ControlPlane) -> None:
+    for number, name in enumerate(("stays", "goes"), 1):
+        fresh.api().post(NODES, node(name, number))
+    async with Line(fresh.server) as line, agent(fresh.kubeconfig(server=line.url)) as running:
+        await eventually(lambda: running.names(Kind.NODE) == {"stays", "goes"}, within=WITHIN)
+        line.cut()
+        await eventually(lambda: len(running.world.problems) == len(ALWAYS_WATCHED), within=WITHIN)
+        await asyncio.to_thread(fresh.api().delete, f"{NODES}/goes")
+        await asyncio.to_thread(fresh.api().post, NODES, node("came", 3))
+        await asyncio.to_thread(fresh.restart_apiserver)
+        revision = await asyncio.to_thread(fresh.compact)
+        while_away = running.names(Kind.NODE)
+        await line.mend()
+        await eventually(lambda: running.names(Kind.NODE) == {"stays", "came"}, within=WITHIN)
+        await eventually(running.healthy, within=WITHIN)
+        expired = running.restarts(Kind.NODE, "revisionExpired")
+
+    assert revision > 0
+    assert while_away == {"stays", "goes"}
+    assert expired == 1
 
 
 async def test_an_api_server_that_hangs_is_noticed_and_found_again(fresh: ControlPlane) -> None:

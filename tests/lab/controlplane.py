@@ -8,6 +8,7 @@ It refuses to outlive the test, even one that is killed: see leash.py. It refuse
 authorization is turned off; a default service account exists only where a controller makes it.
 """
 
+import base64
 import http.client
 import ipaddress
 import json
@@ -113,13 +114,17 @@ class ControlPlane:
         """A client with this token, or the administrator's; connections are made in the namespace of the API server."""
         return KubeApi(self.server, self.ca.read_bytes(), token or self.token(), self._netns)
 
-    def kubeconfig(self, token: str | None = None, *, token_file: Path | None = None) -> Path:
-        """A kubeconfig with the administrator's token, the given one, or a file with one that a test may rewrite."""
+    def kubeconfig(self, token: str | None = None, *, token_file: Path | None = None, server: str = "") -> Path:
+        """A kubeconfig with the administrator's token, the given one, or a file with one that a test may rewrite.
+
+        `server` is another URL to reach it by.
+        """
         user = {"tokenFile": str(token_file)} if token_file else {"token": token or self.token()}
+        cluster = {"server": server or self.server, "certificate-authority": str(self.ca)}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {"server": self.server, "certificate-authority": str(self.ca)}}],
+            "clusters": [{"name": "test", "cluster": cluster}],
             "users": [{"name": "test", "user": user}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
             "current-context": "test",
@@ -207,6 +212,31 @@ class ControlPlane:
         written = self.folder / "ca.pem.new"
         authority.cert_pem.write_to_path(str(written))
         written.rename(self.ca)  # a client that reads it now sees the old one or the new one
+
+    def compact(self) -> int:
+        """Let etcd forget its history, as the API server does every five minutes; answers the revision it begins with.
+
+        The API server keeps what it has in its watch cache until it is restarted.
+        """
+        ranged = self._etcd("/v3/kv/range", {"key": base64.b64encode(b"/registry").decode()})
+        revision = int(ranged["header"]["revision"])
+        self._etcd("/v3/kv/compaction", {"revision": revision, "physical": True})
+        return revision
+
+    def _etcd(self, path: str, body: Mapping[str, Any]) -> Any:
+        """etcd's JSON gateway, over the socket that the API server uses."""
+        connection = http.client.HTTPConnection("etcd")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        try:
+            connection.sock.connect(str(self.folder / "etcd:0"))
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            said = answer.read()
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.OK:
+            raise ApiError("POST", path, answer.status, said)
+        return json.loads(said)
 
     def backup(self) -> Path:
         """A copy of the store as of now, while all goes on: for `restore`."""
