@@ -1,12 +1,19 @@
-"""What every test run shares: the count by kind at the end, and `--require-all`: a skipped test is a failure."""
+"""What every test run shares: the count by kind at the end, `--require-all`: a skipped test is a failure; the logs of
+the labs of a test that failed; and what each task waited for when a test was over its time (`timeout` in
+pyproject.toml).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.lab.topology import Lab
 
 # A property test says how many examples it needs as a share of the profile's: `settings().max_examples * 3`. The quick
 # profile (--hypothesis-profile=quick) is for after each edit; whatever judges a change runs the full one.
@@ -49,6 +56,37 @@ def pytest_configure(config: pytest.Config) -> None:
     # ResourceWarning then fails whichever test the collector happens to run in. None set: it asks in vain.
     asyncio.set_event_loop(None)
     config.pluginmanager.register(CountByKind(), "count-by-kind")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Runs before fixtures are torn down, so that the logs are still there. The traceback of an async test that hangs
+    ends in the event loop: who waits for what is said here.
+    """
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        labs = dict.fromkeys(lab for value in item.funcargs.values() for lab in _labs(value))
+        report.sections += [(f"logs of {lab.home.id}", lab.logs()) for lab in labs]
+    if report.failed and "from pytest-timeout" in str(report.longrepr):
+        tasks = [one for one in gc.get_objects() if isinstance(one, asyncio.Task) and not one.done()]
+        report.sections += [(f"task {task.get_name()}", "\n".join(waits_in(task))) for task in tasks]
+    return report
+
+
+def _labs(value: object) -> Iterator[Lab]:
+    """A fixture that is one, has one (a scene), or makes them (`lab` of the live tests)."""
+    for found in (value, getattr(value, "lab", None), *getattr(value, "labs", ())):
+        if isinstance(found, Lab):
+            yield found
+
+
+def waits_in(task: asyncio.Task[object]) -> Iterator[str]:
+    """Its suspended coroutines, the innermost last."""
+    at: object = task.get_coro()
+    while at is not None:
+        frame = getattr(at, "cr_frame", None) or getattr(at, "gi_frame", None) or getattr(at, "ag_frame", None)
+        yield f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}" if frame else repr(at)
+        at = getattr(at, "cr_await", None) or getattr(at, "gi_yieldfrom", None) or getattr(at, "ag_await", None)
 
 
 def counter_of(config: pytest.Config) -> CountByKind:

@@ -8,7 +8,7 @@ that were written before it, and what is not told by then is not told.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -73,10 +73,6 @@ class Scene:
         self._wait_told([proof])
         self.api.delete("Service", "proof", "default")
 
-    def flaps(self) -> int:
-        tables = [agent.view("peers")["peers"].values() for agent in self.cluster.agents.values()]
-        return sum(peer["flaps"] for table in tables for peer in table)
-
     # What there is.
 
     def service(self, name: str, *cluster_ips: str, **said: Any) -> None:
@@ -101,9 +97,7 @@ class Scene:
 
     def clear(self) -> None:
         """No Service and no EndpointSlice from now on; the next `told` has it that the routers know."""
-        for kind in ("Service", "EndpointSlice"):
-            for thing in self.api.list(kind):
-                self.api.delete(kind, thing["metadata"]["name"], thing["metadata"]["namespace"])
+        self.cluster.delete_all("Service", "EndpointSlice")
 
     # What is told.
 
@@ -210,3 +204,12 @@ def slice_(
 def _host(address: str) -> str:
     (prefix,) = hosts([address])
     return prefix
+
+
+def two_nodes() -> Iterator[Scene]:
+    """For a fixture of a module; whatever becomes of Services and endpoints, no session may be lost for it."""
+    with Lab(nodes=2, routers=2) as lab:
+        scene = Scene(lab)
+        yield scene
+        assert scene.cluster.flaps() == 0
+        scene.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.lab.judges import Judges, hosts
 from tests.lab.minicluster import OUR_PROTOCOL, MiniCluster, custom, service_object, slice_object
+from tests.lab.said import said
 from tests.lab.topology import Lab, Node
 from tests.lab.wait import wait_until
 
@@ -76,10 +77,11 @@ class OneNode:
         return True
 
     def attributes(self, prefix: str, **wanted: Any) -> bool:
-        """What both routers know of a prefix, of which `wanted` is asked."""
-        for router, found in self.judges.attributes(prefix).items():
-            actual = {name: found[name] for name in wanted}
-            assert actual == wanted, f"{router}: {actual} instead of {wanted}"
+        """What both routers know of a prefix, of which `wanted` (fields of `Said`) is asked."""
+        for router in (self.judges.frr, self.judges.bird):
+            (path,) = said(router, prefix)
+            actual = {name: getattr(path, name) for name in wanted}
+            assert actual == wanted, f"{type(router).__name__}: {actual} instead of {wanted}"
         return True
 
     def discards(self) -> set[str]:
@@ -100,9 +102,7 @@ class OneNode:
 
     def clear(self) -> None:
         """As it was at first, and both routers know."""
-        for kind in ("Service", "EndpointSlice", "BGPAdvertisement", "Namespace"):
-            for thing in self.api.list(kind):
-                self.api.delete(kind, thing["metadata"]["name"], thing["metadata"].get("namespace", ""))
+        self.cluster.delete_all("Service", "EndpointSlice", "BGPAdvertisement", "Namespace")
         self.instance()
         self.told_both()
 

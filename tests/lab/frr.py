@@ -10,6 +10,7 @@ UPDATE; of an IPv6 peer's two next hops the kernel gets the link-local one, the 
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -47,8 +48,12 @@ class Frr:
         self.directory = namespace.run_dir / "frr"
         self.directory.mkdir(exist_ok=True)
         shutil.chown(self.directory, "frr", "frr")
+        for left in (*self.directory.glob("*.api"), *self.directory.glob("*.vty")):
+            left.unlink()  # of an FRR that was here before: nobody may take them for those of this one
         self.zebra = self._start("zebra")
         self._wait_for(self.zebra, "zserv.api", "zebra.vty")
+        log = namespace.run_dir / "bgpd.log"
+        self._logged_before = log.stat().st_size if log.exists() else 0
         self.bgpd = self._start("bgpd")
         self._wait_for(self.bgpd, "bgpd.vty")
         wait_until(lambda: self.vtysh("show version"), within=START_SECONDS)
@@ -94,8 +99,22 @@ class Frr:
         return sorted(address for address, state in self.neighbors().items() if state == "Established")
 
     def times_established(self, address: str) -> int:
-        """How often the session came up; 1 for one that never flapped. (Instants in bgpd's JSON jitter by a second.)"""
-        return int(self.show_json("show bgp neighbors json")[address]["connectionsEstablished"])
+        """How often the session came up; 1 for one that never flapped. (Instants in bgpd's JSON jitter by a second.)
+
+        Of a member of a range bgpd forgets everything with its session: only its log still says how often it came up.
+        What it answers is ahead of its log, so it is asked until the two agree.
+        """
+
+        def counted() -> tuple[int]:
+            peer = self.show_json("show bgp neighbors json").get(address, {})
+            if peer and "peerSubnetRangeGroup" not in peer:
+                return (int(peer["connectionsEstablished"]),)
+            log = self.bgpd.log.read_bytes()[self._logged_before :].decode()
+            found = re.findall(rf"%ADJCHANGE: neighbor \*?{re.escape(address)}\(.* (Up$|Down )", log, re.MULTILINE)
+            assert (peer.get("bgpState") == "Established") == (found[-1:] == ["Up"]), found
+            return (found.count("Up"),)
+
+        return wait_until(counted)[0]
 
     def paths(self, prefix: str) -> list[dict[str, Any]]:
         """Every path of one prefix with all attributes (`community`, `med`, `aspath`, `peer` ...); none: empty."""
@@ -171,6 +190,7 @@ def _head(asn: int, router_id: str) -> list[str]:
         f"bgp router-id {router_id}",
         "no bgp ebgp-requires-policy",  # RFC 8212 would drop everything without a route map
         "no bgp network import-check",
+        "bgp log-neighbor-changes",
         "coalesce-time 0",
         "bgp bestpath as-path multipath-relax",
         *families,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Self
 
 from tests.lab.addresses import family_of
 from tests.lab.bird import Bird
+from tests.lab.frr import Frr
 from tests.lab.minicluster import CLUSTER_ASN, LAB_HOLD_SECONDS, ROUTER_ASN, Object, tor, tor_peer
 from tests.lab.neighbor import Neighbor
 from tests.lab.netns import Family
@@ -23,8 +25,6 @@ HOST_LENGTH: Mapping[Family, int] = {"ipv4": 32, "ipv6": 128}
 MARK = "192.0.2.254"
 """A route to this shows that a kernel's changes are being written down."""
 CHANGE = re.compile(r"^\[(?P<at>\S+)\] (?P<deleted>Deleted )?(?P<to>\S+) ")
-WELL_KNOWN = {"65535:65281": "no-export", "65535:65282": "no-advertise"}
-"""FRR has the words of RFC 1997, BIRD the numbers."""
 
 
 def hosts(addresses: Iterable[str]) -> list[str]:
@@ -38,13 +38,22 @@ def both(*said: str) -> dict[str, set[str]]:
 
 
 class Judges:
-    """FRR is the lab's first router, BIRD its second one."""
+    """FRR is the lab's first router, BIRD its second one.
 
-    def __init__(self, lab: Lab) -> None:
+    Any node of the first subnet may dial them; with `named` FRR knows those that are there, one by one: bgpd 8.4 dies
+    (bgp_graceful_restart_timer_expire) when a member of a range that restarts gracefully is forgotten meanwhile.
+    """
+
+    def __init__(self, lab: Lab, *, named: bool = False) -> None:
         self.lab = lab
         ranges = lab.router.subnet.networks.values()
         ours = [Neighbor(str(network), CLUSTER_ASN, hold_seconds=LAB_HOLD_SECONDS) for network in ranges]
-        self.frr = tor(lab.routers[0])
+        nodes = [
+            Neighbor(str(node.address()), CLUSTER_ASN, passive=True, hold_seconds=LAB_HOLD_SECONDS)
+            for node in lab.nodes.values()
+        ]
+        one_by_one = partial(Frr, asn=ROUTER_ASN, router_id="10.99.0.1", neighbors=nodes)
+        self.frr = (one_by_one if named else tor)(lab.routers[0])
         self.bird = Bird(lab.routers[1], asn=ROUTER_ASN, router_id="10.99.0.2", neighbors=ours)
 
     def peer(self, name: str, **spec: Any) -> Object:
@@ -94,25 +103,6 @@ class Judges:
             for router, table in self.tables().items()
         }
 
-    def attributes(self, prefix: str) -> dict[str, dict[str, Any]]:
-        """By router: what it was told of a prefix by the one node that tells it."""
-        (path,) = self.frr.paths(prefix)
-        text = self.bird.route_text(prefix)
-        return {
-            "frr": {
-                "communities": set(path.get("community", {}).get("string", "").split()),
-                "large": set(path.get("largeCommunity", {}).get("string", "").split()),
-                "med": path.get("metric"),
-                "as_path": path["aspath"]["string"],
-            },
-            "bird": {
-                "communities": {WELL_KNOWN.get(one, one) for one in _tuples(text, "community")},
-                "large": set(_tuples(text, "large_community")),
-                "med": int(med) if (med := _value(text, "med")) else None,
-                "as_path": _value(text, "as_path"),
-            },
-        }
-
     def watch(self) -> Watch:
         return Watch(*self.lab.routers)
 
@@ -158,13 +148,3 @@ def _changes(output: str, to: str) -> Iterable[tuple[datetime, str]]:
     for line in output.splitlines():
         if (match := CHANGE.match(line)) and match["to"] == to:
             yield datetime.fromisoformat(match["at"]).astimezone(), "deleted" if match["deleted"] else "new"
-
-
-def _value(text: str, name: str) -> str:
-    match = re.search(rf"^\s+BGP\.{name}: (.*?)\s*$", text, re.MULTILINE)
-    return match[1] if match else ""
-
-
-def _tuples(text: str, name: str) -> list[str]:
-    """BIRD writes (65000,1) (65000,2), FRR 65000:1 65000:2."""
-    return [one.replace(" ", "").replace(",", ":") for one in re.findall(r"\(([^)]*)\)", _value(text, name))]

@@ -76,6 +76,15 @@ class Site:
         """Node and peer → how often a session that is up has ended."""
         return {f"{name} {other}": peer["flaps"] for name, peers in self.up().items() for other, peer in peers.items()}
 
+    def flapped(self) -> dict[str, Any]:
+        """Node and peer → why its session ended, of those that are up and were before."""
+        return {
+            f"{name} {other}": peer["last_error"]
+            for name, peers in self.up().items()
+            for other, peer in peers.items()
+            if peer["flaps"]
+        }
+
     def flaps_without(self, node: Node) -> dict[str, int]:
         return {name: flaps for name, flaps in self.flaps().items() if node.name not in name}
 

@@ -120,6 +120,11 @@ class Fleet:
                 assert actual == wanted, f"{node.name}: {actual} instead of {wanted}"
         return True
 
+    def flaps(self) -> int:
+        """How many sessions have ended so far, of all agents together."""
+        tables = [agent.view("peers")["peers"].values() for agent in self.agents.values()]
+        return sum(peer["flaps"] for table in tables for peer in table)
+
     def wait_meshed(self, *, within: float = 60.0, besides: frozenset[str] = frozenset()) -> None:
         wait_until(lambda: self.meshed(besides=besides), within=within)
 
@@ -150,6 +155,11 @@ class MiniCluster(Fleet):
         self.api.apply(*(node_object(node) for node in chosen))
         for node in chosen:
             self.start_agent(node)
+
+    def delete_all(self, *kinds: str) -> None:
+        for kind in kinds:
+            for thing in self.api.list(kind):
+                self.api.delete(kind, thing["metadata"]["name"], thing["metadata"].get("namespace", ""))
 
     def forget(self, node: Node) -> None:
         """The Node object goes, as when an administrator removes a dead node."""

@@ -54,7 +54,11 @@ def ping(namespace: Namespace, address: IPv4Address | IPv6Address) -> bool:
     return done.returncode == 0
 
 
-def traceroute(namespace: Namespace, address: IPv4Address | IPv6Address) -> list[str]:
-    """Hops in order, `*` for one that did not answer; the last is the address itself if it was reached."""
-    output = namespace.run(["traceroute", "-n", "-q1", "-w2", "-m8", str(address)]).stdout
+def traceroute(namespace: Namespace, address: IPv4Address | IPv6Address, *, port: int | None = None) -> list[str]:
+    """Hops in order, `*` for one that did not answer; the last is the address itself if it was reached.
+
+    `port`: of TCP, as a client that connects.
+    """
+    how = [] if port is None else ["-T", "-p", str(port)]
+    output = namespace.run(["traceroute", "-n", "-q1", "-w2", "-m8", *how, str(address)]).stdout
     return [match[1] for line in output.splitlines() if (match := HOP.match(line))]

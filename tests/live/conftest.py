@@ -1,6 +1,6 @@
-"""Fixtures of the live tests: `lab(...)` builds a topology that is gone after the test; a failure shows its logs."""
+"""Fixtures of the live tests: `lab(...)` builds a topology that is gone after the test."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,23 +29,3 @@ def lab() -> Iterator[LabFactory]:
     factory = LabFactory()
     yield factory
     factory.close()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Runs before the fixtures are torn down, so that the logs are still there."""
-    report = yield
-    if report.failed and isinstance(item, pytest.Function):
-        labs = [lab for value in item.funcargs.values() for lab in _labs(value)]
-        report.sections += [(f"logs of {lab.home.id}", lab.logs()) for lab in labs]
-    return report
-
-
-def _labs(value: object) -> list[Lab]:
-    match value:
-        case Lab():
-            return [value]
-        case LabFactory():
-            return value.labs
-        case _:
-            return []

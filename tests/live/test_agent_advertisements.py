@@ -13,6 +13,7 @@ import pytest
 from tests.lab.announcing import HOSTS, OTHER_HOSTS, OTHER_VIPS, VIPS, OneNode, one_node, only
 from tests.lab.judges import Watch, hosts
 from tests.lab.minicluster import CLUSTER_ASN
+from tests.lab.said import NO_ADVERTISE, NO_EXPORT
 from tests.lab.wait import wait_until
 
 pytestmark = pytest.mark.live
@@ -46,9 +47,9 @@ def test_attributes_stand_in_the_tables_of_both_routers(scene: OneNode) -> None:
     for prefix in HOSTS:
         scene.attributes(
             prefix,
-            communities={"65000:120", "no-export"},
+            communities={"65000:120", NO_EXPORT},
             large={"4200000001:1:20"},
-            as_path=" ".join([str(CLUSTER_ASN)] * 3),
+            as_path=(CLUSTER_ASN,) * 3,
             med=77,
         )
 
@@ -61,8 +62,8 @@ def test_what_several_advertisements_say_of_one_route_is_joined(scene: OneNode) 
     scene.service("web", *VIPS)
     scene.told_both(*HOSTS)
 
-    joined = {"65000:1", "65000:2", "no-advertise"}
-    path = " ".join([str(CLUSTER_ASN)] * 4)
+    joined = {"65000:1", "65000:2", NO_ADVERTISE}
+    path = (CLUSTER_ASN,) * 4
     for prefix in HOSTS:
         wait_until(
             lambda prefix=prefix: scene.attributes(  # type: ignore[misc]
@@ -72,7 +73,7 @@ def test_what_several_advertisements_say_of_one_route_is_joined(scene: OneNode) 
 
     for name in ("b", "c"):
         scene.api.delete("BGPAdvertisement", name)
-    path = " ".join([str(CLUSTER_ASN)] * 2)
+    path = (CLUSTER_ASN,) * 2
     for prefix in HOSTS:
         wait_until(
             lambda prefix=prefix: scene.attributes(  # type: ignore[misc]

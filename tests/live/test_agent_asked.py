@@ -160,7 +160,7 @@ def test_a_node_that_loses_its_as_goes_on_for_a_while_and_says_one_word_everywhe
     scene.wait_shown("Healthy:   degraded: asnMissing: Node node-1 has no label example.com/asn", "status")
 
     text = scene.wait_shown("! asnMissing: Set label example.com/asn", "explain", "node-2")
-    assert "it goes on in the AS that it had, for two minutes at most" in text
+    assert "it goes on in AS 64512, which it had, for two minutes at most" in text
     assert scene.agent().view("peers")["peers"][str(scene.lab.node(2).address())]["is_up"]
     scene.instance()
     scene.wait_well()

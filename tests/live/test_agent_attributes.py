@@ -37,7 +37,16 @@ BALANCED = ("192.0.2.80/32", "2001:db8::80/128")
 AGGREGATES = ("192.0.2.0/24", "2001:db8::/64")
 STATIC = ("203.0.113.0/24", "2001:db8:7::/48")
 CLUSTER_IPS = {"addresses": ["ClusterIP"]}
+FAR = ("203.9.7.254", "2001:db9:7::fe")
+"""Routers of BGPPeers that mean no node."""
+AROUND = {
+    "nodes": (("172.18.9.9/32", "fd18:0:9::9/128"), ("172.18.0.0/16", "fd18::/32")),
+    "pods": (("10.244.200.9/32", "fd10:244:200::9/128"), ("10.244.0.0/16", "fd10:244::/32")),
+    "routers": (("203.9.5.9/32", "2001:db9:5::9/128"), ("203.9.0.0/16", "2001:db9::/32")),
+}
+"""Addresses of no one, and the aggregates that would hold them."""
 LOAD_BALANCER_IPS = {"addresses": ["LoadBalancerIP"]}
+NOWHERE = {"matchLabels": {"rack": "none"}}
 PUBLIC = {"matchLabels": {"public": "yes"}}
 MED, LOCAL_PREF = 4, 5
 """Attribute codes (RFC 4271)."""
@@ -62,6 +71,10 @@ class Scene(TwoRouters):
             peer_of("frr", lab.routers[0]),
             peer_of("bird", lab.routers[1]),
             *(peer_of(name, lab.hosts[name], asn=CLUSTER_ASN) for name in ("inside-frr", "inside-bird")),
+            *(
+                custom("BGPPeer", f"far-{number}", {"address": it, "asn": BEYOND_ASN, "nodeSelector": NOWHERE})
+                for number, it in enumerate(FAR)
+            ),
         )
         self.cluster.start()
         wait_until(self._up, within=UP_SECONDS)
@@ -303,13 +316,16 @@ def test_addresses_of_a_service_with_policy_local_are_not_aggregated(scene: Scen
     assert scene.reasons("web") == {"aggregateOfLocal"}
 
 
-def test_an_aggregate_around_the_nodes_own_subnet_is_not_announced(scene: Scene) -> None:
+@pytest.mark.parametrize(("hosts", "aggregates"), AROUND.values(), ids=AROUND)
+def test_an_aggregate_around_what_is_there_already_is_not_announced(
+    scene: Scene, hosts: tuple[str, str], aggregates: tuple[str, str]
+) -> None:
     scene.advertise("ranges", type="Service", service={**LOAD_BALANCER_IPS, "aggregation": {"ipv4": 16, "ipv6": 32}})
-    scene.balanced("web", ("172.18.9.9/32", "fd18:0:9::9/128"))
+    scene.balanced("web", hosts)
     scene.balanced("other", BALANCED)
 
     scene.told("192.0.0.0/16", "2001:db8::/32")
-    scene.told_by([], "172.18.0.0/16", "fd18::/32")
+    scene.told_by([], *aggregates, *hosts)
     assert scene.reasons("web") == {"aggregateTooWide"}
     scene.api.delete("BGPAdvertisement", "ranges")
     scene.told_by([], "192.0.0.0/16", "2001:db8::/32")

@@ -17,6 +17,7 @@ from tests.lab.minicluster import CLUSTER_ASN, LAB_HOLD_SECONDS, MiniCluster, cu
 from tests.lab.neighbor import Neighbor
 from tests.lab.topology import Lab, Node
 from tests.lab.wait import wait_until
+from tests.lab.writes import Writes
 
 pytestmark = pytest.mark.live
 
@@ -24,6 +25,11 @@ FIRST_ASN, SECOND_ASN = 64601, 64602
 LOCAL_ASN = 64999
 FOREIGN = "198.51.100.0/24"
 ALLOWED = {"allowed": [{"prefix": FOREIGN}]}
+RENEWED = """
+ip route del default
+ip route add default nexthop via {first} nexthop via {second}
+"""
+"""What a DHCP client may do when its lease is renewed: for some milliseconds there is no default route."""
 
 
 class Scene:
@@ -104,14 +110,18 @@ def test_the_next_hops_of_default_routes_are_followed_and_sessions_that_stay_are
     wait_until(lambda: "defaultGatewayMissing" in scene.problems(other))
     assert str(node.pod_cidrs["ipv4"]) in scene.first.routes("ipv4")
 
+    first, second = scene.first.times_established(us), scene.second.times_established(us)
+    node.run(["sh", "-e"], stdin=RENEWED.format(first=scene.router(0), second=scene.router(1)) * 20)
+
     node.configure(ip=[f"route replace default via {scene.router(1)}"])
     scene.has(scene.first)
+    assert scene.first.times_established(us) == first
     node.configure(ip=["route del ::/0"])
     scene.has(scene.second, us)
     other.configure(ip=[f"route replace default via {scene.router(0)}"])
     scene.has(scene.first, str(other.address("ipv4")))
 
-    assert scene.second.times_established(us) == 1
+    assert scene.second.times_established(us) == second
     for one in nodes:
         one.add_default_routes()
 
@@ -123,12 +133,22 @@ def test_each_node_has_the_router_that_is_written_on_it(scene: Scene, nodes: tup
     scene.peer("written", addressFrom={"annotation": key})
     scene.has(scene.first, str(node.address("ipv6")))
     wait_until(lambda: "peerAddressMissing" in scene.problems(other))
+    times = scene.first.times_established(str(node.address("ipv6")))
+
+    scene.api.merge("Node", node.name, {"metadata": {"annotations": {key: "rack 7"}}})
+    left = f"it goes on with {scene.router(0, 'ipv6')}, which it had, until the agent restarts"
+    wait_until(lambda: left in scene.cluster.agent(node).cli("status").stdout)
+    scene.api.merge("Node", other.name, {"metadata": {"annotations": {key: scene.router(0, "ipv6")}}})
+    scene.has(scene.first, *(str(one.address("ipv6")) for one in nodes))
+    assert scene.first.times_established(str(node.address("ipv6"))) == times
 
     scene.api.merge("Node", node.name, {"metadata": {"annotations": {key: scene.router(1)}}})
     scene.api.merge("Node", other.name, {"metadata": {"annotations": {key: scene.router(1)}}})
 
     scene.has(scene.first)
     scene.has(scene.second, str(node.address("ipv4")), str(other.address("ipv4")))
+    scene.api.merge("Node", node.name, {"metadata": {"annotations": {key: None}}})
+    scene.has(scene.second, str(other.address("ipv4")))
 
 
 def test_a_router_sees_the_local_as_only_and_a_path_with_it_only_where_allowed(
@@ -143,6 +163,7 @@ def test_a_router_sees_the_local_as_only_and_a_path_with_it_only_where_allowed(
     spec = {"address": scene.router(0), "asn": FIRST_ASN, "nodeSelector": selector, "import": ALLOWED}
     scene.peer("local", **spec, localASN=LOCAL_ASN)
     scene.has(scene.first, us)
+    times = scene.first.times_established(us)
 
     pods = str(node.pod_cidrs["ipv4"])
     wait_until(lambda: [path["aspath"]["string"] for path in scene.first.paths(pods)] == [str(LOCAL_ASN)])
@@ -151,7 +172,7 @@ def test_a_router_sees_the_local_as_only_and_a_path_with_it_only_where_allowed(
     scene.peer("local", **spec, localASN=LOCAL_ASN, allowASIn=1)
     wait_until(lambda: scene.cluster.learned(node, "ipv4") == {FOREIGN: [scene.router(0)]})
 
-    assert scene.first.times_established(us) == 1
+    assert scene.first.times_established(us) == times
     scene.first.withdraw(FOREIGN)
     scene.first.configure(_out(scene.first, scene.lab, "route-map LOOP out", no="no "))
 
@@ -175,6 +196,55 @@ def test_what_a_router_told_in_another_as_than_it_is_said_to_be_in_leaves_the_ke
     scene.peer("tor", address=tor, asn=FIRST_ASN, **{"import": ALLOWED})
     wait_until(lambda: scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]})
     scene.first.withdraw(FOREIGN)
+
+
+def test_another_setting_of_a_session_begins_it_anew_and_no_route_leaves_the_kernel_meanwhile(
+    scene: Scene, nodes: tuple[Node, Node]
+) -> None:
+    node, us, tor = nodes[0], str(nodes[0].address("ipv4")), scene.router(0)
+    scene.first.announce(FOREIGN)
+    wanted = {"address": tor, "asn": FIRST_ASN, "import": ALLOWED}
+    scene.peer("tor", **wanted)
+    wait_until(lambda: scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]})
+    times = scene.first.times_established(us)
+    writes = Writes([node])
+
+    scene.peer("tor", **wanted, holdSeconds=LAB_HOLD_SECONDS + 3)
+    wait_until(lambda: scene.first.times_established(us) == times + 1)
+    wait_until(lambda: scene.status(node, tor)["address_family"]["ipv4"]["end_of_rib_received"])
+    wait_until(lambda: scene.status(node, tor)["stale_prefixes"] == 0)
+    assert scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]}
+    assert writes.stop() == {}
+    scene.first.withdraw(FOREIGN)
+
+
+def test_a_session_is_reset_by_command_softly_or_by_its_end_and_no_route_leaves_the_kernel(
+    scene: Scene, nodes: tuple[Node, Node]
+) -> None:
+    node, us, tor = nodes[0], str(nodes[0].address("ipv4")), scene.router(0)
+    scene.first.announce(FOREIGN)
+    scene.peer("tor", address=tor, asn=FIRST_ASN, **{"import": ALLOWED})
+    wait_until(lambda: scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]})
+    times, writes, agent = scene.first.times_established(us), Writes([node]), scene.cluster.agent(node)
+    asked = _refreshes(scene.first, us)
+
+    assert agent.cli("reset", "tor", "--soft").stdout == "BGPPeer/tor is asked to send all its routes again\n"
+    wait_until(lambda: _refreshes(scene.first, us) == asked + 2)
+    assert scene.first.times_established(us) == times
+
+    assert agent.cli("reset", "tor").stdout == "BGPPeer/tor is established again\n"
+    wait_until(lambda: scene.first.times_established(us) == times + 1)
+    wait_until(lambda: scene.status(node, tor)["address_family"]["ipv4"]["end_of_rib_received"])
+    wait_until(lambda: scene.status(node, tor)["stale_prefixes"] == 0)
+    assert scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]}
+    assert writes.stop() == {}
+    scene.first.withdraw(FOREIGN)
+
+
+def _refreshes(frr: Frr, address: str) -> int:
+    """How many ROUTE-REFRESH of both families it has had on this session."""
+    found: int = frr.show_json("show bgp neighbors json")[address]["messageStats"]["routeRefreshRecv"]
+    return found
 
 
 @pytest.fixture
@@ -205,7 +275,7 @@ def test_routers_of_our_as_may_give_pod_cidrs_and_others_must_not_be_of_it(
     scene.peer("reflector", address=scene.router(1), asn="external")
 
     wait_until(lambda: "is our own" in scene.last_error(nodes[0], scene.router(1)))
-    assert reflector.established() == []
+    scene.has(reflector)
 
 
 _DASHES = str.maketrans(dict.fromkeys("./:", "-"))
@@ -214,11 +284,12 @@ _DASHES = str.maketrans(dict.fromkeys("./:", "-"))
 def test_without_its_secret_a_session_is_seen_and_down_and_a_changed_one_restarts_it_alone(
     scene: Scene, nodes: tuple[Node, Node]
 ) -> None:
-    node, us = nodes[0], str(nodes[0].address("ipv4"))
+    node, (us, other) = nodes[0], (str(it.address("ipv4")) for it in nodes)
     scene.first.configure(_range(scene.first, scene.lab, "password swordfish"))
     scene.peer("free", address=scene.router(1))
     scene.peer("guarded", address=scene.router(0), passwordSecretRef={"name": "tor", "key": "md5"})
     wait_until(lambda: us in scene.second.established())
+    times = scene.second.times_established(us)
     wait_until(lambda: "secretMissing" in scene.problems(node))
     assert not scene.status(node, scene.router(0))["is_up"]
     assert scene.first.established() == []
@@ -229,8 +300,8 @@ def test_without_its_secret_a_session_is_seen_and_down_and_a_changed_one_restart
     wait_until(lambda: us not in scene.first.established(), within=30)
     scene.first.configure(_range(scene.first, scene.lab, "password mackerel"))
 
-    wait_until(lambda: us in scene.first.established(), within=30)
-    assert scene.second.times_established(us) == 1
+    scene.has(scene.first, us, other)
+    assert scene.second.times_established(us) == times
     scene.first.configure(_range(scene.first, scene.lab, "password mackerel", no="no "))
 
 
@@ -248,7 +319,7 @@ def test_a_peer_that_is_shut_down_says_why_to_the_router_and_comes_back(scene: S
     assert not status["is_enabled"]
     assert told["lastNotificationReason"] == "Cease/Administrative Shutdown"
     assert told["lastShutdownDescription"] == "until 18:00"
-    wait_until(lambda: not scene.first.routes("ipv4"))
+    wait_until(lambda: str(node.pod_cidrs["ipv4"]) not in scene.first.routes("ipv4"))
 
     scene.peer("tor", address=scene.router(0), shutdownText="until 18:00")
 

@@ -11,9 +11,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.lab.announced import FIRST, GONE, LEAVING, READY, SECOND, UNREADY, Scene, of
+from tests.lab.announced import FAMILIES, FIRST, GONE, LEAVING, READY, SECOND, UNREADY, Scene, of, slice_, two_nodes
 from tests.lab.minicluster import Object
-from tests.lab.topology import Lab
 
 pytestmark = pytest.mark.live
 
@@ -32,11 +31,7 @@ leaves = pytest.mark.parametrize("left", LEAVES.values(), ids=LEAVES)
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[Scene]:
-    with Lab(nodes=2, routers=2) as lab:
-        scene = Scene(lab)
-        yield scene
-        assert scene.flaps() == 0, "what endpoints do is no reason to lose a session"
-        scene.close()
+    yield from two_nodes()
 
 
 @pytest.fixture
@@ -127,6 +122,47 @@ def test_a_readiness_that_moves_to_a_new_slice_need_not_settle(scene: Scene) -> 
     scene.told(of(80, FIRST, SECOND))
 
     assert scene.heard(*VIPS) == before
+
+
+def test_a_readiness_that_moves_is_not_lost_when_the_old_slice_is_written_first(scene: Scene) -> None:
+    """Both slices are there already, as when one who has many endpoints is sorted anew."""
+    scene.damp()
+    scene.ready("web", FIRST, SECOND)
+    scene.ready("web", SECOND, slice_name="new")
+    scene.told(of(80, FIRST, SECOND))
+    scene.damp(announceMilliseconds=LONG)
+    before = scene.heard(*VIPS)
+
+    for family in FAMILIES:
+        old = slice_("web", family, (SECOND, READY))
+        new = slice_("web", family, (FIRST, READY), (SECOND, READY), slice_name="new")
+        scene.api.apply(old, new)
+    scene.told(of(80, FIRST, SECOND))
+
+    assert scene.heard(*VIPS) == before
+
+
+def test_a_readiness_that_moves_need_not_settle_when_the_old_slice_is_deleted_first(scene: Scene) -> None:
+    scene.damp()
+    scene.ready("web", FIRST, SECOND)
+    scene.told(of(80, FIRST, SECOND))
+    scene.damp(announceMilliseconds=LONG)
+
+    scene.drop_slices()
+    scene.ready("web", FIRST, SECOND, slice_name="new")
+
+    scene.told(of(80, FIRST, SECOND))
+
+
+def test_an_endpoint_that_is_gone_from_one_of_several_slices_is_withdrawn_all_the_same(scene: Scene) -> None:
+    scene.damp(withdrawMilliseconds=LONG, announceMilliseconds=0)
+    scene.ready("web", FIRST, SECOND)
+    scene.ready("web", SECOND, slice_name="new")
+    scene.told(of(80, FIRST, SECOND))
+
+    scene.ready("web", SECOND)
+
+    scene.told(of(80, SECOND))
 
 
 def test_a_readiness_that_lasts_is_told_when_it_has_settled(scene: Scene) -> None:

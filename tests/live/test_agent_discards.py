@@ -7,11 +7,12 @@ PREROUTING for what comes, in OUTPUT for what the node itself sends.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
-from tests.lab.minicluster import MiniCluster, custom, service_object, tor, tor_peer
+from tests.lab.minicluster import MiniCluster, custom, service_object, slice_object, tor, tor_peer
 from tests.lab.netns import FAMILY_FLAG, Family
 from tests.lab.pods import curl, serve_http
 from tests.lab.topology import Lab
@@ -24,6 +25,10 @@ VIPS: dict[Family, str] = {"ipv4": "10.96.0.1", "ipv6": "fd96::1"}
 UNUSED: dict[Family, str] = {"ipv4": "10.96.0.99", "ipv6": "fd96::99"}
 AGGREGATES: dict[Family, str] = {"ipv4": "10.96.0.0/24", "ipv6": "fd96::/64"}
 STATIC: dict[Family, str] = {"ipv4": "203.0.112.0/23", "ipv6": "2001:db8:7::/48"}
+BALANCED: dict[Family, str] = {"ipv4": "192.0.2.80", "ipv6": "2001:db8:2::80"}
+EXTERNAL: dict[Family, str] = {"ipv4": "192.0.2.81", "ipv6": "2001:db8:2::81"}
+LOCAL: dict[Family, str] = {"ipv4": "192.0.2.82", "ipv6": "2001:db8:2::82"}
+"""With policy Local."""
 ELSEWHERE: dict[Family, str] = {"ipv4": "198.18.0.9", "ipv6": "2001:db8:ffff::9"}
 RULES = (32764, 32765)
 MARK = "198.51.100.254"
@@ -37,17 +42,28 @@ class Scene:
         self._translate()
         self.cluster = MiniCluster(lab)
         self.api = self.cluster.api
-        self.api.apply(custom("BGPInstance", "default", {"mesh": {"mode": "None"}}), tor_peer(lab.router))
-        self.api.apply(service_object("web", tuple(VIPS.values())))
+        instance = {"mesh": {"mode": "None"}, "allowedExternalIPs": ["192.0.2.0/24", "2001:db8:2::/64"]}
+        self.api.apply(custom("BGPInstance", "default", instance), tor_peer(lab.router))
+        self.api.apply(*self._services())
         self.frr = tor(lab.router)
         self.cluster.start()
         wait_until(self.frr.established, within=90)
 
+    def _services(self) -> Iterator[dict[str, Any]]:
+        yield service_object("web", tuple(VIPS.values()))
+        outside = {"load_balancer_ips": tuple(BALANCED.values()), "external_ips": tuple(EXTERNAL.values())}
+        yield service_object("balanced", ("10.96.0.2", "fd96::2"), **outside)
+        local = {"load_balancer_ips": tuple(LOCAL.values()), "external_policy": "Local"}
+        yield service_object("local", ("10.96.0.3", "fd96::3"), **local)
+        for kind, family in (("IPv4", FAMILIES[0]), ("IPv6", FAMILIES[1])):
+            yield slice_object("local", {self.node.name: [str(self.pod.address(family))]}, family=kind)
+
     def _translate(self) -> None:
         nat = "".join(
-            f"{word} daddr {VIPS[family]} tcp dport 80 dnat {word} to "
+            f"{word} daddr {vips[family]} tcp dport 80 dnat {word} to "
             f"{f'[{self.pod.address(family)}]' if family == 'ipv6' else self.pod.address(family)}:80\n"
             for family, word in (("ipv4", "ip"), ("ipv6", "ip6"))
+            for vips in (VIPS, BALANCED, EXTERNAL, LOCAL)
         )
         counted = "".join(f"counter c{number} {{ }}\n" for number in range(len(self._counted())))
         count = "".join(
@@ -63,7 +79,7 @@ class Scene:
 
     @staticmethod
     def _counted() -> list[str]:
-        return [*UNUSED.values(), *ELSEWHERE.values()]
+        return [address for each in (UNUSED, ELSEWHERE, BALANCED, EXTERNAL, LOCAL) for address in each.values()]
 
     def advertise(self, name: str, **spec: Any) -> None:
         self.api.apply(custom("BGPAdvertisement", name, spec))
@@ -74,22 +90,33 @@ class Scene:
         )
         self.heard(AGGREGATES)
 
+    def advertise_from_outside(self) -> None:
+        self.advertise("outside", type="Service", service={"addresses": ["LoadBalancerIP", "ExternalIP"]})
+        for vips in (BALANCED, EXTERNAL, LOCAL):
+            self.heard({family: str(ip_network(vip)) for family, vip in vips.items()})
+
     def heard(self, prefixes: dict[Family, str]) -> None:
         """FRR has them in its kernel, too."""
         for family, prefix in prefixes.items():
             wait_until(lambda family=family, prefix=prefix: prefix in self.router.kernel_routes(family), within=30)  # type: ignore[misc]
 
     def comings(self, address: str) -> int:
+        return self.sent(address)[0]
+
+    def told_unreachable(self, address: str) -> bool:
+        said = self.told(address)
+        return "nreachable" in said and any(f"From {own}" in said for own in map(str, self.node.addresses))
+
+    def sent(self, address: str) -> tuple[int, str]:
         """How often one packet from the client came to the node, and what the client was told."""
         counter = f"c{self._counted().index(address)}"
         self.node.run(["nft", "reset", "counter", "inet", "lab", counter])
-        self.lab.client.run(["ping", "-n", "-c1", "-W2", address], check=False)
+        said = self.told(address)
         words = self.node.run(["nft", "list", "counter", "inet", "lab", counter]).stdout.split()
-        return int(words[words.index("packets") + 1])
+        return int(words[words.index("packets") + 1]), said
 
-    def told_unreachable(self, address: str) -> bool:
-        said = self.lab.client.run(["ping", "-n", "-c1", "-W2", address], check=False).stdout
-        return "nreachable" in said and any(f"From {own}" in said for own in map(str, self.node.addresses))
+    def told(self, address: str) -> str:
+        return self.lab.client.run(["ping", "-n", "-c1", "-W2", address], check=False).stdout
 
     def rules(self, family: Family) -> list[tuple[int, str]]:
         """But those that every namespace begins with."""
@@ -142,6 +169,41 @@ def test_service_addresses_of_an_aggregate_are_reached_from_the_node_its_pods_an
     for vip in VIPS.values():
         for sender in (scene.node, scene.other, scene.lab.client):
             assert curl(sender, vip) == "web", f"{sender} to {vip}"
+
+
+@pytest.mark.parametrize("vips", [BALANCED, EXTERNAL], ids=["LoadBalancerIP", "ExternalIP"])
+def test_what_is_for_no_port_of_an_announced_address_comes_once_and_is_answered(
+    scene: Scene, vips: dict[Family, str]
+) -> None:
+    for family, vip in vips.items():
+        way = (FAMILY_FLAG[family], "route", "add", vip, "via", str(scene.node.address(family)), "metric", "9")
+        scene.router.ip(*way)
+        assert scene.comings(vip) > 10, "without a discard it goes in circles"
+        scene.router.ip(*(word if word != "add" else "del" for word in way))
+
+    scene.advertise_from_outside()
+
+    for vip in vips.values():
+        assert scene.comings(vip) == 1
+        assert scene.told_unreachable(vip)
+
+
+def test_with_policy_local_it_comes_once_and_nobody_answers_so_that_clients_try_again(scene: Scene) -> None:
+    scene.advertise_from_outside()
+
+    for vip in LOCAL.values():
+        comings, said = scene.sent(vip)
+        assert (comings, "From " in said) == (1, False)
+
+
+def test_the_ports_of_announced_addresses_answer_the_node_its_pods_and_others(scene: Scene) -> None:
+    scene.advertise_from_outside()
+    scene.has_rules(*RULES)
+
+    for vips in (BALANCED, EXTERNAL, LOCAL):
+        for vip in vips.values():
+            for sender in (scene.node, scene.other, scene.lab.client):
+                assert curl(sender, vip) == "web", f"{sender} to {vip}"
 
 
 def test_a_static_prefix_ends_packets_only_where_the_node_has_no_route_that_is_as_long(scene: Scene) -> None:

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.announced import FAMILIES, FIRST, GONE, LEAVING, READY, SECOND, UNREADY, Scene, of, slice_
+from tests.lab.announced import FAMILIES, FIRST, GONE, LEAVING, READY, SECOND, UNREADY, Scene, of, slice_, two_nodes
 from tests.lab.minicluster import Object
 from tests.lab.netns import Family
-from tests.lab.topology import Lab
 
 pytestmark = pytest.mark.live
 
@@ -43,11 +42,7 @@ DOES_NOT: dict[str, Object | None] = {
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[Scene]:
-    with Lab(nodes=2, routers=2) as lab:
-        scene = Scene(lab)
-        yield scene
-        assert scene.flaps() == 0, "what endpoints do is no reason to lose a session"
-        scene.close()
+    yield from two_nodes()
 
 
 @pytest.fixture

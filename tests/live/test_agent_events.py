@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.lab.frr import Frr
-from tests.lab.minicluster import MiniCluster, custom, service_object, tor, tor_peer
+from tests.lab.minicluster import Agent, MiniCluster, custom, service_object, tor, tor_peer
 from tests.lab.topology import Lab
 from tests.lab.wait import wait_until
 
@@ -114,11 +114,15 @@ def test_an_agent_that_is_restarted_does_not_repeat_what_stands(scene: Scene) ->
 
 def repeated(scene: Scene, node: str) -> int:
     """How many Events this agent was about to write and found there."""
-    text = scene.cluster.agents[node].namespace.run(["curl", "-s", "http://127.0.0.1:9817/metrics"]).stdout
+    text = metrics_of(scene.cluster.agents[node])
     counts = [
         line.split()[1] for line in text.splitlines() if line.startswith('bgpilot_events_total{result="repeated"')
     ]
     return int(float(counts[0])) if counts else 0
+
+
+def metrics_of(agent: Agent) -> str:
+    return agent.namespace.run(["curl", "-s", "http://127.0.0.1:9817/metrics"]).stdout
 
 
 def test_a_session_that_is_lost_is_told_on_the_node_with_the_error(scene: Scene) -> None:
@@ -129,3 +133,23 @@ def test_a_session_that_is_lost_is_told_on_the_node_with_the_error(scene: Scene)
         (event,) = (one for one in scene.on("Node", name) if one["reason"] == "BGPPeerDown")
         assert event["message"].startswith(f"BGPPeer tor ({scene.lab.router.address()}): ")
         assert scene.cluster.agents[name].view("peers")["peers"][str(scene.lab.router.address())]["last_error"]
+
+
+def test_an_advertisement_that_reaches_no_router_gets_one_event_with_the_reason(scene: Scene) -> None:
+    def found() -> list[dict[str, Any]]:
+        return [one for one in scene.on("BGPAdvertisement", "services") if one["message"].startswith("noPeer: ")]
+
+    scene.expose("web", EXTERNAL)
+    wait_until(lambda: scene.on("Service", "web"))
+    assert found() == []
+
+    scene.api.delete("BGPPeer", "tor")
+
+    wait_until(found)
+    (event,) = found()
+    assert (event["type"], event["reason"], event["count"]) == ("Warning", "ConfigInvalid", 1)
+    assert "BGPAdvertisement services is for routers, and there is no BGPPeer" in event["message"]
+    for agent in scene.cluster.agents.values():
+        problems = agent.ask("status")["problems"]
+        assert [(one["reason"], one["subject"]) for one in problems] == [("noPeer", "BGPAdvertisement services")]
+        assert 'bgpilot_problems{reason="noPeer"} 1.0' in metrics_of(agent)

@@ -67,7 +67,7 @@ class Scene(TwoRouters):
                 "namespaceSelector": {"matchLabels": {"public": "yes"}},
             },
         )
-        self.advertise("pods", type="PodCIDR", nodeSelector=_not_labelled("quiet"), attributes={"med": 7})
+        self.api.apply(PODS)
         self.agent = self.cluster.start_agent(self.node, "--speaker=external")
         self.speaker = self.start_speaker()
         self.cluster.start_agent(self.other)
@@ -102,12 +102,17 @@ class Scene(TwoRouters):
         return {prefix for table in tables for prefix, hops in table.items() if own & set(hops)}
 
 
+INSTANCE = custom(
+    "BGPInstance",
+    "default",
+    {"mesh": {"holdSeconds": LAB_HOLD_SECONDS}, "allowedExternalIPs": ["::/0", "0.0.0.0/0"]},
+)
+NOT_QUIET = {"matchExpressions": [{"key": "quiet", "operator": "DoesNotExist"}]}
+PODS = custom("BGPAdvertisement", "pods", {"type": "PodCIDR", "nodeSelector": NOT_QUIET, "attributes": {"med": 7}})
+
+
 def _objects(lab: Lab) -> Iterator[dict[str, Any]]:
-    yield custom(
-        "BGPInstance",
-        "default",
-        {"mesh": {"holdSeconds": LAB_HOLD_SECONDS}, "allowedExternalIPs": ["::/0", "0.0.0.0/0"]},
-    )
+    yield INSTANCE
     yield peer_of("frr", lab.routers[0])
     yield peer_of("bird", lab.routers[1], passwordSecretRef=PASSWORD)
     yield {
@@ -131,10 +136,6 @@ def _objects(lab: Lab) -> Iterator[dict[str, Any]]:
 
 def _hosts(*ips: str) -> list[str]:
     return [f"{ip}/{32 if '.' in ip else 128}" for ip in ips]
-
-
-def _not_labelled(key: str) -> dict[str, Any]:
-    return {"matchExpressions": [{"key": key, "operator": "DoesNotExist"}]}
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +193,33 @@ def test_routers_are_not_told_that_this_is_all_before_the_last_list_is_there(sce
     assert scene.ours(scene.node) == kernel
 
 
+def test_an_agent_that_comes_back_with_its_exabgp_has_no_session_until_the_last_list_is_there(scene: Scene) -> None:
+    """Routers keep its routes meanwhile (RFC 4724): in their kernels nothing moves, nor in its own."""
+    agent, pods = scene.cluster.agent(scene.other), [str(cidr) for cidr in scene.other.pod_cidrs.values()]
+    kernel = scene.ours(scene.other)
+    agent.stop()
+    machines = (scene.other, *scene.lab.routers)
+    monitors = [it.start(["ip", "monitor", "route"], log="monitor-child") for it in machines]
+    scene.api.withhold(Kind.PEER)
+
+    agent.restart()
+    scene.waits_for(agent, scene.other, Kind.PEER)
+    assert agent.view("peers")["peers"] == {}
+    assert all(path["stale"] for prefix in pods for path in scene.frr.paths(prefix))
+    scene.told_by([scene.other], *pods)
+    scene.told(*_hosts(*SHARED))
+
+    scene.api.release(Kind.PEER)
+    wait_until(lambda: not any(path.get("stale") for prefix in pods for path in scene.frr.paths(prefix)), within=60)
+    scene.whole()
+    assert scene.ours(scene.other) == kernel
+    for monitor in monitors:
+        monitor.stop()
+    own, *others = (monitor.output().splitlines() for monitor in monitors)
+    assert [line for line in own if f"proto {OUR_PROTOCOL} " in line] == []
+    assert [line for lines in others for line in lines if any(f" {prefix} " in f" {line} " for prefix in pods)] == []
+
+
 @pytest.fixture
 def joining(scene: Scene) -> Iterator[Node]:
     """A node that no router has heard of."""
@@ -214,6 +242,59 @@ def test_a_node_that_joins_is_silent_until_the_last_list_is_there(scene: Scene, 
     wait_until(lambda: scene.known_of(joining) == {*_hosts(*SHARED)}, within=UP_SECONDS)
     wait_until(lambda: agent.view("status")["phase"] == "IN_SYNC")
     assert scene.known_of(joining) == {*_hosts(*SHARED)}
+
+
+@pytest.fixture
+def unreadable(scene: Scene, request: pytest.FixtureRequest) -> Iterator[None]:
+    """What says what node 1 is, or who is told what, turns bad: the agent of node 2 has its last good version."""
+    node = node_object(scene.node)
+    bad_node = node | {"status": {"addresses": [{"type": "InternalIP", "address": "nowhere"}]}}
+    bad = {
+        "BGPInstance": custom("BGPInstance", "default", {"asn": "sixty"}),
+        "BGPAdvertisement": custom("BGPAdvertisement", "pods", PODS["spec"] | {"attributes": {"med": "seven"}}),
+        "Node": bad_node,
+    }
+    scene.api.apply(bad[request.param], checked=False)
+    yield
+    scene.api.apply(INSTANCE, PODS, node)
+
+
+def refuses_to_guess(scene: Scene, agent: Agent, node: Node) -> bool:
+    """It knows all but what its settings are."""
+    listed = scene.api.listed(str(node.address())) >= set(map(str, ALWAYS_WATCHED))
+    problems = agent.view("status")["problems"]
+    return listed and any("nothing here is changed" in problem["message"] for problem in problems)
+
+
+@pytest.mark.usefixtures("unreadable")
+@pytest.mark.parametrize("unreadable", ["BGPInstance", "BGPAdvertisement", "Node"], indirect=True)
+def test_an_agent_that_comes_back_leaves_all_as_it_is_until_it_can_read_what_its_node_is(scene: Scene) -> None:
+    before, sessions, kernel = scene.marks(*scene.prefixes), scene.sessions(), scene.ours(scene.node)
+    scene.agent.stop()
+
+    scene.agent.restart()
+    wait_until(lambda: refuses_to_guess(scene, scene.agent, scene.node))
+    assert scene.agent.view("status")["phase"] == "LISTING"
+    assert scene.cluster.agent(scene.other).view("status")["phase"] == "IN_SYNC"
+
+    scene.api.apply(INSTANCE, PODS, node_object(scene.node))
+    scene.whole()
+    assert scene.unchanged(before)
+    assert scene.sessions() == sessions
+    assert scene.ours(scene.node) == kernel
+
+
+@pytest.mark.usefixtures("unreadable")
+@pytest.mark.parametrize("unreadable", ["BGPInstance"], indirect=True)
+def test_a_node_that_joins_is_silent_while_its_settings_cannot_be_read(scene: Scene, joining: Node) -> None:
+    agent = scene.cluster.start_agent(joining)
+    wait_until(lambda: refuses_to_guess(scene, agent, joining))
+    assert agent.view("peers")["peers"] == {}
+    assert (scene.known_of(joining), scene.ours(joining)) == (set(), {"ipv4": {}, "ipv6": {}})
+
+    scene.api.apply(INSTANCE)
+    known = {*map(str, joining.pod_cidrs.values()), *_hosts(*SHARED)}
+    wait_until(lambda: scene.known_of(joining) == known, within=UP_SECONDS)
 
 
 def test_a_pod_cidr_is_told_once_the_node_does_not_send_back_what_is_not_in_use(scene: Scene, joining: Node) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.addresses import family_of
 from tests.lab.machines import Host
-from tests.lab.minicluster import CLUSTER_ASN, OUR_PROTOCOL, MiniCluster, custom, tor_peer
+from tests.lab.minicluster import BGPILOT, CLUSTER_ASN, OUR_PROTOCOL, MiniCluster, custom, tor_peer
 from tests.lab.neighbor import Neighbor
 from tests.lab.netns import FAMILY_FLAG, Family
 from tests.lab.tellers import BirdTeller, FrrTeller, Told
@@ -179,7 +179,7 @@ def test_a_route_of_another_protocol_stays_through_all_we_learn_is_shown_and_our
         return {family: scene.routes(FOREIGN[family], family) for family in FAMILIES} == theirs
 
     comes(scene)
-    wait_until(lambda: conflicts(scene) == 2)
+    wait_until(lambda: conflicts(scene) == 2 and _heard(scene, 2))
     assert untouched()
     for prefix in FOREIGN.values():
         (row,) = scene.agent.view("fib", prefix=prefix)["rows"]
@@ -210,6 +210,42 @@ def test_a_route_of_another_protocol_stays_through_all_we_learn_is_shown_and_our
     assert conflicts(scene) == 0
     for teller in scene.tellers:
         teller.silence(FOREIGN.values())
+
+
+def test_diff_names_what_is_not_in_the_kernel_and_who_is_in_its_place_and_nothing_else(scene: Scene) -> None:
+    wait_until(lambda: scene.agent.cli("diff").stdout.startswith("No difference: "))
+    _there_first(scene)
+    wait_until(lambda: conflicts(scene) == 2 and _heard(scene, 2))
+
+    done = scene.agent.cli("diff")
+    named = [("kernel", prefix, "conflict", "kernelConflict") for prefix in FOREIGN.values()]
+    assert [tuple(line.split()[:4]) for line in done.stdout.splitlines()[1:3]] == named
+    assert done.stdout.count("held by protocol 4 (static)") == 2
+    assert (done.returncode, len(scene.agent.view("diff")["rows"])) == (3, 2)
+
+    scene.damage("del {prefix} proto static", FOREIGN)
+    wait_until(lambda: scene.agent.cli("diff").returncode == 0)
+    for teller in scene.tellers:
+        teller.silence(FOREIGN.values())
+
+
+def test_events_tell_what_happens_as_it_happens(scene: Scene) -> None:
+    frr, address = scene.tellers[0], scene.node.address()
+    assert isinstance(frr, FrrTeller)
+    follow = scene.node.start([BGPILOT, "events", "-w", f"--run-dir={scene.agent.run_dir}"], log="events")
+
+    def tells(pattern: str) -> None:
+        wait_until(lambda: re.search(pattern, follow.output()) is not None)
+
+    tells("starting +agent")
+    tells("peer_up +BGPPeer/router-0 .*established: AS 64600")
+    scene.damage(f"del {{prefix}} proto {OUR_PROTOCOL}", ONE)
+    tells("drift_repaired +agent .*put right: .*missing")
+    frr.frr.configure([f"router bgp {frr.asn}", f"neighbor {address} shutdown message back after tea"])
+    tells("peer_down +BGPPeer/router-0 .*back after tea")
+    frr.frr.configure([f"router bgp {frr.asn}", f"no neighbor {address} shutdown"])
+    tells("(?s)peer_down .*peer_up +BGPPeer/router-0")
+    follow.kill()
 
 
 def _heard(scene: Scene, count: int) -> bool:

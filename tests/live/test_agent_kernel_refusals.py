@@ -245,6 +245,9 @@ def test_a_route_that_the_kernel_refuses_is_shown_in_its_words_stops_no_other_an
         (hop,) = (hop for hop in scene.agent.view("explain", subject=prefix)["hops"] if not hop["ok"])
         assert (hop["reason"], words[family] in hop["text"]) == ("kernelRefused", True)
     assert scene.metrics()["bgpilot_fib_routes_failing"] == 2
+    differing = (row for row in scene.agent.ask("diff")["rows"] if row["where"] == "kernel")
+    rows = [(row["prefix"], row["state"], row["text"]) for row in differing]
+    assert rows == [(prefix, "refused", words[family]) for family, prefix in BAD.items()]
     wait_until(lambda: scene.metrics()['bgpilot_fib_operations_total{operation="add",result="failed"}'] >= 4)
 
     for family in FAMILIES:

@@ -174,6 +174,20 @@ def test_a_route_of_that_shape_where_we_want_none_is_left_alone_and_shown(scene:
     wait_until(lambda: not scene.metrics().get('bgpilot_problems{reason="foreignShapedRoute"}'))
 
 
+def test_a_machine_that_does_not_forward_is_a_fault_with_its_fix_until_it_does(scene: Scene) -> None:
+    scene.node.configure(sysctls={"net.ipv4.ip_forward": 0})
+    wait_until(lambda: scene.agent.cli("status").returncode == 3)
+    fix = "Fix: sysctl -w net.ipv4.ip_forward=1, and keep it in /etc/sysctl.d."
+    found = scene.agent.cli("check")
+    assert found.returncode == 3
+    assert [line for line in found.stdout.splitlines() if "FAIL  objects" in line and line.endswith(fix)], found.stdout
+    assert scene.metrics()['bgpilot_problems{reason="forwardingOff"}'] == 1
+
+    scene.node.configure(sysctls={"net.ipv4.ip_forward": 1})
+    wait_until(lambda: scene.agent.cli("check").returncode == 0)
+    assert scene.is_whole()
+
+
 def _wall(scene: Scene, family: Family) -> list[str]:
     """Makes the kernel take the second router for no gateway. IPv4 asks only routes of scope `link` or nearer."""
     return ["unreachable", scene.hop(1, family), *(("scope", "link") if family == "ipv4" else ())]

@@ -25,6 +25,8 @@ TOR_A, TOR_B = 65101, 65102
 LABELS = {"a": {"rack": "a", "asn": "64086.59905"}, "b": {"rack": "b", "asn": str(RACK_B)}}
 ROUTER_IDS = {"node-1": "192.0.2.1", "node-2": "192.0.2.2"}
 LISTEN_PORT = 1790
+SHARED = "198.51.100.0/24"
+"""Announced by several nodes, as an aggregate of service addresses is."""
 PASSWORD, OTHER_PASSWORD = "mesh swordfish", "mesh hunter2"
 
 
@@ -109,6 +111,11 @@ class Racks:
         told = self.cluster.agent(node).ask("status")["problems"]
         return {(problem["reason"], problem["subject"]) for problem in told}
 
+    def said_of(self, node: Node, prefix: str) -> dict[str, str | None]:
+        """By router or node that tells it, the reason word why the route is not used."""
+        rows = self.cluster.agent(node).ask("routes", prefix)["rows"]
+        return {row["peer"]: row["reason"] for row in rows if row["prefix"] == prefix}
+
     def to_routers(self) -> dict[str, int]:
         """How often each node's session with its router came up."""
         rack_a = {node.name: self.tor_a.times_established(str(node.address())) for node in (self.a1, self.a2)}
@@ -192,6 +199,30 @@ def test_pods_reach_pods_across_racks(racks: Racks) -> None:
     finally:
         racks.a1.remove_pod(here)
         racks.b1.remove_pod(there)
+
+
+def test_what_other_nodes_announce_too_ends_on_each_and_goes_to_the_router_from_who_does_not(racks: Racks) -> None:
+    """The router tells each node of the rack, which take their own AS, what the other one has announced."""
+    router, nodes = str(racks.router_a.address()), (racks.a1, racks.a2)
+    everything = {"podCIDRs": True, "allowed": [{"prefix": "0.0.0.0/0", "ge": 8}]}
+    peer = {"allowASIn": 1, "import": everything}
+    racks.api.apply(
+        _peer("tor-a", router, TOR_A, "a", **peer),
+        custom("BGPAdvertisement", "shared", {"type": "Prefix", "prefixes": [SHARED]}),
+    )
+    wait_until(lambda: [racks.said_of(node, SHARED) for node in nodes] == [{router: "announcedHere"}] * 2)
+    assert [racks.cluster.learned(node, "ipv4").get(SHARED) for node in nodes] == [None, None]
+    for number in range(1, 5):  # who is asked oftener answers once a second (net.ipv4.route.error_burst)
+        way = racks.router_a.run(["traceroute", "-n", "-N", "1", "-q", "1", "-m", "4", f"198.51.100.{number}"]).stdout
+        assert len(way.splitlines()[1:]) == 1, way
+
+    spec = {"type": "Prefix", "prefixes": [SHARED], "nodeSelector": {"matchLabels": {"rack": "b"}}}
+    racks.api.apply(custom("BGPAdvertisement", "shared", spec))
+    wait_until(lambda: [racks.cluster.learned(node, "ipv4").get(SHARED) for node in nodes] == [[router]] * 2)
+
+    racks.api.delete("BGPAdvertisement", "shared")
+    racks.api.apply(_peer("tor-a", router, TOR_A, "a", allowASIn=1))
+    wait_until(lambda: [racks.said_of(node, SHARED) for node in nodes] == [{}, {}])
 
 
 def test_a_newcomer_of_the_same_priority_changes_nothing_but_says_that_it_is_not_used(racks: Racks) -> None:

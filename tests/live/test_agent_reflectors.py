@@ -50,14 +50,6 @@ def sessions(cluster: MiniCluster) -> dict[str, set[str]]:
     return {name: set(established(cluster, cluster.lab.nodes[name])) for name in cluster.agents}
 
 
-def flaps(cluster: MiniCluster) -> int:
-    return sum(
-        peer["flaps"]
-        for name in cluster.agents
-        for peer in cluster.agent(cluster.lab.nodes[name]).view("peers")["peers"].values()
-    )
-
-
 def has_all_routes(cluster: MiniCluster, *nodes: Node) -> bool:
     """Each of the nodes has every other pod CIDR of the lab in its kernel, by that node's own address."""
     for node in nodes:
@@ -158,7 +150,7 @@ def test_two_clusters_of_one_as_meet_in_their_reflectors(lab: Callable[..., Lab]
             "node-4": {"node/node-3"},
         }
         wait_until(lambda: sessions(cluster) == wanted, within=60.0)
-        assert flaps(cluster) == 0
+        assert cluster.flaps() == 0
 
 
 def test_auto_chooses_two_reflectors_and_replaces_the_one_that_is_cordoned_without_a_route_lost(

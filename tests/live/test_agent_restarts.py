@@ -45,6 +45,7 @@ from tests.lab.probe import Probe
 from tests.lab.topology import Host, Lab, Node
 from tests.lab.wait import wait_until
 from tests.lab.wirepeer import KEEPALIVE, MP_UNREACH, ROUTE_REFRESH, UPDATE, Sent, Session, WirePeer, attribute, message
+from tests.lab.writes import Writes
 
 pytestmark = pytest.mark.live
 
@@ -59,7 +60,6 @@ AWAY_KEEPALIVES = LAB_HOLD_SECONDS + 1
 """One a second: longer than the hold time."""
 RIGHT_SECONDS = 20.0
 """2 s on a machine with nothing else to do."""
-MARK = "192.0.2.1"
 
 
 class Scribe(WirePeer):
@@ -250,30 +250,6 @@ def vips(node: Node) -> list[str]:
 
 def announced(node: Node) -> list[str]:
     return [*hosts(vips(node)), *map(str, node.pod_cidrs.values())]
-
-
-class Writes:
-    """Routes and rules that the kernels of these nodes were told to change."""
-
-    def __init__(self, nodes: Iterable[Node]) -> None:
-        self._monitors = {
-            node: node.start(["ip", "monitor", "route", "rule"], log=f"writes-{time.monotonic_ns()}") for node in nodes
-        }
-        wait_until(lambda: all(self._shows(node) for node in self._monitors))
-
-    def stop(self) -> dict[str, list[str]]:
-        wait_until(lambda: all(self._shows(node) for node in self._monitors))
-        for monitor in self._monitors.values():
-            monitor.stop()
-        told = {node.name: monitor.output().splitlines() for node, monitor in self._monitors.items()}
-        return {name: found for name, lines in told.items() if (found := [line for line in lines if MARK not in line])}
-
-    def _shows(self, node: Node) -> bool:
-        """A change that was made just now, and with it all before."""
-        before = self._monitors[node].output().count("Deleted " + MARK)
-        for verb in ("add", "del"):
-            node.ip("route", verb, MARK, "dev", "lo", "proto", "static")
-        return self._monitors[node].output().count("Deleted " + MARK) > before
 
 
 @contextmanager

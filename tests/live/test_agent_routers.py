@@ -81,17 +81,13 @@ class Scene:
             pods = {node.name: [pod.format(node.index)] for node in nodes}
             self.api.apply(slice_object(name, pods, family=family, ready=ready))
 
-    def flaps(self) -> int:
-        peers = [self.cluster.agent(node).view("peers")["peers"].values() for node in self.lab.nodes.values()]
-        return sum(peer["flaps"] for table in peers for peer in table)
-
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
     with Lab(nodes=2, routers=2) as lab:
         built = Scene(lab)
         yield built
-        assert built.flaps() == 0, "none of all the changes in this file is a reason to lose a session"
+        assert built.cluster.flaps() == 0, "none of all the changes in this file is a reason to lose a session"
         built.cluster.close()
 
 
@@ -104,9 +100,7 @@ def nodes(scene: Scene) -> tuple[Node, Node]:
 def clean(scene: Scene) -> Iterator[None]:
     """Each test leaves the services and peers as they were."""
     yield
-    for kind in ("Service", "EndpointSlice"):
-        for thing in scene.api.list(kind):
-            scene.api.delete(kind, thing["metadata"]["name"], thing["metadata"]["namespace"])
+    scene.cluster.delete_all("Service", "EndpointSlice")
     scene.reset()
     scene.frr.withdraw(*scene.frr.originated)
     scene.judges.bird.withdraw(*scene.judges.bird.originated)

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.announced import BLOCKS, FAMILIES, FIRST, READY, SECOND, Scene, slice_
+from tests.lab.announced import BLOCKS, FAMILIES, FIRST, READY, SECOND, Scene, slice_, two_nodes
 from tests.lab.minicluster import Object, service_object
-from tests.lab.topology import Lab
 
 pytestmark = pytest.mark.live
 
@@ -24,11 +23,7 @@ OTHER_VIPS = ["198.51.100.81", "2001:db8::81"]
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[Scene]:
-    with Lab(nodes=2, routers=2) as lab:
-        scene = Scene(lab)
-        yield scene
-        assert scene.flaps() == 0, "what becomes of Services is no reason to lose a session"
-        scene.close()
+    yield from two_nodes()
 
 
 @pytest.fixture
@@ -169,6 +164,9 @@ def test_a_service_that_is_no_load_balancer_any_more_has_only_its_cluster_ips(sc
 
     scene.api.merge("Service", "web", {"spec": {"type": kind}}, "default")
     scene.told(_every(CLUSTER_IPS, *BOTH))
+    for agent in scene.cluster.agents.values():
+        hops = agent.ask("explain", "default/web")["hops"]
+        assert {hop["reason"] for hop in hops if not hop["ok"]} == {"noLoadBalancer"}
 
     scene.api.merge("Service", "web", {"spec": {"type": "LoadBalancer"}}, "default")
     scene.told(_every([*CLUSTER_IPS, *VIPS], *BOTH))

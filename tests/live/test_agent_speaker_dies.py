@@ -37,6 +37,7 @@ def scene() -> Iterator[Mortal]:
 
 ENDS: dict[str, Callable[[Mortal], None]] = {
     "exabgp is killed": Mortal.kill_exabgp,
+    "exabgp hangs": Mortal.hang_exabgp,
     "speaker is replaced": Mortal.replace_speaker,
     "pod is killed": Mortal.kill_pod,
     "pod is replaced": Mortal.replace_pod,
