@@ -40,7 +40,7 @@ OPTIONAL_KINDS: Final = frozenset({Kind.SERVICE_CIDR, Kind.INSTANCE, Kind.PEER, 
 
 
 def path_of(kind: Kind, only: Key | None = None) -> str:
-    """Path of the collection: of the whole cluster, or of the namespace that `only` is in."""
+    """Path of the collection: of the whole cluster, or of the namespace that `only` is in, if it is in one."""
     group, version, plural = RESOURCES[kind]
     root = f"/apis/{group}/{version}" if group else f"/api/{version}"
-    return f"{root}/namespaces/{only.namespace}/{plural}" if only else f"{root}/{plural}"
+    return f"{root}/namespaces/{only.namespace}/{plural}" if only and only.namespace else f"{root}/{plural}"

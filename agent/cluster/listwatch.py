@@ -9,8 +9,8 @@ objects again.
 
 The latter happens when the store was restored from a backup. A watch from a revision that lies ahead of the store is
 accepted by kube-apiserver 1.36 and says nothing, not even bookmarks (measured); what happens before the store has
-passed that revision is never told. So after each failure the revision of the store is asked for first: no restore
-happens without one.
+passed that revision is never told. So after each failure the revision of the store is asked for first, and with it the
+object that changed last (`Witness`): no restore happens without one, and others may write faster than we come back.
 
 Invariants: a list that did not come to its end changes nothing. No failure, and no 404 once the kind was there, takes
 an object away. Every way out of a stream passes `Health`, which decides on the pause.
@@ -29,9 +29,10 @@ from agent.cluster import shapes
 from agent.cluster.health import Health, Limits
 from agent.cluster.kinds import OPTIONAL_KINDS
 from agent.cluster.known import Known
-from agent.cluster.parse import UNREADABLE, read_object
+from agent.cluster.parse import UNREADABLE, Parsed, read_object
 from agent.cluster.refusal import Refusal, read_refusal, read_status
 from agent.cluster.request import Mode, Pause, Request, make_request
+from agent.cluster.witness import Witness, is_before, later
 from agent.model import (
     ClusterChange,
     Key,
@@ -49,9 +50,6 @@ the parameters, and the mark never comes."""
 RESTARTS_IN_PEACE: Final = 2
 """How often in a row a revision may be void before that is a problem."""
 
-REVISION_DIGITS_MAX: Final = 20
-"""Of a 64-bit number. What is longer is no revision of etcd's, and compares with nothing."""
-
 STREAM_ENDED: Final = "streamEnded"
 STREAM_TOO_SHORT: Final = "streamTooShort"
 STREAM_BROKEN: Final = "streamBroken"
@@ -59,6 +57,7 @@ STREAM_SILENT: Final = "streamSilent"
 TEXT_TOO_LONG: Final = "textTooLong"
 REVISION_EXPIRED: Final = "revisionExpired"
 REVISION_WENT_BACK: Final = "revisionWentBack"
+WITNESS_CHANGED: Final = "witnessChanged"
 WATCH_LIST_REFUSED: Final = "watchListRefused"
 CHECK_SERVER: Final = "Check that the API server runs and that this node reaches it; the last picture is kept."
 _OPENING_IS_NO_PROOF: Final = frozenset({STREAM_TOO_SHORT, STREAM_BROKEN, TEXT_TOO_LONG})
@@ -80,6 +79,10 @@ class ListWatch:
         self._sync_mode = Mode.WATCH_LIST
         self._revision = ""
         """Where the next watch goes on; empty: all objects are needed."""
+        self._witness: Witness | None = None
+        """Who changed last; None: there is no object, or the last one was deleted, and nobody can testify."""
+        self._coming: Witness | None = None
+        """The same of a list that comes, or of the answer to a probe."""
         self._doubtful = False
         """A watch failed: the store may be another one when we come back."""
         self._syncing = True
@@ -95,13 +98,18 @@ class ListWatch:
         self._health.started(now)
         if now < self._health.pause_until:
             return Pause(self._health.pause_until)
-        if self._revision:
-            self._mode = Mode.PROBE if self._doubtful else Mode.WATCH
-        else:
-            self._mode = self._sync_mode
+        if self._doubtful and self._witness is None:
+            self._revision = ""
         self._syncing = not self._revision
         self._known.begin()
-        return make_request(self._mode, self._revision, self._only, self._limits, self._random)
+        self._coming = None
+        if self._syncing:
+            self._mode, only = self._sync_mode, self._only
+        elif self._doubtful and self._witness is not None:
+            self._mode, only = Mode.PROBE, self._witness.key
+        else:
+            self._mode, only = Mode.WATCH, self._only
+        return make_request(self._mode, self._revision, only, self._limits, self._random)
 
     def mended_elsewhere(self, now: float) -> None:
         """Another watch of the same API server works again: ask for the next step anew."""
@@ -142,11 +150,9 @@ class ListWatch:
                 )
 
     def item(self, body: bytes | msgspec.Raw, now: float) -> Changes:
-        """One object of a LIST."""
-        if self._mode is Mode.PROBE:
-            return ()
-        self._known.collect(read_object(self._kind, body))
-        return self._health.alive(now)
+        """One object of a LIST, or the one of a PROBE."""
+        self._collect(read_object(self._kind, body))
+        return () if self._mode is Mode.PROBE else self._health.alive(now)
 
     def listed(self, envelope: bytes, now: float) -> Changes:
         """A LIST or PROBE came to its end; what `item` did not get is in the envelope."""
@@ -154,12 +160,12 @@ class ListWatch:
             rest = _ENVELOPE.decode(envelope)
         except UNREADABLE:
             return self._fail(STREAM_BROKEN, "the list was cut off or is no list", now)
+        for body in rest.items or ():
+            self._collect(read_object(self._kind, body))
         if self._mode is Mode.PROBE:
             return self._probed(rest.metadata.revision or "", now)
         if rest.metadata.rest:
             return self._fail(STREAM_BROKEN, "the list is a part of one, though no part was asked for", now)
-        for body in rest.items or ():
-            self._known.collect(read_object(self._kind, body))
         self.streaming = False
         return self._synced(rest.metadata.revision or "", now)
 
@@ -196,14 +202,24 @@ class ListWatch:
         if self._syncing:
             if event.type == "DELETED":
                 self._known.drop(parsed.key)
+                self._coming = None
             else:
-                self._known.collect(parsed)
+                self._collect(parsed)
             return self._health.alive(now)
-        if _is_before(parsed.revision, self._revision):
+        if is_before(parsed.revision, self._revision):
             return self._start_over(REVISION_WENT_BACK, now)
         self._revision = parsed.revision or self._revision
-        changes = self._known.deleted(parsed.key) if event.type == "DELETED" else self._known.applied(parsed)
+        if event.type == "DELETED":
+            self._witness = None
+            changes = self._known.deleted(parsed.key)
+        else:
+            self._witness = Witness(parsed.key, parsed.revision)
+            changes = self._known.applied(parsed)
         return (*changes, *self._health.good(now))
+
+    def _collect(self, parsed: Parsed) -> None:
+        self._known.collect(parsed)
+        self._coming = later(self._coming, Witness(parsed.key, parsed.revision))
 
     def _bookmark(self, body: msgspec.Raw, now: float) -> Changes:
         try:
@@ -214,7 +230,7 @@ class ListWatch:
             if (meta.annotations or {}).get(INITIAL_EVENTS_END) != "true":
                 return self._health.alive(now)
             return self._synced(meta.revision or "", now)
-        if _is_before(meta.revision or "", self._revision):
+        if is_before(meta.revision or "", self._revision):
             return self._start_over(REVISION_WENT_BACK, now)
         self._revision = meta.revision or self._revision
         return self._health.good(now)
@@ -225,13 +241,16 @@ class ListWatch:
             return self._fail(STREAM_BROKEN, "the list has no resourceVersion", now)
         self._syncing = self._doubtful = False
         self._revision = revision
+        self._witness = self._coming
         self._listed = self._existed = True
         self._unmarked = 0
         return (self._known.complete(), *self._health.good(now))
 
     def _probed(self, revision: str, now: float) -> Changes:
-        if _is_before(revision, self._revision):
+        if is_before(revision, self._revision):
             return self._start_over(REVISION_WENT_BACK, now)
+        if self._coming != self._witness:
+            return self._start_over(WITNESS_CHANGED, now)
         self._doubtful = False
         self._close(now)
         return ()
@@ -292,13 +311,6 @@ class ListWatch:
         self._unmarked += 1
         if self._mode is Mode.WATCH_LIST and self._unmarked >= UNMARKED_MAX:
             self._sync_mode = Mode.LIST
-
-
-def _is_before(revision: str, other: str) -> bool:
-    """Resource versions of one kind are numbers that grow (guaranteed since Kubernetes 1.35, true ever since etcd)."""
-    if not all(text.isdecimal() and len(text) <= REVISION_DIGITS_MAX for text in (revision, other)):
-        return False
-    return int(revision) < int(other)
 
 
 _EVENT: Final = msgspec.json.Decoder(shapes.Event)

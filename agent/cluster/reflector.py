@@ -76,7 +76,7 @@ class Reflector:
             limits=limits or Limits(),
             random=random or Random(),  # noqa: S311  # spreads load, keeps no secret
         )
-        self._path = path_of(kind, only)
+        self._kind = kind
         self._transport = transport
         self._put = put
         self._mended = mended
@@ -115,7 +115,7 @@ class Reflector:
         try:
             async with (
                 asyncio.timeout(request.answer_seconds) as patience,
-                self._transport.get(self._path, request.query) as answer,
+                self._transport.get(path_of(self._kind, request.only), request.query) as answer,
             ):
                 patience.reschedule(now() + machine.silence_seconds)
                 if answer.status == 200:

@@ -19,12 +19,14 @@ class Mode(enum.Enum):
     LIST = "list"
     """Every object, from the API server's cache and in one piece (it does not cut lists at resourceVersion=0)."""
     PROBE = "probe"
-    """A list of one object, for the revision that the store is at."""
+    """A list of one object, for the revision that the store is at, and for what it has of that object."""
     WATCH = "watch"
 
 
 class Request(NamedTuple):
     mode: Mode
+    only: Key | None
+    """The one object to ask for; None: all of the kind."""
     query: tuple[tuple[str, str], ...]
     answer_seconds: float
     """How long to wait for the answer's header."""
@@ -41,11 +43,11 @@ def make_request(mode: Mode, revision: str, only: Key | None, limits: Limits, ra
     stream = (*query, ("watch", "1"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", seconds))
     match mode:
         case Mode.LIST:
-            return Request(mode, (*query, ("resourceVersion", "0")), limits.sync_silence_seconds)
+            return Request(mode, only, (*query, ("resourceVersion", "0")), limits.sync_silence_seconds)
         case Mode.PROBE:
-            return Request(mode, (*query, ("limit", "1")), limits.sync_silence_seconds)
+            return Request(mode, only, (*query, ("limit", "1")), limits.sync_silence_seconds)
         case Mode.WATCH_LIST:
             initial = (("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan"))
-            return Request(mode, (*stream, *initial), limits.sync_silence_seconds)
+            return Request(mode, only, (*stream, *initial), limits.sync_silence_seconds)
         case Mode.WATCH:
-            return Request(mode, (*stream, ("resourceVersion", revision)), limits.connect_seconds)
+            return Request(mode, only, (*stream, ("resourceVersion", revision)), limits.connect_seconds)

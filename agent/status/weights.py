@@ -112,6 +112,7 @@ _WORDS: Final[Mapping[Weight, tuple[str, ...]]] = {
         "apiUntrusted",
         "revisionExpired",
         "revisionWentBack",
+        "witnessChanged",
         "streamBroken",
         "streamEnded",
         "streamSilent",

@@ -392,6 +392,24 @@ async def test_a_store_that_goes_back_in_time_is_believed(fresh: ControlPlane) -
         await eventually(lambda: running.names(Kind.NODE) == {"old", "after"}, within=WITHIN)
 
 
+async def test_a_store_that_went_back_and_on_beyond_what_was_seen_is_known_all_the_same(fresh: ControlPlane) -> None:
+    fresh.api().post(NODES, node("old"))
+    backup = await asyncio.to_thread(fresh.backup)
+    fresh.api().post(NODES, node("new", 2))
+    async with Line(fresh.server) as line, agent(fresh.kubeconfig(server=line.url)) as running:
+        await eventually(lambda: running.names(Kind.NODE) == {"old", "new"}, within=WITHIN)
+        line.cut()
+        await eventually(lambda: len(running.world.problems) == len(ALWAYS_WATCHED), within=WITHIN)
+        seen = fresh.revision()
+        await asyncio.to_thread(fresh.restore, backup)
+        while fresh.revision() <= seen:
+            await asyncio.to_thread(fresh.api().post, SECRETS, {"metadata": {"generateName": "other-"}})
+        await line.mend()
+        await eventually(lambda: running.names(Kind.NODE) == {"old"}, within=WITHIN)
+
+    assert running.restarts(Kind.NODE, "witnessChanged") == 1
+
+
 async def test_all_watches_are_back_within_seconds_of_a_long_time_without_the_api_server(fresh: ControlPlane) -> None:
     async with agent(fresh.kubeconfig(), Limits(absent_again_seconds=1.0)) as running:
         await eventually(lambda: running.world.complete, within=WITHIN)

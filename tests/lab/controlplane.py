@@ -218,10 +218,14 @@ class ControlPlane:
 
         The API server keeps what it has in its watch cache until it is restarted.
         """
-        ranged = self._etcd("/v3/kv/range", {"key": base64.b64encode(b"/registry").decode()})
-        revision = int(ranged["header"]["revision"])
+        revision = self.revision()
         self._etcd("/v3/kv/compaction", {"revision": revision, "physical": True})
         return revision
+
+    def revision(self) -> int:
+        """What etcd is at."""
+        ranged = self._etcd("/v3/kv/range", {"key": base64.b64encode(b"/registry").decode()})
+        return int(ranged["header"]["revision"])
 
     def _etcd(self, path: str, body: Mapping[str, Any]) -> Any:
         """etcd's JSON gateway, over the socket that the API server uses."""

@@ -77,12 +77,14 @@ class Run:
     def hear(self, *lines: bytes) -> list[Any]:
         return [change for line in lines for change in self.took(self.machine.heard(line, self.now))]
 
-    def probe(self, revision: int) -> None:
-        """What follows a failure: the store's revision is asked for, and told."""
+    def probe(self, revision: int, *found: dict[str, Any], asks_for: str = "a") -> None:
+        """What follows a failure: the store is asked for its revision and for who changed last, and tells."""
         request = self.ask()
-        assert (request.mode, dict(request.query).get("limit")) == (Mode.PROBE, "1")
+        assert request.mode is Mode.PROBE
+        assert request.only == key(asks_for)
+        assert dict(request.query) == {"fieldSelector": f"metadata.name={asks_for}", "limit": "1"}
         self.open()
-        body = {"metadata": {"resourceVersion": str(revision), "continue": "more"}, "items": [node("z", 1)]}
+        body = {"metadata": {"resourceVersion": str(revision)}, "items": found}
         self.took(self.machine.listed(json.dumps(body).encode(), self.now))
 
     def refuse(self, status: int, body: bytes = b"", retry_after: float | None = None) -> list[Any]:

@@ -152,7 +152,7 @@ async def test_a_watch_survives_a_token_that_is_revoked_under_way(tmp_path: Path
     async def only_new(exchange: Exchange) -> None:
         if exchange.asked.headers["authorization"] == "Bearer new":
             probed = "limit" in exchange.asked.query
-            await (listing(revision=10) if probed else watch(("ADDED", node(2, 20)), then=hang))(exchange)
+            await (listing(node(1), revision=10) if probed else watch(("ADDED", node(2, 20)), then=hang))(exchange)
         else:
             await answer(401)(exchange)
 

@@ -89,7 +89,7 @@ async def test_a_watch_that_breaks_goes_on_where_it_was(tmp_path: Path, then: Be
         await eventually(lambda: watched.nodes() == {"n2"})
 
     assert len(watched.lists) == 1
-    assert server.asked[1].query == {"limit": "1"}
+    assert server.asked[1].query == {"fieldSelector": "metadata.name=n2", "limit": "1"}
     assert server.asked[2].query["resourceVersion"] == "10"
     assert watched.restarts() == {restart: 1}
 

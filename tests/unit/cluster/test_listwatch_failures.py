@@ -1,13 +1,14 @@
 """The list+watch machine under every answer that is no list and no change: what it asks then, and when."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.cluster.request import Mode
-from agent.model import Kind, Listed
+from agent.model import Key, Kind, Listed
 from tests.unit.cluster.machine import EXPIRED, LIMITS, TOR, Run, bookmark, event, key, node, record
 
 
@@ -88,7 +89,7 @@ def test_a_revision_from_before_means_that_the_store_was_restored_and_all_object
 def test_after_a_failure_the_store_is_asked_whether_it_went_back() -> None:
     run = Run().sync(node("a", 3), node("b", 4), revision=10)
     run.took(run.machine.broke("apiUnreachable", "Connect call failed", run.now))
-    run.probe(9)
+    run.probe(9, node("b", 4), asks_for="b")
     run.sync(node("a", 3), revision=9)
 
     assert run.world.records(Kind.NODE) == {key("a"): record("a")}
@@ -98,12 +99,43 @@ def test_after_a_failure_the_store_is_asked_whether_it_went_back() -> None:
 def test_a_store_that_did_not_go_back_is_watched_on_at_once() -> None:
     run = Run().sync(node("a", 3), revision=10)
     run.took(run.machine.broke("apiUnreachable", "Connect call failed", run.now))
-    run.probe(12)
+    run.probe(12, node("a", 3))
     probed_at = run.now
 
     assert run.query()["resourceVersion"] == "10"
     assert run.now == probed_at
     assert run.world.records(Kind.NODE) == {key("a"): record("a")}
+
+
+@pytest.mark.parametrize("found", [(), (node("b", 2),), (node("b", 13),)], ids=["absent", "older", "newer"])
+def test_a_restored_store_is_known_by_who_changed_last_when_its_revisions_have_passed_ours(
+    found: tuple[dict[str, Any], ...],
+) -> None:
+    run = Run().sync(node("a", 3), node("b", 2), revision=4)
+    run.hear(event("MODIFIED", node("b", 9)), bookmark(10))
+    run.took(run.machine.broke("apiUnreachable", "Connect call failed", run.now))
+    run.probe(14, *found, asks_for="b")
+    run.sync(node("a", 3), revision=14)
+
+    assert run.world.records(Kind.NODE) == {key("a"): record("a")}
+    assert run.restarts() == {"apiUnreachable": 1, "witnessChanged": 1}
+
+
+def test_nobody_testifies_for_a_store_whose_last_change_was_a_deletion_and_all_objects_are_needed() -> None:
+    run = Run().sync(node("a", 3), node("b", 4), revision=10)
+    run.hear(event("DELETED", node("b", 11)))
+    run.took(run.machine.broke("apiUnreachable", "Connect call failed", run.now))
+
+    assert run.ask().mode is Mode.WATCH_LIST
+
+
+def test_the_witness_of_a_namespaced_kind_is_asked_for_in_its_namespace() -> None:
+    run = Run(Kind.SERVICE)
+    service = {"metadata": {"name": "s", "namespace": "shop", "resourceVersion": "7"}, "spec": {"clusterIP": "None"}}
+    run.sync(service)
+    run.took(run.machine.broke("apiUnreachable", "Connect call failed", run.now))
+
+    assert run.ask().only == Key(Kind.SERVICE, "shop", "s")
 
 
 def test_a_revision_the_store_has_not_reached_yet_means_all_objects_again() -> None:
@@ -226,7 +258,7 @@ def test_a_watch_that_breaks_once_is_well_as_soon_as_the_next_is_open() -> None:
     run.now += 60
     run.took(run.machine.broke("streamBroken", "the connection broke", run.now))
     broken = run.state
-    run.probe(10)
+    run.probe(10, node("a", 3))
     run.ask()
     run.open()
 
@@ -247,13 +279,13 @@ def test_streams_that_end_in_order_after_a_second_are_asked_for_again_about_as_o
 
 
 def test_silence_ends_a_watch_and_the_next_goes_on_where_it_was() -> None:
-    run = Run().sync(revision=10)
+    run = Run().sync(node("a", 3), revision=10)
     run.now += LIMITS.silence_seconds
     run.took(run.machine.silent(run.now))
 
     assert run.state.problem is not None
     assert run.state.problem.reason == "streamSilent"
-    run.probe(10)
+    run.probe(10, node("a", 3))
     assert run.query()["resourceVersion"] == "10"
     run.open()
     assert run.state.healthy
@@ -328,7 +360,7 @@ def test_a_watch_is_broken_since_its_first_failure_in_a_row_and_well_again_with_
     assert (run.state.healthy, run.state.broken_at) == (False, since)
     assert run.now > since
 
-    run.probe(11)
+    run.probe(11, node("a", 5))
     run.ask()
     run.open()
     run.hear(bookmark(12))
