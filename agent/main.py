@@ -282,7 +282,7 @@ class Agent:
         )
 
     def _problems(self) -> frozenset[Problem]:
-        of_writers = (it for it in (self._events.problem, self._node_state.problem) if it is not None)
+        of_writers = (it for it in (self._events.writing.problem, self._node_state.writing.problem) if it is not None)
         return self._loop.problems().union(of_writers)
 
     def status(self) -> Status:
@@ -324,7 +324,7 @@ class Agent:
                 tasks=len(asyncio.all_tasks()),
                 speaker_restarts=self._speaker.restarts,
                 audit_corrected=self._speaker.audit_corrected,
-                events=self._events.results,
+                events=self._events.writing.results,
                 events_dropped=self._events.dropped,
                 configurations_refused=self._speaker.configurations_refused,
                 configured_at=self._speaker.configured_at,

@@ -11,55 +11,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 import structlog
 
 from agent.cluster.kinds import RESOURCES
 from agent.cluster.reflector import TransportError
+from agent.cluster.writing import ANSWER_SECONDS, JSON, MERGE, Sender, Writing, rested
 from agent.model import Problem
 from agent.plan.steps import Steps
 from agent.status.bulletin import Bulletin, News, Notice, Topic
 
 LOOK_SECONDS: Final = 5.0
 """Between two looks, however much changes."""
-STEP_SECONDS: Final = 0.005
-"""Work in one go."""
-ANSWER_SECONDS: Final = 10.0
-PAUSE_SECONDS: Final = 10.0
-PAUSE_SECONDS_MAX: Final = 300.0
-"""How long nothing is written after a failure: the first time, and at most. Half of it is left to chance."""
 MESSAGE_CHARACTERS: Final = 1000
 COMPONENT: Final = "bgpilot"
 _NAME_CHARACTERS: Final = 200
-_JSON: Final = "application/json"
-_MERGE: Final = "application/merge-patch+json"
 _REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY})
 """What a second attempt does not mend: the object's namespace is gone, or there is a mistake of ours. So is 403, if it
 is not about our rights (`User … cannot create resource …`): the namespace is about to go, or has a quota."""
 
 log = structlog.get_logger()
-T = TypeVar("T")
-
-
-class Api(Protocol):
-    """`agent.cluster.api.ApiServer` fits."""
-
-    async def send(self, method: str, path: str, content_type: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
-        """Answers HTTP status and body. Raises TransportError."""
-        ...
 
 
 class Events:
     def __init__(
         self,
-        api: Api,
+        api: Sender,
         node: str,
         find: Callable[[Bulletin], Steps[Mapping[Topic, News]] | None],
         *,
@@ -67,9 +49,8 @@ class Events:
         wall: Callable[[], float],
     ) -> None:
         """`find` answers None while nothing can be said yet. `clock` is monotonic, `wall` gives Unix seconds."""
-        self.results: Counter[str] = Counter()
-        """`written`, `repeated`, `refused` or `failed`, by request."""
-        self.problem: Problem | None = None
+        self.writing = Writing()
+        """Its results: `written`, `repeated`, `refused` or `failed`."""
         self._api = api
         self._node = node
         self._find = find
@@ -77,7 +58,6 @@ class Events:
         self._wall = wall
         self._bulletin = Bulletin(clock())
         self._changed = asyncio.Event()
-        self._pause = PAUSE_SECONDS
 
     @property
     def dropped(self) -> int:
@@ -97,7 +77,7 @@ class Events:
                 while (notice := self._bulletin.next(self._clock())) is not None:
                     if not await self._tell(notice):
                         self._bulletin.failed(notice)
-                        await asyncio.sleep(self._longer_pause())
+                        await self.writing.rest()
                         break
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -115,43 +95,29 @@ class Events:
         path = f"/api/v1/namespaces/{body['metadata']['namespace']}/events"
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                status, said = await self._api.send("POST", path, _JSON, body)
+                status, said = await self._api.send("POST", path, JSON, body)
                 if status == HTTPStatus.CONFLICT and notice.witnessed:
                     renewed = {key: body[key] for key in ("message", "type", "count", "lastTimestamp")}
-                    status, said = await self._api.send("PATCH", f"{path}/{body['metadata']['name']}", _MERGE, renewed)
+                    status, said = await self._api.send("PATCH", f"{path}/{body['metadata']['name']}", MERGE, renewed)
         except (TransportError, TimeoutError):
-            self.results["failed"] += 1  # said by the watches already, which miss the API server too
+            self.writing.results["failed"] += 1  # said by the watches already, which miss the API server too
             return False
         return self._judge(notice, status, said)
 
     def _judge(self, notice: Notice, status: int, said: bytes) -> bool:
         if status < HTTPStatus.BAD_REQUEST or status == HTTPStatus.CONFLICT:
-            self.results["repeated" if status == HTTPStatus.CONFLICT else "written"] += 1
-            self._pause = PAUSE_SECONDS
-            self._complain(None)
+            self.writing.results["repeated" if status == HTTPStatus.CONFLICT else "written"] += 1
+            self.writing.well()
             return True
         not_us = status == HTTPStatus.FORBIDDEN and b"cannot" not in said
         if status in _REFUSED or not_us:
-            self.results["refused"] += 1
+            self.writing.results["refused"] += 1
             log.warning("event_refused", about=str(notice.topic.about), reason=notice.news.reason, status=status)
             return True
-        self.results["failed"] += 1
+        self.writing.results["failed"] += 1
         if status == HTTPStatus.FORBIDDEN:
-            self._complain(_FORBIDDEN)
+            self.writing.forbidden(_FORBIDDEN)
         return False
-
-    def _complain(self, problem: Problem | None) -> None:
-        if problem is not None and self.problem is None:
-            log.warning(
-                "problem", reason=problem.reason, subject=problem.subject, message=problem.message, fix=problem.fix
-            )
-        elif problem is None and self.problem is not None:
-            log.info("problem_solved", reason=self.problem.reason, subject=self.problem.subject)
-        self.problem = problem
-
-    def _longer_pause(self) -> float:
-        pause, self._pause = self._pause, min(2 * self._pause, PAUSE_SECONDS_MAX)
-        return random.uniform(pause / 2, pause)  # noqa: S311  # so that not all nodes come at once
 
     def _body(self, notice: Notice) -> dict[str, Any]:
         topic, news = notice.topic, notice.news
@@ -196,16 +162,3 @@ _FORBIDDEN: Final = Problem(
     'Grant the agent\'s user a ClusterRole with the rule apiGroups [""], resources ["events"], verbs '
     '["create", "patch"].',
 )
-
-
-async def rested(steps: Steps[T], clock: Callable[[], float]) -> T:
-    """What the steps come to; others have turns between."""
-    while True:
-        began_at = clock()
-        try:
-            while clock() - began_at < STEP_SECONDS:
-                next(steps)
-        except StopIteration as end:
-            found: T = end.value
-            return found
-        await asyncio.sleep(0)

@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,9 +30,9 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from agent.cluster.events import rested
 from agent.cluster.parse import UNREADABLE
 from agent.cluster.reflector import Answer, TransportError
+from agent.cluster.writing import ANSWER_SECONDS, JSON, MERGE, Sender, Writing, rested
 from agent.model import BGPILOT_GROUP, BGPILOT_VERSION, Problem
 from agent.plan.steps import Steps
 from agent.status.nodestate import Stamp, stopped
@@ -47,10 +46,6 @@ LOOK_SECONDS: Final = 10.0
 JOIN_SECONDS: Final = (0.2, 1.5)
 """What belongs together comes one after the other, and what many nodes see at once need not be told at once."""
 HEARTBEAT_SECONDS: Final = (48.0, 72.0)
-ANSWER_SECONDS: Final = 10.0
-PAUSE_SECONDS: Final = 10.0
-PAUSE_SECONDS_MAX: Final = 300.0
-"""How long nothing is written after a failure: the first time, and at most. Half of it is left to chance."""
 STOP_SECONDS: Final = 0.5
 """What the last write may take: the agent's end waits for it."""
 CLOCK_SECONDS: Final = 2.0
@@ -58,22 +53,16 @@ CLOCK_SECONDS: Final = 2.0
 READ_BYTES_MAX: Final = 4 << 20
 KIND: Final = "BGPNodeState"
 PATH: Final = f"/apis/{BGPILOT_GROUP}/{BGPILOT_VERSION}/bgpnodestates"
-_JSON: Final = "application/json"
-_MERGE: Final = "application/merge-patch+json"
 _SAID_CHARACTERS: Final = 500
 
 log = structlog.get_logger()
 
 
-class Api(Protocol):
+class Api(Sender, Protocol):
     """`agent.cluster.api.ApiServer` fits."""
 
     def get(self, path: str, query: Sequence[tuple[str, str]]) -> AbstractAsyncContextManager[Answer]:
         """Raises TransportError."""
-        ...
-
-    async def send(self, method: str, path: str, content_type: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
-        """Answers HTTP status and the beginning of the body. Raises TransportError."""
         ...
 
 
@@ -111,9 +100,8 @@ class NodeState:
         random: Random | None = None,
     ) -> None:
         """`find` answers None while nothing can be said. `clock` is monotonic, `wall` gives Unix seconds."""
-        self.results: Counter[str] = Counter()
-        """`written`, `heartbeat`, `refused` or `failed`."""
-        self.problem: Problem | None = None
+        self.writing = Writing(random)
+        """Its results: `written`, `heartbeat`, `refused` or `failed`."""
         self._api = api
         self._path = f"{PATH}/{node}"
         self._node = node
@@ -130,7 +118,6 @@ class NodeState:
         self._changed = asyncio.Event()
         self._looked_at = clock() - LEAST_SECONDS
         self._beat_at = clock()
-        self._pause = PAUSE_SECONDS
         self._complaint = ""
 
     def look(self) -> None:
@@ -147,7 +134,7 @@ class NodeState:
             report = await rested(steps, self._clock)
             if not await self._attempt(report):
                 self._known = None
-                await asyncio.sleep(self._longer_pause())
+                await self.writing.rest()
 
     async def stop(self, *, leave_nothing: bool) -> None:
         """The last word, if it can be said soon; nobody else may be in `run`. `leave_nothing`: the object goes."""
@@ -156,12 +143,12 @@ class NodeState:
         with contextlib.suppress(TransportError, TimeoutError):  # then the heartbeat that does not come says it
             async with asyncio.timeout(STOP_SECONDS):
                 if leave_nothing:
-                    await self._api.send("DELETE", self._path, _JSON, {"propagationPolicy": "Background"})
+                    await self._api.send("DELETE", self._path, JSON, {"propagationPolicy": "Background"})
                     return
                 at, known = self._now(), self._known or {}
                 after = {**dated(stopped(known), known, at), "heartbeatTime": at}
                 said = patch(known, after) if known else {key: after[key] for key in ("conditions", "summary")}
-                await self._api.send("PATCH", f"{self._path}/status", _MERGE, {"status": said})
+                await self._api.send("PATCH", f"{self._path}/status", MERGE, {"status": said})
 
     # What is due.
 
@@ -180,18 +167,17 @@ class NodeState:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._keep(report)
         except (TransportError, TimeoutError):
-            self.results["failed"] += 1  # said by the watches already, which miss the API server too
+            self.writing.results["failed"] += 1  # said by the watches already, which miss the API server too
             return False
         except _KindUnknown:
-            self.results["refused"] += 1
+            self.writing.results["refused"] += 1
             self._say_once("node_state_not_kept", f"the API server does not know {KIND}", "Apply deploy/crds.")
             return False
         except _Refused as no:
             self._judge(no)
             return False
-        self._pause = PAUSE_SECONDS
         self._complaint = ""
-        self._complain(None)
+        self.writing.well()
         return True
 
     async def _keep(self, report: Report) -> None:
@@ -206,12 +192,12 @@ class NodeState:
             return
         after["heartbeatTime"] = at
         self._known = None  # should this be cut short, nobody knows what stands there
-        status, said = await self._api.send("PATCH", f"{self._path}/status", _MERGE, {"status": patch(known, after)})
+        status, said = await self._api.send("PATCH", f"{self._path}/status", MERGE, {"status": patch(known, after)})
         if status >= HTTPStatus.BAD_REQUEST:
             raise _Refused(status, said)
         self._known, self._spoke = after, True
         self._beat_at = self._clock() + self._random.uniform(*HEARTBEAT_SECONDS)
-        self.results["written" if news else "heartbeat"] += 1
+        self.writing.results["written" if news else "heartbeat"] += 1
 
     async def _found_or_made(self, uid: str) -> View:
         status, said = await self._read()
@@ -220,7 +206,7 @@ class NodeState:
             return _status_in(said)
         if status != HTTPStatus.NOT_FOUND:
             raise _Refused(status, said)
-        status, said = await self._api.send("POST", PATH, _JSON, self._body(uid))
+        status, said = await self._api.send("POST", PATH, JSON, self._body(uid))
         if status == HTTPStatus.NOT_FOUND:
             raise _KindUnknown
         if status >= HTTPStatus.BAD_REQUEST:
@@ -252,10 +238,10 @@ class NodeState:
     # What is said of it.
 
     def _judge(self, no: _Refused) -> None:
-        self.results["refused"] += 1
+        self.writing.results["refused"] += 1
         said = no.said[:_SAID_CHARACTERS].decode(errors="replace")
         if no.status == HTTPStatus.FORBIDDEN:
-            self._complain(_FORBIDDEN)
+            self.writing.forbidden(_FORBIDDEN)
         elif no.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
             self._say_once("node_state_refused", said, "Apply deploy/crds of this version.")
 
@@ -263,19 +249,6 @@ class NodeState:
         if self._complaint != event:
             self._complaint = event
             log.warning(event, reason=why, fix=fix)
-
-    def _complain(self, problem: Problem | None) -> None:
-        if problem is not None and self.problem is None:
-            log.warning(
-                "problem", reason=problem.reason, subject=problem.subject, message=problem.message, fix=problem.fix
-            )
-        elif problem is None and self.problem is not None:
-            log.info("problem_solved", reason=self.problem.reason, subject=self.problem.subject)
-        self.problem = problem
-
-    def _longer_pause(self) -> float:
-        pause, self._pause = self._pause, min(2 * self._pause, PAUSE_SECONDS_MAX)
-        return self._random.uniform(pause / 2, pause)
 
     # Time.
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from agent.cluster.events import LOOK_SECONDS, PAUSE_SECONDS_MAX, Events
+from agent.cluster.events import LOOK_SECONDS, Events
 from agent.cluster.reflector import TransportError
+from agent.cluster.writing import PAUSE_SECONDS_MAX
 from agent.model import Key, Kind
 from agent.plan.steps import Steps
 from agent.status.bulletin import BURST, REPEAT_SECONDS, Bulletin, News, Topic
@@ -127,7 +128,7 @@ async def test_what_another_node_or_an_agent_before_has_written_stays_as_it_is()
         pass
     before = dict(api.events)
     async with running(api, {WEB: refused()}) as agent:
-        assert agent.events.results == {"repeated": 1}
+        assert agent.events.writing.results == {"repeated": 1}
 
     assert api.methods == ["POST", "POST"]
     assert api.events == before
@@ -153,7 +154,7 @@ async def test_an_api_server_that_is_away_is_asked_ever_less_and_told_what_stand
     async with running(api, {WEB: refused(), DRIFT: drift(1)}) as agent:
         await asyncio.sleep(3600)
         assert len(api.asked) < 25
-        assert agent.events.problem is None
+        assert agent.events.writing.problem is None
         api.trouble = None
         agent.tell({WEB: refused()})
         await asyncio.sleep(PAUSE_SECONDS_MAX + 2 * LOOK_SECONDS)
@@ -166,11 +167,11 @@ async def test_an_agent_without_the_right_has_a_problem_until_it_is_granted() ->
     api = Memory()
     api.trouble = 403, RBAC
     async with running(api, {WEB: refused()}) as agent:
-        assert agent.events.problem is not None
-        assert agent.events.problem.reason == "apiForbidden"
+        assert agent.events.writing.problem is not None
+        assert agent.events.writing.problem.reason == "apiForbidden"
         api.trouble = None
         await asyncio.sleep(PAUSE_SECONDS_MAX)
-        assert agent.events.problem is None
+        assert agent.events.writing.problem is None
 
     assert len(api.events) == 1
 
@@ -184,8 +185,8 @@ async def test_an_event_that_is_refused_for_itself_stops_no_other(trouble: tuple
         agent.tell({WEB: refused(), DRIFT: drift(1)})
         await asyncio.sleep(2 * LOOK_SECONDS)
 
-    assert agent.events.problem is None
-    assert agent.events.results == {"refused": 1, "written": 1}
+    assert agent.events.writing.problem is None
+    assert agent.events.writing.results == {"refused": 1, "written": 1}
 
 
 async def test_an_api_server_that_never_answers_holds_nothing_up_for_good() -> None:
@@ -198,7 +199,7 @@ async def test_an_api_server_that_never_answers_holds_nothing_up_for_good() -> N
     async with running(api, {WEB: refused()}) as agent:
         await asyncio.sleep(60)
 
-    assert agent.events.results["failed"] > 1
+    assert agent.events.writing.results["failed"] > 1
 
 
 async def test_of_many_news_at_once_a_burst_is_written_and_then_few() -> None:

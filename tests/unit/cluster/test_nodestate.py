@@ -17,12 +17,12 @@ from agent.cluster.nodestate import (
     LEAST_SECONDS,
     LOOK_SECONDS,
     PATH,
-    PAUSE_SECONDS_MAX,
     STOP_SECONDS,
     NodeState,
     Report,
 )
 from agent.cluster.reflector import TransportError
+from agent.cluster.writing import PAUSE_SECONDS_MAX
 from agent.plan.steps import Steps
 from agent.status.nodestate import Stamp
 from tests.lab.apistore import merged
@@ -301,7 +301,7 @@ async def test_an_api_server_that_is_away_is_asked_ever_less_and_told_what_holds
         before = len(api.asked)
         await asyncio.sleep(HOUR)
         assert len(api.asked) - before < 25
-        assert agent.writer.problem is None
+        assert agent.writer.writing.problem is None
         api.trouble = None
         agent.tell(peers="1/3")
         await asyncio.sleep(PAUSE_SECONDS_MAX + 2 * LOOK_SECONDS)
@@ -335,7 +335,7 @@ async def test_without_the_custom_resource_one_line_is_logged_and_it_is_told_onc
     async with running(api) as agent:
         await asyncio.sleep(HOUR)
         assert len(api.asked) < 50
-        assert agent.writer.problem is None
+        assert agent.writer.writing.problem is None
         api.installed = True
         await asyncio.sleep(PAUSE_SECONDS_MAX + 2 * LOOK_SECONDS)
 
@@ -347,12 +347,12 @@ async def test_an_agent_without_the_right_has_a_problem_until_it_is_granted() ->
     api = Memory()
     api.trouble = 403, b"{}"
     async with running(api) as agent:
-        assert agent.writer.problem is not None
-        assert agent.writer.problem.reason == "apiForbidden"
-        assert "bgpnodestates/status" in agent.writer.problem.fix
+        assert agent.writer.writing.problem is not None
+        assert agent.writer.writing.problem.reason == "apiForbidden"
+        assert "bgpnodestates/status" in agent.writer.writing.problem.fix
         api.trouble = None
         await asyncio.sleep(PAUSE_SECONDS_MAX)
-        assert agent.writer.problem is None
+        assert agent.writer.writing.problem is None
 
     assert api.objects.keys() == {OBJECT}
 
@@ -367,7 +367,7 @@ async def test_an_api_server_that_says_no_is_asked_ever_less(status: int, capsys
         api.trouble = None
         await asyncio.sleep(PAUSE_SECONDS_MAX + 2 * LOOK_SECONDS)
 
-    assert agent.writer.problem is None
+    assert agent.writer.writing.problem is None
     assert api.status["summary"]["peers"] == "1/1"
     assert capsys.readouterr().out.count("node_state_refused") <= 1
 
@@ -382,7 +382,7 @@ async def test_an_api_server_that_never_answers_holds_nothing_up_for_good() -> N
     async with running(api) as agent:
         await asyncio.sleep(120)
 
-    assert agent.writer.results["failed"] > 1
+    assert agent.writer.writing.results["failed"] > 1
 
 
 # The end.
