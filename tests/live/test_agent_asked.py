@@ -213,7 +213,7 @@ def test_a_timer_that_raises_ends_the_agent_with_one_and_the_kernel_keeps_the_ro
 
     agent.process.popen.send_signal(signal.SIGUSR1)
 
-    assert agent.process.wait(within=10.0) == 1
+    assert agent.process.wait(within=30.0) == 1
     (bug,) = [line for line in agent.process.output().splitlines() if '"own_bug"' in line]
     assert "LookupError: a bug of a test" in bug
     assert len(routes) == 2

@@ -188,7 +188,7 @@ def test_what_a_router_told_in_another_as_than_it_is_said_to_be_in_leaves_the_ke
     assert scene.status(node, tor)["graceful_restart_seconds"]
 
     scene.peer("tor", address=tor, asn=SECOND_ASN, **{"import": ALLOWED})
-    wait_until(lambda: scene.cluster.learned(node, "ipv4") == {}, within=10)
+    wait_until(lambda: scene.cluster.learned(node, "ipv4") == {}, within=60)
     wait_until(lambda: "another AS than the one configured here" in str(scene.status(node, tor)["cause"]))
     assert us not in scene.first.established()
     assert scene.cluster.learned(node, "ipv4") == {}

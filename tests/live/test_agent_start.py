@@ -297,7 +297,7 @@ def test_everything_that_a_flag_says_an_environment_variable_can_say(cluster: Mi
     assert node.run(["curl", "-sS", "http://127.0.0.1:9902/livez"]).stdout == "ok\n"
     wait_until(lambda: "speakerDown" in process.output())
     process.terminate()
-    assert process.wait(within=10) == 0
+    assert process.wait(within=30) == 0
     assert '{"' not in process.output(), "the console's format, not JSON"
     assert "info" not in process.output(), "warnings only"
     node.ip("route", "flush", "proto", "201")

@@ -81,7 +81,7 @@ async def test_a_peer_that_is_removed_is_told_so_and_forgets_our_routes_at_once(
         await bench.learned(exabgp, bench.one)
         exabgp.configure([])
         await exabgp.link.ask(RELOAD)
-        await eventually(lambda: not bench.has_route(), within=5)
+        await eventually(lambda: not bench.has_route())
 
         assert bench.last_notification() == ("0603 Cease/Peer De-configured", "")
         (sent,) = exabgp.of(Notified)
@@ -106,7 +106,7 @@ async def test_a_peer_that_is_shut_down_is_told_why_in_our_words(lab: LabFactory
         await bench.learned(exabgp, bench.one)
         exabgp.configure([replace(bench.one, held=Held("shutdown", TEXT))])
         await exabgp.link.ask(RELOAD)
-        await eventually(lambda: not bench.has_route(), within=5)
+        await eventually(lambda: not bench.has_route())
 
         # FRR 8.4 writes what is not ASCII as bytes.
         in_ascii = "".join(chr(byte) if byte < 128 else f"\\x{byte:02x}" for byte in TEXT.encode())
@@ -135,7 +135,7 @@ async def test_a_peer_over_its_prefix_limit_is_told_with_that_code(lab: LabFacto
         await bench.learned(exabgp, bench.one)
         exabgp.configure([replace(bench.one, held=Held("maxPrefixesExceeded", "not for the wire"))])
         await exabgp.link.ask(RELOAD)
-        await eventually(lambda: not bench.has_route(), within=5)
+        await eventually(lambda: not bench.has_route())
 
         assert bench.last_notification() == ("0601 Cease/Maximum Number of Prefixes Reached", "")
 
