@@ -74,7 +74,7 @@ def check(
         _nagios(answers)
     view = View(
         lambda: _answer(answers()),
-        lambda answer, _, colour: _lines(answer, colour=colour),
+        lambda answer, _, colour: lines(answer, colour=colour),
         lambda answer: [it["name"] for it in answer["checks"] if it["faults"]],
         lambda answer: bool(answer["passed"]),
     )
@@ -204,7 +204,7 @@ def _answer(answers: Answers) -> dict[str, Any]:
     }
 
 
-def _lines(answer: Answer, *, colour: bool) -> str:
+def lines(answer: Answer, *, colour: bool) -> str:
     width = max(len(one["name"]) for one in answer["checks"])
     return "\n".join(line for one in answer["checks"] for line in _lines_of(one, width, colour=colour))
 

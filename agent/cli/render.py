@@ -241,8 +241,9 @@ def _via(prefix: str, next_hop: str) -> str:
     return f"inet6 {next_hop}" if ":" in next_hop and ":" not in prefix else next_hop
 
 
-def explain(answer: Answer, *, colour: bool) -> str:
-    lines = [f"{answer['kind']} {answer['subject']} on node {answer['node']}:"]
+def explain(answer: Answer, *, colour: bool, where: str = "") -> str:
+    """`where`: on which nodes, where it is more than the one that answers."""
+    lines = [f"{answer['kind']} {answer['subject']} on {where or 'node ' + answer['node']}:"]
     rows = [[_mark(hop), hop["place"], hop["text"], hop["reason"] or ""] for hop in answer["hops"]]
     lines.append(table(["", "WHERE", "WHAT", "REASON"], rows, colour=colour).partition("\n")[2])
     fixes = dict.fromkeys(f"! {hop['reason']}: {hop['fix']}" for hop in answer["hops"] if hop["fix"])

@@ -260,7 +260,7 @@ def test_another_name_is_wrong_usage(view):
     done = bgpilot("schema", view)
 
     assert done.returncode == 2
-    assert "is not one of check, diff" in " ".join(done.stderr.split())
+    assert "is not one of check, cluster_check" in " ".join(done.stderr.split())
 
 
 def test_they_are_in_the_package():

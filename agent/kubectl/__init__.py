@@ -1,0 +1,1 @@
+"""`kubectl bgpilot`: the whole cluster at once, asked through the user's own kubectl."""
