@@ -58,7 +58,6 @@ TEXT_TOO_LONG: Final = "textTooLong"
 REVISION_EXPIRED: Final = "revisionExpired"
 REVISION_WENT_BACK: Final = "revisionWentBack"
 WITNESS_CHANGED: Final = "witnessChanged"
-WATCH_LIST_REFUSED: Final = "watchListRefused"
 CHECK_SERVER: Final = "Check that the API server runs and that this node reaches it; the last picture is kept."
 _OPENING_IS_NO_PROOF: Final = frozenset({STREAM_TOO_SHORT, STREAM_BROKEN, TEXT_TOO_LONG})
 """What these say more than once is mended only when something comes through the new stream."""

@@ -105,7 +105,10 @@ REMEDIES: Final[Mapping[str, str]] = {
     "kernelRefused": "The words are the kernel's own; `ip route get NEXTHOP` often shows what is missing.",
     "notBest": "Nothing to do: another path to this prefix is preferred.",
     "maximumPathsReached": "Raise `maximumPaths` of the BGPInstance, if more next hops shall be used at once.",
-    "notInstalled": "Wait a moment; if it stays, `bgpilot status` shows what the agent is busy with.",
+    **dict.fromkeys(
+        ("notInstalled", "leaving", "pending"),
+        "Wait a moment; if it stays, `bgpilot status` shows what the agent is busy with.",
+    ),
     "endOfRibMissing": "The router does not say when it has sent everything; it may lack graceful restart (RFC 4724).",
 }
 

@@ -118,7 +118,6 @@ _WORDS: Final[Mapping[Weight, tuple[str, ...]]] = {
         "streamSilent",
         "streamTooShort",
         "textTooLong",
-        "watchListRefused",
     ),
 }
 WEIGHTS: Final[Mapping[str, Weight]] = dict(

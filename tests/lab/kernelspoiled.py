@@ -103,7 +103,8 @@ class SpoiledRules:
         await bench.drifted()
         await bench.run()
         assert bench.world.rules(version=version) == odd
-        assert {one.subject for one in bench.fib.foreign} == {f"Rule {preference}", "Rule 1000"}
+        odd_rules = {("foreignShapedRule", f"Rule {preference}"), ("foreignShapedRule", "Rule 1000")}
+        assert {(one.reason, one.subject) for one in bench.fib.foreign} == odd_rules
 
         await bench.run(forwarded(prefix))
 

@@ -1,15 +1,16 @@
-"""The reason words that the code can say of a route, read from its text: what tables for people are compared with."""
+"""The reason words that the code can say, read from its text: what tables for people and tests are compared with."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from agent.plan.leaving import Cause
-from agent.status import health
+from agent.status import health, peers
 from bgp.check import Reason
 
 ROOT: Final = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ OF_OBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
 def said_by(judges: Mapping[str, tuple[str, ...]]) -> set[str]:
     words = set[str]()
     for name, functions in judges.items():
-        tree = ast.parse((ROOT / name).read_text())
+        tree = _parsed(ROOT / name)
         found = [it for it in ast.walk(tree) if isinstance(it, ast.FunctionDef) and it.name in functions]
         assert len(found) == len(functions), f"a judge has gone from {name}"
         for constant in (node for judge in found or [tree] for node in ast.walk(judge)):
@@ -71,13 +72,30 @@ _CHOSEN_IN: Final = (
 def said_of_problems() -> set[str]:
     """The reason words of Problems: what is written where one is made, and what goes there by another name."""
     words = said_by(_WORDS_OF_WATCHES) | {str(Reason.NEXT_HOP_NOT_NEGOTIATED), *map(str, Cause)}
-    for path in (path for room in ("agent", "bgp") for path in (ROOT / room).rglob("*.py")):
+    for path in _sources():
         words |= {word for call in _calls(path, _MAKERS) if (word := _first(call)) is not None}
-    for name in _CHOSEN_IN:
-        for node in ast.parse((ROOT / name).read_text()).body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant):
-                words |= {word for word in (str(node.value.value),) if _CAMEL_CASE.fullmatch(word)}
-    return words
+    return words.union(*(_constants(ROOT / name) for name in _CHOSEN_IN))
+
+
+def _constants(path: Path) -> set[str]:
+    """The camelCase words that module-wide names stand for, if anybody reads the name."""
+    names = {
+        it.target.id: str(it.value.value)
+        for it in _parsed(path).body
+        if isinstance(it, ast.AnnAssign) and isinstance(it.value, ast.Constant) and isinstance(it.target, ast.Name)
+    }
+    return {word for name, word in names.items() if _CAMEL_CASE.fullmatch(word) and name in _read()}
+
+
+@cache
+def _read() -> frozenset[str]:
+    """The names that anybody reads, of whatever module."""
+    nodes = (node for path in _sources() for node in ast.walk(_parsed(path)))
+    return frozenset(
+        node.id if isinstance(node, ast.Name) else node.attr
+        for node in nodes
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
+    )
 
 
 def own_words_of_health() -> set[str]:
@@ -87,8 +105,45 @@ def own_words_of_health() -> set[str]:
     return words | {health.INCOMPLETE, health.NOT_PLANNED}
 
 
+def said_of_holds() -> set[str]:
+    """Of sessions that must not be."""
+    return {word for path in _sources() for call in _calls(path, {"Held"}) if (word := _first(call)) is not None}
+
+
+def own_words_of_explain() -> set[str]:
+    """The reason words of the stations that `bgpilot explain` names, but for those that it hands on."""
+    paths = [*sorted((ROOT / "agent/status").glob("explain*.py")), ROOT / "agent/status/equals.py"]
+    words = said_by({str(path.relative_to(ROOT)): () for path in paths}) | {peers.PARTING}
+    for path in paths:
+        given = (it.value for call in _calls(path, {"Hop"}) for it in call.keywords if it.arg == "reason")
+        words |= {str(it.value) for it in given if isinstance(it, ast.Constant)}
+    return words
+
+
+def every_word() -> set[str]:
+    rules, problems = said_by_the_code(), said_of_problems()
+    return rules | problems | said_of_holds() | own_words_of_explain() | own_words_of_health()
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def told_to_status() -> set[str]:
+    """Of every word those that another room says, and `agent.status` and the CLI only pass on."""
+    outside = (ROOT / "agent/status", ROOT / "agent/cli")
+    others = (path for path in _sources() if not any(map(path.is_relative_to, outside)))
+    written = {node.value for path in others for node in ast.walk(_parsed(path)) if isinstance(node, ast.Constant)}
+    return every_word() & {text for text in written if isinstance(text, str)}
+
+
+def _sources() -> list[Path]:
+    return [path for room in ("agent", "bgp") for path in sorted((ROOT / room).rglob("*.py"))]
+
+
 def _calls(path: Path, names: set[str]) -> list[ast.Call]:
-    found = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    found = (node for node in ast.walk(_parsed(path)) if isinstance(node, ast.Call))
     return [call for call in found if isinstance(call.func, ast.Name) and call.func.id in names]
 
 

@@ -12,8 +12,8 @@ from bgp.driver.process import ExaProcess, without_quotes
 SECRET = "a29saWJyaS03NTEz"
 
 
-async def logged(tmp_path, caplog, lines):
-    process = ExaProcess(tmp_path, die_with_parent=False, on_end=print, on_trouble=print)
+async def logged(tmp_path, caplog, lines, on_trouble=print):
+    process = ExaProcess(tmp_path, die_with_parent=False, on_end=print, on_trouble=on_trouble)
     log = asyncio.StreamReader()
     log.feed_data("".join(f"{line}\n" for line in lines).encode())
     log.feed_eof()
@@ -54,3 +54,14 @@ async def test_what_is_quoted_of_the_configuration_is_not_told(tmp_path, caplog,
 
     assert SECRET not in said
     assert SECRET not in without_quotes(line)
+
+
+async def test_why_it_cannot_run_at_all_is_a_trouble_with_its_fix(tmp_path, caplog):
+    """As the launcher says it."""
+    said, troubles = "ExaBGP 4.2.25 is installed, exabgp>=5.0.15,<6 is needed", []
+
+    await logged(tmp_path, caplog, [f"bgpilot: {said}: pip install 'exabgp>=5.0.15,<6'"], troubles.append)
+
+    assert [(it.reason, it.message, it.fix) for it in troubles] == [
+        ("exabgpUnusable", said, "pip install 'exabgp>=5.0.15,<6'")
+    ]

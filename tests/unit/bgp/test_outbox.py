@@ -508,7 +508,7 @@ def test_a_refused_route_waits_longer_each_time_and_does_not_stop_the_others(out
 
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     assert (waits[0], waits[-1]) == (RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS)
-    assert outbox.failing[RouteKey(A, P)].count == 9
+    assert (outbox.failing[RouteKey(A, P)].reason, outbox.failing[RouteKey(A, P)].count) == ("speakerRefused", 9)
     assert set(outbox.failing) == {RouteKey(A, P)}
 
 

@@ -103,6 +103,9 @@ def test_the_next_watch_goes_on_where_the_last_one_ended() -> None:
     assert query["resourceVersion"] == "17"
     assert "sendInitialEvents" not in query
     assert run.now - 1400 <= LIMITS.reopen_spread_seconds
+    run.open()
+    run.hear(bookmark(18))
+    assert run.restarts() == {"streamEnded": 1}
 
 
 @pytest.mark.parametrize("status", [400, 422])

@@ -41,6 +41,24 @@ def test_next_hops_that_a_route_needs_are_a_no(scene):
     assert (view["ok"], hop["ok"], hop["text"]) == (False, False, "routes that need it are not sent")
 
 
+def test_a_session_that_was_never_tried_is_told_from_one_that_failed(scene):
+    failed = explain(scene.status(), "tor-b")["hops"][-1]
+    scene.states[TOR6] = PeerState()
+    fresh = explain(scene.status(), "tor-b")["hops"][-1]
+
+    assert [(hop["ok"], hop["reason"]) for hop in (failed, fresh)] == [(False, "notEstablished"), (False, "neverTried")]
+    assert fresh["fix"] == "Wait a moment: it is being dialed."
+
+
+def test_a_router_that_does_not_say_that_it_has_told_everything_is_a_no(scene):
+    before = explain(scene.status(), "tor-a")
+    scene.rib.apply(scene.states[TOR].up, 0.0)  # begun anew, and no End-of-RIB came
+    after = explain(scene.status(), "tor-a")
+
+    assert [view["ok"] for view in (before, after)] == [True, False]
+    assert (after["hops"][-1]["reason"], after["hops"][-1]["ok"]) == ("endOfRibMissing", False)
+
+
 def test_a_session_on_a_link_without_an_address_names_none(scene):
     address = ip_address("fe80::1%eth9")
     held = Held("noLinkLocalAddress")
