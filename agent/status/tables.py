@@ -1,16 +1,18 @@
 """Tables of routes as plain values that JSON can hold: what was heard, what is told, what is in the kernel.
 
-Bounded (`ROWS_MAX`), in stable order; what was cut off is counted. What they have in common with other answers is in
+Bounded (`ROWS_MAX`), in stable order; what was cut off is counted. They are made in steps, key by key, and others have
+turns between: what is gone when its turn comes is not shown. What they have in common with other answers is in
 `agent.status.views`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain, islice
-from typing import Any, Final, Literal, TypeAlias
+from itertools import chain, islice, product
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from agent.model import FibKey, FibRoute
+from agent.model import FibKey
+from agent.plan.steps import Steps, finish
 from agent.status.equals import NOT_BEST, why_not_used
 from agent.status.peers import View
 from agent.status.status import (
@@ -24,10 +26,12 @@ from agent.status.status import (
     told_state,
 )
 from agent.status.views import answer
-from bgp.model import Address, AsPath, Attributes, Path, Prefix, RouteKey
+from bgp.model import Address, AsPath, Attributes, Prefix, RouteKey
+
+K = TypeVar("K", FibKey, RouteKey)
 
 ROWS_MAX: Final = 5_000
-"""Rows of a table in one answer: about 2 MB and 50 ms."""
+"""Rows of a table in one answer: about 2 MB, and 50 ms with turns between."""
 
 Side: TypeAlias = Literal["received", "accepted", "advertised"]
 SIDES: Final[tuple[Side, ...]] = ("received", "accepted", "advertised")
@@ -36,65 +40,77 @@ SIDES: Final[tuple[Side, ...]] = ("received", "accepted", "advertised")
 def routes_view(
     status: Status, side: Side, *, peer: Address | None = None, prefix: Prefix | None = None, limit: int = ROWS_MAX
 ) -> View:
+    return finish(routes_steps(status, side, peer=peer, prefix=prefix, limit=limit))
+
+
+def routes_steps(
+    status: Status, side: Side, *, peer: Address | None = None, prefix: Prefix | None = None, limit: int = ROWS_MAX
+) -> Steps[View]:
     """Adj-RIB-In with the reason word of what is not admitted or not installed, what of it is admitted, or what is told
     to peers.
 
     `prefix` selects what is inside it, and when it is one host's what covers it.
     """
+    everything = peer is None and prefix is None
     if side == "advertised":
         return _table(
             status,
             "routes",
-            _told(status, peer, prefix),
+            _told(status, peer, prefix, limit),
             order=_route_order,
             row=lambda key: _advertised(status, key),
             limit=limit,
-            in_all=len(status.plan.routes) + len(status.plan.refused_out) if not (peer or prefix) else None,
+            in_all=len(status.plan.routes) + len(status.plan.refused_out) if everything else None,
             side=side,
         )
     failing = status.fib.failing
-    heard = (key for key in _heard(status, peer) if _selected(key, peer, prefix))
-    if side == "accepted":
-        heard = (key for key in heard if key not in status.plan.refused_in)
-    everything = side == "received" and peer is None and prefix is None
+    heard = sum(len(status.rib.heard_from(address)) for address in status.plan.peers)
     return _table(
         status,
         "routes",
-        heard,
+        _heard(status, peer, prefix, only_accepted=side == "accepted"),
         order=_route_order,
         row=lambda key: _received(status, failing, key),
         limit=limit,
-        in_all=sum(len(status.rib.heard_from(address)) for address in status.plan.peers) if everything else None,
+        in_all=heard if everything and side == "received" else None,
         side=side,
     )
 
 
-def _told(status: Status, peer: Address | None, prefix: Prefix | None) -> Iterator[RouteKey]:
+def _told(status: Status, peer: Address | None, prefix: Prefix | None, limit: int) -> Iterator[RouteKey | None]:
     """What has a place in the plan: looked up, or picked out of all, whatever are fewer. A reflector's are a million,
-    and a node with a thousand peers that hears a full table might have a hundred million.
+    and a node with a thousand peers that hears a full table might have a hundred million: of those no more are taken
+    than can be shown.
     """
     plan = status.plan
     every = chain(plan.routes, plan.refused_out)
     if prefix is None and peer is None:
-        yield from every
+        yield from list(islice(every, limit))
         return
-    known = chain(plan.originated, (it for it in status.rib.prefixes() if it not in plan.originated))
-    asked = [it for it in known if prefix is None or matches(it, prefix)]
+    asked: list[Prefix] = []
+    heard = (it for it in list(status.rib.prefixes()) if it not in plan.originated)
+    for it in chain(list(plan.originated), heard):
+        if prefix is None or matches(it, prefix):
+            asked.append(it)
+        yield None
     peers = list(plan.peers) if peer is None else [peer]
     if len(asked) * len(peers) > len(plan.routes) + len(plan.refused_out):
-        yield from (key for key in every if _selected(key, peer, prefix))
+        for key in list(every):
+            yield key if _selected(key, peer, prefix) else None
         return
-    for it in asked:
-        for address in peers:
+    for it, address in product(asked, peers):
+        key = RouteKey(address, it)
+        yield key if key in plan.routes or key in plan.refused_out else None
+
+
+def _heard(
+    status: Status, peer: Address | None, prefix: Prefix | None, *, only_accepted: bool
+) -> Iterator[RouteKey | None]:
+    refused = status.plan.refused_in if only_accepted else {}
+    for address in [peer] if peer is not None else list(status.plan.peers):
+        for it in list(status.rib.heard_from(address)):
             key = RouteKey(address, it)
-            if key in plan.routes or key in plan.refused_out:
-                yield key
-
-
-def _heard(status: Status, peer: Address | None) -> Iterator[RouteKey]:
-    for address in [peer] if peer is not None else status.plan.peers:
-        for prefix in status.rib.heard_from(address):
-            yield RouteKey(address, prefix)
+            yield key if (prefix is None or matches(it, prefix)) and key not in refused else None
 
 
 def _selected(key: RouteKey, peer: Address | None, prefix: Prefix | None) -> bool:
@@ -110,8 +126,10 @@ def matches(prefix: Prefix, asked: Prefix) -> bool:
     return prefix.prefixlen >= asked.prefixlen and prefix.network_address in asked
 
 
-def _received(status: Status, failing: Mapping[FibKey, FibFailure], key: RouteKey) -> View:
-    path: Path = status.rib.heard_from(key.peer)[key.prefix]
+def _received(status: Status, failing: Mapping[FibKey, FibFailure], key: RouteKey) -> View | None:
+    path = status.rib.heard_from(key.peer).get(key.prefix)
+    if path is None:
+        return None
     refused = status.plan.refused_in.get(key)
     reason = not_installed_reason(status, failing, path, key.prefix) if refused is None else refused
     if reason == NOT_BEST:
@@ -128,8 +146,10 @@ def _received(status: Status, failing: Mapping[FibKey, FibFailure], key: RouteKe
     }
 
 
-def _advertised(status: Status, key: RouteKey) -> View:
+def _advertised(status: Status, key: RouteKey) -> View | None:
     route = status.plan.routes.get(key)
+    if route is None and key not in status.plan.refused_out:
+        return None
     state, reason = told_state(status, key)
     origination = status.plan.originated.get(key.prefix)
     return {
@@ -160,17 +180,34 @@ def _as_path(as_path: AsPath) -> str:
 
 
 def fib_view(status: Status, *, prefix: Prefix | None = None, limit: int = ROWS_MAX) -> View:
+    return finish(fib_steps(status, prefix=prefix, limit=limit))
+
+
+def fib_steps(status: Status, *, prefix: Prefix | None = None, limit: int = ROWS_MAX) -> Steps[View]:
     """Routes of ours in the kernel, and those that should be there."""
-    wanted, actual, failing = status.plan.fib, status.fib.actual, status.fib.failing
-    keys = chain(wanted, (key for key in actual if key not in wanted))
-    selected = (key for key in keys if prefix is None or matches(key.prefix, prefix))
+    failing = status.fib.failing
     return _table(
-        status, "fib", selected, order=_fib_order, row=lambda key: _kernel_route(status, failing, key), limit=limit
+        status,
+        "fib",
+        _of_kernel(status, prefix),
+        order=_fib_order,
+        row=lambda key: _kernel_route(status, failing, key),
+        limit=limit,
     )
 
 
-def _kernel_route(status: Status, failing: Mapping[FibKey, FibFailure], key: FibKey) -> View:
-    route: FibRoute = status.fib.actual.get(key) or status.plan.fib[key]
+def _of_kernel(status: Status, prefix: Prefix | None) -> Iterator[FibKey | None]:
+    wanted, actual = status.plan.fib, status.fib.actual
+    for key in list(wanted):
+        yield key if prefix is None or matches(key.prefix, prefix) else None
+    for key in list(actual):
+        yield key if key not in wanted and (prefix is None or matches(key.prefix, prefix)) else None
+
+
+def _kernel_route(status: Status, failing: Mapping[FibKey, FibFailure], key: FibKey) -> View | None:
+    route = status.fib.actual.get(key) or status.plan.fib.get(key)
+    if route is None:
+        return None
     state, details = fib_state(status, failing, key)
     return {
         "prefix": str(key.prefix),
@@ -185,21 +222,34 @@ def _kernel_route(status: Status, failing: Mapping[FibKey, FibFailure], key: Fib
 def _table(
     status: Status,
     name: str,
-    keys: Iterator[Any],
+    keys: Iterator[K | None],
     *,
-    order: Callable[[Any], Any],
-    row: Callable[[Any], View],
+    order: Callable[[K], Any],
+    row: Callable[[K], View | None],
     limit: int,
     in_all: int | None = None,
     **more: str,
-) -> View:
+) -> Steps[View]:
     """The first `limit` rows that are found, in order; when there are more, the rest is only counted.
 
-    `in_all`: how many there are, when that is known.
+    `keys`: None for a step that finds nothing. `row`: None for what is gone. `in_all`: how many there are, when that is
+    known.
     """
-    chosen = list(islice(keys, limit))
-    left_out = sum(1 for _ in keys) if in_all is None else in_all - len(chosen)
-    rows = [row(key) for key in sorted(chosen, key=order)]
+    found: dict[K, View] = {}
+    left_out = 0
+    for key in keys:
+        if key is not None:
+            if len(found) < limit:
+                if key not in found and (made := row(key)) is not None:
+                    found[key] = made
+            elif in_all is None:
+                left_out += 1
+            else:
+                break
+        yield
+    if in_all is not None:
+        left_out = max(0, in_all - len(found))
+    rows = [found[key] for key in sorted(found, key=order)]
     return answer(status, name, {**more, "rows": rows, "left_out": left_out})
 
 

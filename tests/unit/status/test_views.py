@@ -8,16 +8,15 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from agent.cli import glance, render
-from agent.model import FibRoute, Kind, NextHop, Problem, WatchState
+from agent.model import Kind, Problem, WatchState
 from agent.status.explain import explain
-from agent.status.tables import ROWS_MAX, SIDES, fib_view, matches, routes_view
+from agent.status.tables import SIDES, fib_view, routes_view
 from agent.status.views import CONFLICTS_MAX, peer_view, peers_named, peers_view, status_view
-from bgp.model import Direction, PeerState, RouteKey, SessionError, SpeakerLost
+from bgp.model import Direction, PeerState, SessionError, SpeakerLost
 from tests.unit.status.scene import (
     MATE,
     MATE_PODS,
     NOW,
-    STRAY,
     TOR,
     TOR6,
     Failure,
@@ -192,79 +191,6 @@ def test_an_error_without_words_is_named_as_the_rfc_does(scene):
 
     assert error["text"] == "Hold Timer Expired"
     assert render.last_error(error) == "sent 4/0 Hold Timer Expired (5s ago)"
-
-
-class Counted(dict):
-    looked_up = 0
-
-    def __contains__(self, key):
-        self.looked_up += 1
-        return super().__contains__(key)
-
-
-@pytest.mark.parametrize("prefix", [None, ip_network("0.0.0.0/0"), ip_network("10.244.1.0/24")])
-def test_what_is_advertised_is_not_looked_up_for_each_peer_and_each_prefix_that_is_heard(scene, prefix):
-    scene.hear(MATE, *(ip_network((0x64000000 + (number << 8), 24)) for number in range(500)))
-    for number in range(100):
-        address = ip_address(f"192.0.3.{number}")
-        scene.peers[address] = peer(address, f"node/{number}", 64512, mesh=True)
-    scene.routes = Counted(scene.routes)
-    view = routes_view(scene.status(), "advertised", prefix=prefix)
-
-    told = {(row["peer"], row["prefix"]) for row in view["rows"]}
-    wanted = {(str(key.peer), str(key.prefix)) for key in scene.routes if prefix is None or matches(key.prefix, prefix)}
-    assert told == wanted
-    assert scene.routes.looked_up < 1_000, "of 50,000 pairs"
-
-
-def test_advertised_routes_say_for_what_and_how_far(scene):
-    scene.refused_out[RouteKey(TOR6, STRAY)] = "familyNotSpoken"
-    view = routes_view(scene.status(), "advertised")
-
-    assert [(row["prefix"], row["peer"], row["state"], row["reason"]) for row in view["rows"]] == [
-        ("10.244.1.0/24", "192.0.2.2", "sent", None),
-        ("10.244.1.0/24", "192.0.2.254", "sent", None),
-        ("198.51.100.7/32", "192.0.2.254", "sent", None),
-        ("203.0.113.0/24", "2001:db8::fe", "refused", "familyNotSpoken"),
-    ]
-    assert view["rows"][2]["sources"] == ["Service default/web (ExternalIP)"]
-    assert view["rows"][2]["communities"] == ["64512:7"]
-
-
-@pytest.mark.parametrize(
-    ("asked", "found"),
-    [
-        ("10.0.0.0/8", True),
-        ("10.244.2.0/24", True),
-        ("10.244.2.5/32", True),
-        ("10.244.2.0/25", False),
-        ("10.244.3.0/24", False),
-        ("::/0", False),
-    ],
-)
-def test_a_prefix_asked_for_selects_what_is_inside_and_an_address_what_is_around(asked, found):
-    assert matches(MATE_PODS, ip_network(asked)) is found
-
-
-def test_tables_are_bounded_and_say_what_was_left_out(scene):
-    many = [ip_network((n << 8, 24)) for n in range(ROWS_MAX + 10)]
-    scene.hear(MATE, *many)
-    view = routes_view(scene.status(), "received", peer=MATE)
-
-    assert (len(view["rows"]), view["left_out"]) == (ROWS_MAX, 11)
-
-
-def test_the_kernels_view_shows_what_is_there_and_what_should_be(scene):
-    scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR), NextHop(MATE))), there=False)
-    scene.kernel.failing[learned(STRAY)] = Failure("Network is unreachable")
-    view = fib_view(scene.status())
-
-    assert [(row["prefix"], row["type"], row["next_hops"], row["state"], row["details"]) for row in view["rows"]] == [
-        ("10.244.1.0/24", "unreachable", [], "installed", None),
-        ("10.244.2.0/24", "unicast", ["192.0.2.2"], "installed", None),
-        ("203.0.113.0/24", "unicast", ["192.0.2.254", "192.0.2.2"], "failing", "Network is unreachable"),
-    ]
-    assert [row["prefix"] for row in fib_view(scene.status(), prefix=STRAY)["rows"]] == ["203.0.113.0/24"]
 
 
 def test_the_short_answer_counts_everything_once(scene):
