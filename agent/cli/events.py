@@ -15,6 +15,7 @@ from agent.cli.present import (
     Answer,
     Output,
     OutputOption,
+    QuietOption,
     RunDirOption,
     View,
     WatchOption,
@@ -40,6 +41,7 @@ def events(
     output: OutputOption = Output.TABLE,
     run_dir: RunDirOption = RUN_DIR,
     watch: WatchOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """What happened on this node lately, the newest last: sessions, problems, refusals, repairs, orders. Times are UTC.
 
@@ -50,8 +52,8 @@ def events(
         lambda answer, wide, colour: lately(answer, wide=wide, colour=colour),
         lambda answer: dict.fromkeys(row["about"] for row in answer["rows"]),
     )
-    if not watch:
-        present(view, output)
+    if quiet or not watch:
+        present(view, output, watch=watch, quiet=quiet)
         return
     try:
         _follow(run_dir / SOCKET_NAME, view, output)

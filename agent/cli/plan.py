@@ -7,17 +7,22 @@ All that is needed is loaded when it is asked for: the other commands must start
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 
 from agent.cli.client import RefusedError
 from agent.cli.present import EXIT_ERROR, Answer, Output, OutputOption, View, present
+from agent.cli.text import room
 
+PART_ON_TERMINAL: Final = 20
+"""Lines of each of the eight parts of a plan."""
 T = TypeVar("T")
 FromOption = Annotated[
     Path | None,
@@ -50,10 +55,23 @@ def plan(
 
     view = View(
         question,
-        lambda *_: found.stage.tell(found.plan).rstrip("\n"),
+        lambda *_: _shown(found.stage.tell(found.plan).rstrip("\n")),
         lambda answer: [announced["prefix"] for announced in answer["announced"]],
     )
     present(view, output)
+
+
+def _shown(text: str) -> str:
+    """A terminal gets the first of each part."""
+    if room() is None:
+        return text
+    return "\n".join(chain.from_iterable(map(_cut, re.split(r"\n(?=\S)", text))))
+
+
+def _cut(part: str) -> list[str]:
+    head, *lines = part.split("\n")
+    more = len(lines) - PART_ON_TERMINAL
+    return [head, *lines[:PART_ON_TERMINAL], *([f"  … {more} more: into a file, or with -o json"] if more > 0 else [])]
 
 
 def explained(file: Path, subject: str) -> Answer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -105,8 +106,12 @@ def _secrets(run_dir: Path) -> frozenset[str]:
 
 
 def _tell(path: Path, made: Made) -> None:
-    """Aside: standard output may be the file."""
+    """Aside: standard output may be the file. What is missing for one reason stands in one line."""
     where = "standard output" if path == STDOUT else path
     typer.echo(f"{where}: {made.parts} parts, without passwords", err=True)
+    missing = defaultdict[str, list[str]](list)
     for name, why in made.failures:
-        typer.echo(f"! {name} is missing: {why}", err=True)
+        missing[why].append(name)
+    for why, (first, *others) in missing.items():
+        what = f"{', '.join([first, *others[:-1]])} and {others[-1]} are" if others else f"{first} is"
+        typer.echo(f"! {what} missing: {why}", err=True)

@@ -226,7 +226,7 @@ def test_without_the_agent_the_kernel_and_the_configuration_are_in_it(scene: Sce
     parts = parts_of(file)
 
     assert done.returncode == 3
-    assert "! scenario.json is missing: no agent answers on" in done.stderr
+    assert " and scenario.json are missing: no agent answers on" in done.stderr
     assert LEARNED in {route["dst"] for route in json.loads(parts["kernel/route4.json"])}
     assert "exabgp.conf" in parts
     assert not [name for name, text in parts.items() if PASSWORD in text or _encoded(PASSWORD) in text]

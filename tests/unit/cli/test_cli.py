@@ -392,7 +392,9 @@ def test_quiet_says_it_by_the_exit_code_alone(agent):
 
     agent.scene.peers[TOR6] = replace(agent.scene.peers[TOR6], held=Held("shutdown", "back at noon"))
     assert agent("peers", "-q") == "", "down because somebody wants it so"
-    assert bgpilot("peers", "-q", "-w").returncode == 2
+    assert agent("events", "-q") == ""
+    for command in ("peers", "events"):
+        assert bgpilot(command, "-q", "-w").returncode == 2
 
 
 @pytest.fixture

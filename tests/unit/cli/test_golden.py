@@ -32,6 +32,7 @@ COMMANDS = [
     "peers --failed",
     "peer tor-a",
     "routes",
+    "routes accepted",
     "routes advertised",
     "fib",
     "explain 10.244.2.9",

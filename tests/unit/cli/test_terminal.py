@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -12,11 +13,13 @@ from ipaddress import ip_network
 
 import pytest
 
+from agent.cli.plan import PART_ON_TERMINAL
 from agent.cli.render import ROWS_ON_TERMINAL
 from agent.cli.text import fold, table
 from agent.model import FibRoute, NextHop
 from tests.unit.cli.test_cli import Agent
 from tests.unit.cli.test_golden import degraded
+from tests.unit.cli.test_golden_files import large
 from tests.unit.status.scene import TOR
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -31,19 +34,23 @@ def agent(tmp_path_factory):
 
 
 def seen(agent, command, columns):
+    """What the command says of this agent, as `drawn`."""
+    return drawn(f"{command} --run-dir {agent.run_dir}", columns)
+
+
+def drawn(command, columns):
     """The lines on a terminal of so many columns, without their colours."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, columns))
     environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
-    words = [*PROGRAM, *command.split(), "--run-dir", str(agent.run_dir)]
-    with subprocess.Popen(words, stdin=its, stdout=its, stderr=its, env=environment) as process:
+    with subprocess.Popen([*PROGRAM, *command.split()], stdin=its, stdout=its, stderr=its, env=environment) as process:
         os.close(its)
-        drawn = b""
+        written = b""
         while (more := _read(ours)) != b"":
-            drawn += more
+            written += more
         process.wait(30)
     os.close(ours)
-    return SGR.sub("", drawn.decode()).replace("\r", "").splitlines()
+    return SGR.sub("", written.decode()).replace("\r", "").splitlines()
 
 
 def _read(terminal):
@@ -84,6 +91,18 @@ def test_a_terminal_gets_no_more_rows_than_somebody_reads_and_a_pipe_gets_them_a
     assert len(lines) == 1 + ROWS_ON_TERMINAL + 1
     assert lines[-1] == "… and 103 more: name a prefix or a peer, or `| less`"
     assert len(agent("fib", code=3).splitlines()) == 1 + ROWS_ON_TERMINAL + 103
+
+
+def test_a_terminal_gets_the_first_of_each_part_of_a_plan(tmp_path):
+    (tmp_path / "large.json").write_text(json.dumps(large(PART_ON_TERMINAL + 10)))
+    lines = drawn(f"plan --from {tmp_path}/large.json", 200)
+
+    assert [line for line in lines if line.startswith("  …")] == [
+        "  … 9 more: into a file, or with -o json",  # sessions, all but its own
+        "  … 9 more: into a file, or with -o json",  # what they are told
+        "  … 10 more: into a file, or with -o json",  # routes
+    ]
+    assert lines[:2] == ["node:", "  worker-1 AS 64512 router id 10.0.0.1 (InternalIP), BGPInstance all"]
 
 
 def test_the_rest_of_a_line_stands_below_its_last_column_where_that_begins_in_the_left_half():
