@@ -99,6 +99,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "parting": "Nothing to do: it ends when the sessions that replace it have brought everything.",
     "notEstablished": "See `bgpilot peer` for the last error of the session.",
     "neverTried": "Wait a moment: it is being dialed.",
+    "notOriginated": "Nothing to do where another node or a router is to announce it.",
     "notHeard": "See `bgpilot routes advertised` on the node that should announce it.",
     "objectNotFound": "Check namespace and name with `kubectl get service -A`.",
     "kernelConflict": "Remove the other route, or stop the daemon that writes it: routes of others are never replaced.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.plan.leaving import Cause
 from agent.status.remedies import REMEDIES
 from bgp.check import Reason
-from tests.unit.reasonwords import ROOT, every_word, told_to_status
+from tests.unit.reasonwords import ROOT, every_word, own_words_of_explain, said_of_problems, told_to_status
 from tests.unit.test_readme import README, healths, said_by_the_rules
 
 TESTS = ROOT / "tests"
@@ -42,6 +42,13 @@ def test_no_word_has_its_row_twice() -> None:
 
 def test_each_remedy_is_for_a_word_that_the_code_can_say() -> None:
     assert {str(word) for word in REMEDIES} - every_word() == set()
+
+
+def test_each_no_of_explain_has_a_remedy() -> None:
+    """A Problem brings its own, and so does a selector that leaves the node out; paths that are kept are no "no"."""
+    without = own_words_of_explain() - {str(word) for word in REMEDIES} - said_of_problems()
+
+    assert without == {"nodeNotSelected", "gracefulRestart"}
 
 
 def test_each_word_is_produced_by_a_test() -> None:
