@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,11 @@ CLONE_NEWNET = 0x4000_0000
 SUBNETS = ("192.0.2.1/24", "198.51.100.1/24", "fd00::1/64")
 """Addresses of link e0; any other address in them is a gateway that the kernel takes."""
 PROTOCOL = 179
+NLMSG_HEADER_BYTES = 16
+RTM_NEWROUTE, RTM_DELROUTE = 24, 25
+RTM_PROTOCOL_AT = 5
+"""Of `struct rtmsg`."""
+RTPROT_KERNEL = 2
 
 
 class Seen(NamedTuple):
@@ -115,14 +121,21 @@ class RealKernel:
         return found
 
     def events(self) -> int:
-        """Number of events of routes and rules since the last call."""
+        """Number of events of routes and rules since the last call, without what the kernel does by itself: a second
+        after the link came up the link-local address has passed duplicate detection, and gets its route.
+        """
         count = 0
         while True:
             try:
-                self._events.recv(65536)
+                event = self._events.recv(65536)
             except BlockingIOError:
                 return count
-            count += 1
+            count += not _is_kernels_own(event)
+
+
+def _is_kernels_own(event: bytes) -> bool:
+    kind, protocol = int.from_bytes(event[4:6], sys.byteorder), event[NLMSG_HEADER_BYTES + RTM_PROTOCOL_AT]
+    return kind in (RTM_NEWROUTE, RTM_DELROUTE) and protocol == RTPROT_KERNEL
 
 
 def _both_ends_work() -> bool:
