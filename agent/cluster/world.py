@@ -6,7 +6,9 @@ Of an object that never parsed nobody knows what was in force before the agent w
 place of a BGPInstance, which may name another AS, or switch off what they announce and install; nor in that of a
 BGPAdvertisement of pod CIDRs, without which all routers are told them. So the picture is not complete as long as one of
 these is there and no other BGPInstance selects the own node, or no other BGPAdvertisement is of that type; nor while
-the own Node does not parse, which is not as if it were deleted. What comes later changes nothing.
+the own Node does not parse, which is not as if it were deleted. What comes later changes nothing; and where the one
+that is in force goes, or becomes another, while such a one is there, it stays in force: a record like any other, for
+whoever reads the picture.
 
 It refuses to plan, to fetch and to forget by itself: only a complete list, or the news that an object is gone, takes a
 record away. The own Node's stays even then, marked as gone: who is deleted still has to take leave of its neighbours.
@@ -43,6 +45,8 @@ from agent.model import (
 
 _NO_SLICES: Final[Mapping[Key, EndpointSlice]] = MappingProxyType({})
 _NOTHING: Final[frozenset[Key]] = frozenset()
+_DECIDING: Final = {Kind.INSTANCE: "what this node is", Kind.ADVERTISEMENT: "who is told pod CIDRs"}
+"""Kinds in the place of which there are defaults, and what they say."""
 
 
 class World:
@@ -58,6 +62,8 @@ class World:
         self._slices: dict[tuple[str, str], dict[Key, EndpointSlice]] = {}
         self._unlisted = set(ALWAYS_WATCHED)
         self._complete = False
+        self._put_off: dict[Key, Record | None] = {}
+        """What has become of objects that stay in force as they were (None: gone), since another one is unread."""
 
     # Reading.
 
@@ -125,9 +131,11 @@ class World:
         good = self._records[key.kind].get(key)
         kept = good is not None and not (isinstance(good, Secret) and not good.found)
         effect = "its last good version stays in force" if kept else "it is left out"
+        what = _DECIDING.get(key.kind, "what this node is")
         if not self._complete and key in self._unread_about_us():
-            what = "who is told pod CIDRs" if key.kind is Kind.ADVERTISEMENT else "what this node is"
             effect = f"it says {what}: until it can be read or is gone, nothing here is changed"
+        elif not kept and (put_off := sorted(str(it) for it in self._put_off if it.kind is key.kind)):
+            effect = f"it says {what}: until it can be read or is gone, {', '.join(put_off)} stays in force as it was"
         return replace(problem, message=f"{problem.message}: {effect}")
 
     @property
@@ -144,32 +152,54 @@ class World:
 
     def apply(self, change: ClusterChange) -> frozenset[Key]:
         """Take the change in. Returns the keys whose record is now another one, or new, or gone."""
+        kind = change.kind if isinstance(change, Listed | WatchState) else change.key.kind
+        if self._complete and kind in _DECIDING and not isinstance(change, WatchState):
+            return self._decide(kind, change)
         changed = self._apply(change)
+        if self._own in changed and self._put_off:  # another one may be for it now
+            changed |= self._decide(Kind.INSTANCE, None)
         if not self._complete and not self._unlisted:
             self._complete = not self._unread_about_us()
         return changed
 
-    def _unread_about_us(self) -> frozenset[Key]:
-        """What never parsed and says what the own node is: its Node; BGPInstances, if no other one selects it; and
-        whom its pods are announced to.
-        """
-        instances, nodes = self._records[Kind.INSTANCE], self._records[Kind.NODE]
-        if self._own in self._malformed[Kind.NODE] and self._own not in nodes:
-            return frozenset((self._own,))
-        own = nodes.get(self._own)
-        labels = dict(own.labels) if isinstance(own, Node) else {}
-        unread = self._unread_advertisements()
-        if any(isinstance(it, Instance) and it.node_selector.matches(labels) for it in instances.values()):
-            return unread
-        return unread | (self._malformed[Kind.INSTANCE].keys() - instances.keys())
+    def _decide(self, kind: Kind, change: ClusterChange | None) -> frozenset[Key]:
+        """Take in a change of what there are defaults for; they come into force in the place of nothing unread."""
+        records = self._records[kind]
+        in_force, guessed = dict(records), bool(self._unread(kind))
+        for key in [key for key in self._put_off if key.kind is kind]:
+            self._remove(key) if (late := self._put_off.pop(key)) is None else self._set(key, late)
+        if change is not None:
+            self._apply(change)
+        if not guessed and self._unread(kind):
+            for key, record in in_force.items():
+                if self._decides(record) and records.get(key) != record:
+                    self._put_off[key] = records.get(key)
+                    records[key] = record
+        return frozenset(key for key in in_force.keys() | records.keys() if in_force.get(key) != records.get(key))
 
-    def _unread_advertisements(self) -> frozenset[Key]:
-        """Those of pod CIDRs that never parsed, if there is no other one."""
-        known = self._records[Kind.ADVERTISEMENT]
-        if any(isinstance(it, Advertisement) and it.type is AdvertisementType.POD_CIDR for it in known.values()):
+    def _unread_about_us(self) -> frozenset[Key]:
+        """What never parsed and says what the own node is, or whom its pods are announced to."""
+        if self._own in self._malformed[Kind.NODE] and self._own not in self._records[Kind.NODE]:
+            return frozenset((self._own,))
+        return _NOTHING.union(*map(self._unread, _DECIDING))
+
+    def _unread(self, kind: Kind) -> frozenset[Key]:
+        """Objects of a deciding kind that never parsed, if no other one decides: BGPInstances that may be for the own
+        node, BGPAdvertisements of pod CIDRs.
+        """
+        known = self._records[kind]
+        if any(map(self._decides, known.values())):
             return _NOTHING
-        malformed = self._malformed[Kind.ADVERTISEMENT]
-        return frozenset(key for key, it in malformed.items() if isinstance(it, UnreadPodCidrs)) - known.keys()
+        unread = self._malformed[kind].items()
+        of_kind = (key for key, it in unread if kind is Kind.INSTANCE or isinstance(it, UnreadPodCidrs))
+        return frozenset(of_kind) - known.keys()
+
+    def _decides(self, record: Record) -> bool:
+        """No default is in its place."""
+        if isinstance(record, Instance):
+            own = self._records[Kind.NODE].get(self._own)
+            return record.node_selector.matches(dict(own.labels) if isinstance(own, Node) else {})
+        return isinstance(record, Advertisement) and record.type is AdvertisementType.POD_CIDR
 
     def _apply(self, change: ClusterChange) -> frozenset[Key]:
         match change:

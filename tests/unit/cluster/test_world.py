@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.advertising import Advertisement, AdvertisementType
 from agent.cluster.world import World
-from agent.intent import Instance, Selector
 from agent.model import (
     ALWAYS_WATCHED,
     Applied,
@@ -25,7 +22,6 @@ from agent.model import (
     Problem,
     Record,
     Secret,
-    UnreadPodCidrs,
     WatchState,
 )
 from bgp.model import Family
@@ -72,108 +68,6 @@ def test_a_secret_does_not_make_the_picture_complete_but_is_known() -> None:
     assert world.secrets_known(frozenset({"tor"}))
     assert not world.secrets_known(frozenset({"tor", "other"}))
     assert world.secrets_known(frozenset())
-
-
-NONSENSE = Problem("malformedObject", "BGPInstance all", "spec.asn = 'x' is no AS number", "Mend it.")
-UNREAD = Key(Kind.INSTANCE, "", "all")
-
-
-def world_with(own: Node | None, *good: Instance) -> World:
-    """Everything has been listed; among the BGPInstances was one that does not parse."""
-    world = World("a")
-    instances: dict[Key, Record] = {Key(Kind.INSTANCE, "", one.name): one for one in good}
-    nodes: dict[Key, Record] = {node_key(own.name): own} if own is not None else {}
-    world.apply(Listed(Kind.INSTANCE, instances, {UNREAD: NONSENSE}))
-    world.apply(Listed(Kind.NODE, nodes))
-    for kind in sorted(ALWAYS_WATCHED - {Kind.INSTANCE, Kind.NODE}):
-        world.apply(Listed(kind, {}))
-    return world
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        Applied(UNREAD, Instance(name="all")),
-        Gone(UNREAD),
-        Listed(Kind.INSTANCE, {}),
-        Applied(Key(Kind.INSTANCE, "", "new"), Instance(name="new")),
-    ],
-)
-def test_defaults_are_not_taken_for_a_bgpinstance_that_cannot_be_read(change: ClusterChange) -> None:
-    world = world_with(Node(name="a"))
-    (problem,) = world.problems
-    assert not world.complete
-    assert problem.message.endswith("until it can be read or is gone, nothing here is changed")
-
-    world.apply(change)
-    assert world.complete
-
-
-def test_a_bgpinstance_that_cannot_be_read_stops_nobody_whom_another_one_selects() -> None:
-    others = Instance(name="rack", node_selector=Selector(labels=(("rack", "7"),)))
-
-    assert not world_with(Node(name="a"), others).complete
-    assert world_with(Node(name="a", labels=(("rack", "7"),)), others).complete
-    assert world_with(Node(name="a"), Instance(name="any")).complete
-
-
-PODS = Key(Kind.ADVERTISEMENT, "", "pods")
-TO_TORS = Advertisement(name="pods", type=AdvertisementType.POD_CIDR)
-
-
-def world_with_unread(problem: Problem, *good: Advertisement) -> World:
-    """Everything has been listed; among the BGPAdvertisements was one that does not parse."""
-    world = World("a")
-    records: dict[Key, Record] = {Key(Kind.ADVERTISEMENT, "", one.name): one for one in good}
-    world.apply(Listed(Kind.ADVERTISEMENT, records, {PODS: problem}))
-    world.apply(Listed(Kind.NODE, {node_key("a"): Node(name="a")}))
-    for kind in sorted(ALWAYS_WATCHED - {Kind.ADVERTISEMENT, Kind.NODE}):
-        world.apply(Listed(kind, {}))
-    return world
-
-
-@pytest.mark.parametrize("change", [Applied(PODS, TO_TORS), Gone(PODS), Listed(Kind.ADVERTISEMENT, {})])
-def test_pod_cidrs_are_not_told_to_all_in_place_of_an_advertisement_that_cannot_be_read(change: ClusterChange) -> None:
-    world = world_with_unread(UnreadPodCidrs("malformedObject", "BGPAdvertisement pods", "spec.med", "Mend it."))
-    (problem,) = world.problems
-    assert not world.complete
-    assert problem.message == (
-        "spec.med: it says who is told pod CIDRs: until it can be read or is gone, nothing here is changed"
-    )
-
-    world.apply(change)
-    assert world.complete
-
-
-def test_another_advertisement_that_cannot_be_read_stops_nobody() -> None:
-    unread = UnreadPodCidrs("malformedObject", "BGPAdvertisement pods", "spec.med")
-
-    assert world_with_unread(NONSENSE).complete
-    assert world_with_unread(unread, replace(TO_TORS, name="others")).complete
-
-
-def test_an_own_node_that_cannot_be_read_is_not_taken_for_a_deleted_one() -> None:
-    world, good, spoiled = World("a"), Instance(name="any"), replace(NONSENSE, subject="Node a")
-    world.apply(Listed(Kind.INSTANCE, {Key(Kind.INSTANCE, "", good.name): good}))
-    for kind in sorted(ALWAYS_WATCHED - {Kind.INSTANCE, Kind.NODE}):
-        world.apply(Listed(kind, {}))
-    world.apply(Listed(Kind.NODE, {node_key("b"): Node(name="b")}, {node_key("a"): spoiled}))
-    assert not world.complete
-    assert [problem.message.endswith("nothing here is changed") for problem in world.problems] == [True]
-
-    world.apply(Applied(node_key("a"), Node(name="a")))
-    assert world.complete
-
-
-def test_a_picture_that_was_complete_stays_so_when_a_bgpinstance_comes_that_cannot_be_read() -> None:
-    world = World("a")
-    for kind in sorted(ALWAYS_WATCHED):
-        world.apply(Listed(kind, {}))
-
-    for change in (Malformed(UNREAD, NONSENSE), Listed(Kind.INSTANCE, {}, {UNREAD: NONSENSE})):
-        world.apply(change)
-        assert world.complete
-        assert [problem.message for problem in world.problems] == [f"{NONSENSE.message}: it is left out"]
 
 
 def test_only_keys_whose_record_changed_are_named() -> None:
