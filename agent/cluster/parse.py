@@ -9,7 +9,6 @@ what needs a second object to see (two nodes with one pod CIDR): that is the pla
 
 from __future__ import annotations
 
-import binascii
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
@@ -278,10 +277,10 @@ def _secret(found: shapes.Secret) -> Secret:
             values.append(
                 (name, Password(b64decode(encoded, validate=True).decode().removesuffix("\n").removesuffix("\r")))
             )
-        except binascii.Error:
-            raise FieldError(f"data[{name}] is not base64", "encode the value, or write it under stringData") from None
         except UnicodeDecodeError:
             values.append((name, Password("")))
+        except ValueError:  # binascii.Error is one; what is not ASCII raises a plain one
+            raise FieldError(f"data[{name}] is not base64", "encode the value, or write it under stringData") from None
     return Secret(name=found.metadata.name or UNNAMED, values=tuple(values))
 
 

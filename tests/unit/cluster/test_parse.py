@@ -283,7 +283,7 @@ def test_a_secret_gives_its_data_decoded_and_without_the_line_end_that_echo_leav
     assert values == [("a", "hunter3"), ("b", "hunter2"), ("binary", "")]
 
 
-@pytest.mark.parametrize("data", [{"password": "hunter2!"}, {"password": 815}, "hunter2!"])
+@pytest.mark.parametrize("data", [{"password": "hunter2!"}, {"password": "hunter2\x80"}, {"password": 815}, "hunter2!"])
 def test_a_secret_that_does_not_decode_never_shows_its_value(data: Any) -> None:
     parsed = read(Kind.SECRET, {"data": data}, "agent")
 
