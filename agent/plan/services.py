@@ -54,6 +54,7 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
     sources, to_peers = defaultdict[Prefix, list[str]](list), defaultdict[Prefix, set[ToPeers]](set)
     shares, considered, ends = set[Share](), set[Prefix](), dict[Prefix, RouteType | None]()
     silent, in_vain = defaultdict[Address, _Said](dict), dict[Address, str]()
+    to_mesh = announcing.to_mesh
     for class_, address in _addresses(subject.service):
         asked = [wish for wish in wishes if class_ in wish.classes or class_ in wish.declined]
         why = case.silence(class_, address) if asked else None
@@ -65,14 +66,14 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
                 continue
             silent[address][advertisement.name] = None
             sources[host(address)].append(f"{subject.key} ({class_})")
-            ends[host(address)] = case.discarded(class_)
             if (aggregate := _aggregate(advertisement, address)) is not None:
                 shares.add(Share(advertisement.name, aggregate))
             else:
                 to_peers[host(address)].add(advertisement.to_peers)
+            if aggregate is None or to_mesh:
+                ends[host(address)] = case.discarded(class_)
         if not judged and _is_in_vain(wishes, class_, subject.service.requested):
             in_vain[address] = "requestNotAllowed"
-    to_mesh = announcing.to_mesh
     parts = {
         prefix: Part(tuple(dict.fromkeys(sources[prefix])), frozenset(to_peers[prefix]), to_mesh, ends[prefix])
         for prefix in (sources if to_mesh else to_peers)
