@@ -198,6 +198,20 @@ def _hear() -> None:
     )
     update.Update.unpack_message = classmethod(unpack)
     processes.Processes.notification = updates.leave_to_the_notification
+    _hear_communities()
+
+
+def _hear_communities() -> None:
+    from exabgp.bgp.message.update.attribute import community as each  # noqa: PLC0415
+    from exabgp.bgp.message.update.attribute.community.extended import communities as extended  # noqa: PLC0415
+
+    for many, size, one in (
+        (each.Communities, 4, each.Community),
+        (each.LargeCommunities, 12, each.LargeCommunity),
+        (extended.ExtendedCommunities, 8, each.ExtendedCommunity),
+        (extended.ExtendedCommunitiesIPv6, 20, extended.ExtendedCommunityIPv6),
+    ):
+        many.unpack = staticmethod(updates.read_in_one_go(many.unpack, size, one.unpack))
 
 
 def _share() -> None:

@@ -212,7 +212,7 @@ class Builder:
         return BODY_MAX - len(update(self.good, NLRI)) - 4
 
     def many(self, count: int) -> bytes:
-        return b"".join(struct.pack("!I", ASN << 8 | number) for number in range(count))
+        return b"".join(struct.pack("!I", ASN << 16 | number) for number in range(count))
 
     def mutations(self, seed: int, count: int) -> Iterator[bytes]:
         """The cases with bits, bytes and parts changed, cut out, or put in."""

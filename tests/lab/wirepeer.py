@@ -1,7 +1,8 @@
 """A BGP peer that writes down, in order, what comes over the wire: routes, End-of-RIB, NOTIFICATIONs.
 
 FRR's tables say what a router has; this says what it was sent, and when. It listens on port 179 of a host of the lab,
-agrees to any OPEN, sends what a test tells it to, and knows no policy. Messages are those of RFC 4271, 4724, 4760.
+agrees to any OPEN, sends what a test tells it to, and knows no policy. Messages are those of RFC 4271, 4724, 4760; they
+may be long (RFC 8654) where it offers that.
 """
 
 import asyncio
@@ -58,6 +59,7 @@ class WirePeer:
         restart_seconds: int | None = 120,
         route_refresh: bool = True,
         enhanced_refresh: bool = False,
+        long_messages: bool = False,
     ) -> None:
         self.sessions: list[Session] = []
         self.refusing: tuple[int, int] | None = None
@@ -67,6 +69,7 @@ class WirePeer:
         self._restart_seconds = restart_seconds
         self._route_refresh = route_refresh
         self._enhanced_refresh = enhanced_refresh
+        self._long_messages = long_messages
         self._router_id = IPv4Address(f"192.0.2.{host.number}")
         self._address = str(host.address())
         self._tasks: set[asyncio.Task[None]] = set()
@@ -163,6 +166,7 @@ class WirePeer:
             65, struct.pack("!I", self._asn)
         )
         capabilities += capability(70, b"") if self._enhanced_refresh else b""
+        capabilities += capability(6, b"") if self._long_messages else b""
         if self._restart_seconds is not None:
             families = b"".join(struct.pack("!HBB", afi, 1, 0x80) for afi in FAMILIES)
             capabilities += capability(64, struct.pack("!H", self._restart_seconds) + families)

@@ -13,15 +13,25 @@ import pytest
 from tests.lab.announcing import HOSTS, OTHER_HOSTS, OTHER_VIPS, VIPS, OneNode, one_node, only
 from tests.lab.judges import Watch, hosts
 from tests.lab.minicluster import CLUSTER_ASN
-from tests.lab.said import NO_ADVERTISE, NO_EXPORT
+from tests.lab.said import NO_ADVERTISE, NO_EXPORT, NO_PEER
 from tests.lab.wait import wait_until
 
 pytestmark = pytest.mark.live
 
 AGGREGATES = ("10.96.0.0/24", "fd96::/64")
 STATIC = ("203.0.113.0/24", "2001:db8:7::/48")
+WELL_KNOWN = {
+    "graceful-shutdown": "65535:0",
+    "accept-own": "65535:1",
+    "blackhole": "65535:666",
+    "no-export": NO_EXPORT,
+    "no-advertise": NO_ADVERTISE,
+    "no-export-subconfed": "65535:65283",
+    "no-peer": NO_PEER,
+}
+"""By their names in the IANA registry."""
 SAID: dict[str, Any] = {
-    "communities": ["65000:120", "no-export"],
+    "communities": ["65000:120", *WELL_KNOWN],
     "largeCommunities": ["4200000001:1:20"],
     "med": 77,
     "prepend": 2,
@@ -47,7 +57,7 @@ def test_attributes_stand_in_the_tables_of_both_routers(scene: OneNode) -> None:
     for prefix in HOSTS:
         scene.attributes(
             prefix,
-            communities={"65000:120", NO_EXPORT},
+            communities={"65000:120", *WELL_KNOWN.values()},
             large={"4200000001:1:20"},
             as_path=(CLUSTER_ASN,) * 3,
             med=77,

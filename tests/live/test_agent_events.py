@@ -16,6 +16,19 @@ pytestmark = pytest.mark.live
 
 EXTERNAL = "198.51.100.7"
 SERVICES = custom("BGPAdvertisement", "services", {"type": "Service", "service": {"addresses": ["ExternalIP"]}})
+REFUSED = ("203.0.113.0/24", "2001:db8:113::/48")
+"""The router announces them from the start: it takes half a minute until that is worth an Event."""
+NOBODY = {"matchLabels": {"nobody": "has this"}}
+IDLE = {
+    "advertisementSelectsNothing": custom(
+        "BGPAdvertisement", "idle", {"type": "Service", "service": {"addresses": ["ClusterIP"], "selector": NOBODY}}
+    ),
+    "peerSelectorSelectsNothing": custom("BGPAdvertisement", "unheard", {"type": "PodCIDR", "peerSelector": NOBODY}),
+    "nodeSelectorSelectsNothing": custom(
+        "BGPPeer", "nowhere", {"address": "198.51.100.254", "asn": 65010, "nodeSelector": NOBODY}
+    ),
+}
+"""By the reason word that is said of it."""
 
 
 class Scene:
@@ -24,6 +37,7 @@ class Scene:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.frr: Frr = tor(lab.router)
+        self.frr.announce(*REFUSED)
         self.cluster = MiniCluster(lab)
         self.api = self.cluster.api
         self.api.apply(tor_peer(lab.router), SERVICES)
@@ -82,6 +96,38 @@ def test_the_end_of_a_refusal_is_told_too(scene: Scene) -> None:
 
     wait_until(lambda: ("RouteAdvertised", "mended") in scene.of("Service"))
     scene.api.delete("BGPInstance", "default")
+
+
+def test_each_object_that_selects_nothing_gets_one_event_with_the_reason(scene: Scene) -> None:
+    scene.api.apply(*IDLE.values())
+
+    for reason, idle in IDLE.items():
+        kind, name = idle["kind"], idle["metadata"]["name"]
+        wait_until(lambda kind=kind, name=name: scene.on(kind, name))
+        (event,) = scene.on(kind, name)
+        assert (event["type"], event["reason"], event["count"]) == ("Warning", "ConfigInvalid", 1)
+        assert event["message"].startswith(f"{reason}: ")
+        for agent in scene.cluster.agents.values():
+            assert f'bgpilot_problems{{reason="{reason}"}} 1.0' in metrics_of(agent)
+            assert name in agent.cli("status").stdout
+        scene.api.delete(kind, name)
+
+
+def test_a_route_that_is_not_used_gets_one_event_on_the_bgppeer_with_the_reason(scene: Scene) -> None:
+    """Of both routes and on both nodes: the BGPPeer is what would be changed."""
+
+    def refused() -> list[dict[str, Any]]:
+        return [one for one in scene.on("BGPPeer", "tor") if one["reason"] == "RouteRefused"]
+
+    wait_until(refused, within=60)
+    (event,) = refused()
+    assert (event["type"], event["count"]) == ("Normal", 1)
+    assert event["message"].startswith("importNotAllowed: a route it announces is not used, such as ")
+    assert any(prefix in event["message"] for prefix in REFUSED)
+    for agent in scene.cluster.agents.values():
+        assert 'bgpilot_routes_refused{direction="in",reason="importNotAllowed"} 2.0' in metrics_of(agent)
+        for prefix in REFUSED:
+            assert "importNotAllowed" in agent.cli("explain", prefix).stdout
 
 
 def test_nothing_is_written_while_nothing_worth_it_changes(scene: Scene) -> None:

@@ -1,9 +1,8 @@
 """A router that sends malformed and hostile UPDATEs to a real agent: nothing wrong ever gets into the kernel.
 
-A wire-level peer says byte by byte what it likes (`tests.lab.hostile`); FRR beside it is an ordinary router. All that
-could be allowed is allowed, so that the import rules of the BGPPeer hide nothing. After each case the node's kernel is
-compared with what the case may leave there, the agent and ExaBGP are the processes they were, and FRR's session is the
-one it was.
+A wire-level peer says byte by byte what it likes (`tests.lab.hostile`); FRR beside it is an ordinary router
+(`tests.lab.attack`). After each case the node's kernel is compared with what the case may leave there, the agent and
+ExaBGP are the processes they were, and FRR's session is the one it was.
 """
 
 from __future__ import annotations
@@ -11,114 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 
 import pytest
 
-from tests.lab.hostile import ASN, NLRI, US, V4, V6, WITHDRAWN, Builder, Case, HostilePeer, segment
-from tests.lab.minicluster import LAB_HOLD_SECONDS, MiniCluster, custom, tor, tor_peer
-from tests.lab.netns import Family
+from tests.lab.attack import Attack, Scene
+from tests.lab.hostile import ASN, NLRI, ORIGIN, US, V4, V6, WITHDRAWN, Case, HostilePeer, segment, update
 from tests.lab.topology import Lab
-from tests.lab.wait import eventually, wait_until
+from tests.lab.wait import eventually
 from tests.lab.wirepeer import attribute
 
 pytestmark = pytest.mark.live
 
-ANYTHING = {"allowed": [{"prefix": "0.0.0.0/0", "ge": 0, "le": 32}, {"prefix": "::/0", "ge": 0, "le": 128}]}
-INSTANCE = custom("BGPInstance", "default", {"mesh": {"holdSeconds": LAB_HOLD_SECONDS}})
-BESIDE = "192.0.2.0/24"
-"""FRR's own route, which stays whatever the other one does."""
-MARK, MARK_NLRI = "203.0.113.255/32", bytes.fromhex("20cb0071ff")
 SEED, MUTATIONS = 7606, 400
-RESTLESS = 1
-"""Seconds to the next dial, however often the session has ended."""
-
-
-class Scene:
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.node, self.router, self.hostile = lab.node(1), *lab.routers
-        self.build = Builder(self.hostile)
-        self.cluster = MiniCluster(lab)
-        more = {"import": ANYTHING}
-        self.cluster.api.apply(INSTANCE, tor_peer(self.router, **more))
-        self.cluster.api.apply(
-            tor_peer(self.hostile, name="hostile", **{**more, "asn": ASN, "connectRetrySeconds": RESTLESS})
-        )
-        self.frr = tor(self.router)
-        self.cluster.start()
-        self.agent = self.cluster.agent(self.node)
-        wait_until(lambda: len(self.frr.established()) == 1, within=60)
-        self.frr.announce(BESIDE)
-        wait_until(lambda: BESIDE in self.learned("ipv4"))
-        self.processes = self.pids()
-
-    @property
-    def peer(self) -> str:
-        return str(self.hostile.address())
-
-    def learned(self, family: Family) -> Mapping[str, list[str]]:
-        return self.cluster.learned(self.node, family)
-
-    def pids(self) -> tuple[int, int]:
-        """The agent's, and its ExaBGP's."""
-        (exabgp,) = (
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and _is_exabgp(entry, str(self.agent.run_dir))
-        )
-        return self.agent.process.pid, exabgp
-
-    def unharmed(self) -> bool:
-        assert self.agent.process.alive
-        assert self.pids() == self.processes
-        assert self.frr.times_established(str(self.node.address())) == 1
-        assert self.agent.ask("status")["phase"] == "IN_SYNC"
-        return True
-
-    def kernel(self) -> dict[str, list[str]]:
-        """All that was learned, but FRR's route and the mark."""
-        found = {**self.learned("ipv4"), **self.learned("ipv6")}
-        assert found.pop(BESIDE) == [str(self.router.address())]
-        found.pop(MARK, None)
-        return found
-
-    def reasons(self, subject: str) -> set[str]:
-        return {hop["reason"] for hop in self.agent.ask("explain", subject)["hops"] if not hop["ok"]}
-
-    def problem(self) -> str:
-        """What is said of the peer for an UPDATE that was treated as a withdrawal."""
-        problems = self.agent.ask("status")["problems"]
-        return next((one["message"] for one in problems if one["reason"] == "malformedUpdate"), "")
-
-
-@dataclass
-class Attack:
-    """The session with the hostile peer."""
-
-    scene: Scene
-    wire: HostilePeer
-
-    async def up(self) -> None:
-        """There is a session, and it has begun with nothing."""
-        await eventually(lambda: self.wire.session.open and not self.wire.session.ended, within=60)
-        await self.settled()
-
-    async def settled(self) -> None:
-        """All that was sent before has been judged: what is sent last is in the kernel, and then not any more."""
-        self.wire.update(self.scene.build.announce(MARK_NLRI))
-        await eventually(lambda: MARK in self.scene.learned("ipv4"))
-        self.wire.withdraw([MARK])
-        await eventually(lambda: MARK not in self.scene.learned("ipv4"))
-
-    async def restart(self) -> None:
-        session = self.wire.session
-        session.writer.close()
-        await eventually(lambda: self.wire.session is not session, within=60)
-        await self.up()
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +193,26 @@ async def test_an_update_before_the_session_is_up_is_not_believed(scene: Scene, 
         assert scene.unharmed()
 
 
+async def test_ten_thousand_communities_in_one_message_hide_neither_a_route_nor_a_loop(scene: Scene) -> None:
+    """ExaBGP takes messages of 65,535 bytes from who offers them (RFC 8654); all others have room for a thousand."""
+    build = scene.build
+    much = attribute(0xC0, 8, build.many(10_000)) + attribute(0xC0, 32, bytes(range(240)) * 50)
+    path, loop = (attribute(0x40, 2, b"".join([segment(*[ASN] * 250)] * 4) + end) for end in (b"", segment(US)))
+    hops = {V4: [str(scene.hostile.address("ipv4"))], V6: [str(scene.hostile.address("ipv6"))]}
+    async with HostilePeer(scene.hostile, asn=ASN, restart_seconds=None, long_messages=True) as wire:
+        attack = Attack(scene, wire)
+        await attack.up()
+        for attributes in (much + path, much + loop, much + path):
+            wire.update(update(ORIGIN + attributes + build.hop, NLRI))
+            wire.update(update(ORIGIN + attributes + build.reach, b""))
+            await attack.settled()
+            looped = attributes.endswith(loop)
+            assert scene.kernel() == ({} if looped else hops)
+            assert [scene.reasons(prefix) for prefix in (V4, V6)] == [{"asLoop"} if looped else set()] * 2
+        assert scene.unharmed()
+    await eventually(lambda: scene.kernel() == {}, within=60)
+
+
 async def test_a_message_that_does_not_end_holds_nobody_up(attack: Attack) -> None:
     session = attack.wire.session
     whole = attack.scene.build.announce(NLRI)
@@ -331,11 +256,3 @@ def _sane(scene: Scene) -> None:
             for hop in hops:
                 assert any(ip_address(hop) in subnet for subnet in around), f"{prefix} via {hop}"
                 assert hop not in {str(address) for address in scene.node.addresses}
-
-
-def _is_exabgp(entry: Path, run_dir: str) -> bool:
-    try:
-        words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return False
-    return "bgp.inside.launcher" in words and any(word.startswith(run_dir) for word in words)

@@ -11,11 +11,13 @@ import pytest
 
 from bgp.exaevents import Heard
 from bgp.model import PathsHeard
+from tests.bench.usage import cpu_seconds
 from tests.lab.exabgp import ExaBgp
 from tests.lab.hostile import ASN, BODY_MAX, IGNORED, KEPT, NLRI, WITHDRAWN, Builder, Case, HostilePeer, segment, update
 from tests.lab.speaking import peer
 from tests.lab.topology import Lab
 from tests.lab.wait import eventually
+from tests.lab.wirepeer import attribute
 from tests.live.conftest import LabFactory
 
 pytestmark = pytest.mark.live
@@ -119,3 +121,25 @@ async def test_as4_path_would_hide_our_as_in_the_path(lab: LabFactory, unchanged
         ((path, _),) = exabgp.of(PathsHeard)[0].announced
 
     assert path.attributes.as_path == ((ASN, 7) if unchanged else (ASN, 64512))
+
+
+async def test_many_communities_would_cost_more_than_there_is_time_for(lab: LabFactory) -> None:
+    """Three thousand, in a long message (RFC 8654). With ten thousand nobody would be heard for half a minute."""
+    net = lab(nodes=1)
+    one, build = peer(net.node(1), net.router.address(), asn=ASN), Builder(net.router)
+    body = update(build.good + attribute(0xC0, 8, build.many(3_000)), NLRI)
+    seconds = {}
+    for unchanged in (True, False):
+        async with (
+            HostilePeer(net.router, asn=ASN, long_messages=True) as wire,
+            ExaBgp(net.node(1), [one], unchanged=unchanged) as exabgp,
+        ):
+            await exabgp.up(one)
+            before = cpu_seconds(exabgp.process.pid)
+            wire.update(body)
+            await eventually(lambda exabgp=exabgp: exabgp.of(PathsHeard), within=60)  # type: ignore[misc]
+            seconds[unchanged] = cpu_seconds(exabgp.process.pid) - before
+            ((path, _),) = exabgp.of(PathsHeard)[0].announced
+            assert len(path.attributes.communities) == 3_000
+
+    assert seconds[True] > 3 * seconds[False]
