@@ -30,6 +30,8 @@ _COLOURS: Final = {
     "pending": "33",
     "held": "33",
     "leaving": "33",
+    "degraded": "33",
+    "unknown": "33",
     "no": "33",
     "NO": "31",
 }

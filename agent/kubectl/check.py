@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.cli.check import lines
 from agent.cli.present import Answer, Output, OutputOption, QuietOption, View, WatchOption, present
-from agent.kubectl.asking import Said, ask
+from agent.kubectl.alike import Said, alike
+from agent.kubectl.asking import Answers, ask
 from agent.kubectl.cluster import Cluster, read
 from agent.kubectl.options import (
     NAMESPACE,
@@ -43,7 +45,7 @@ def check(
 
 def checked(cluster: Cluster, names: Iterable[str]) -> Answer:
     said = ask(cluster, names, "check", "-o", "json")
-    checks = [_agents(said), *_by_name(said)]
+    checks = [_agents(said), *_by_name(cluster, said)]
     return {
         "schema": "bgpilot.cluster_check/1",
         "passed": not any(it["faults"] for it in checks),
@@ -53,7 +55,7 @@ def checked(cluster: Cluster, names: Iterable[str]) -> Answer:
     }
 
 
-def _agents(said: Said) -> Answer:
+def _agents(said: Answers) -> Answer:
     """That there is an agent to ask comes before all that it says."""
     faults = [
         {**it, "text": f"{named(it['nodes'], said.nodes)}: {it['reason']}: {it['text']}"} for it in said.without()
@@ -67,7 +69,7 @@ def _agents(said: Said) -> Answer:
     }
 
 
-def _by_name(said: Said) -> Iterable[Answer]:
+def _by_name(cluster: Cluster, said: Answers) -> Iterable[Answer]:
     """Each check with what the nodes say of it, in the agents' order."""
     named_so = dict.fromkeys(it["name"] for answer in said.answers.values() for it in answer["checks"])
     for name in named_so:
@@ -78,8 +80,8 @@ def _by_name(said: Said) -> Iterable[Answer]:
             "name": name,
             "good": _good(len(of_node), words),
             "passing": len(good),
-            "faults": _said_alike(of_node, "faults", said.nodes),
-            "notes": _said_alike(of_node, "notes", said.nodes),
+            "faults": _said_alike(cluster, of_node, "faults", said.nodes),
+            "notes": _said_alike(cluster, of_node, "notes", said.nodes),
         }
 
 
@@ -89,12 +91,9 @@ def _good(count: int, words: set[str]) -> str:
     return told if count == 1 else f"on {count} nodes: {told}"
 
 
-def _said_alike(of_node: Mapping[str, Any], what: str, nodes: int) -> list[Answer]:
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for node, it in of_node.items():
-        for fault in it[what]:
-            found.setdefault((fault["text"], fault["fix"], fault["reason"]), []).append(node)
-    return [
-        {"nodes": names, "reason": reason, "text": f"{named(names, nodes)}: {text}", "fix": fix}
-        for (text, fix, reason), names in found.items()
-    ]
+def _said_alike(cluster: Cluster, of_node: Mapping[str, Any], what: str, asked: int) -> list[Answer]:
+    said = alike(
+        Said(node, json.dumps(fault), cluster.addresses(node)) for node, it in of_node.items() for fault in it[what]
+    )
+    faults = [(nodes, json.loads(text)) for nodes, text in said]
+    return [{**it, "nodes": nodes, "text": f"{named(nodes, asked)}: {it['text']}"} for nodes, it in faults]

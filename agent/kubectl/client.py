@@ -85,10 +85,13 @@ class Kubectl:
             answer = _clean(json.loads(said.out))
         except ValueError:
             answer = None
-        if isinstance(answer, dict):
+        if isinstance(answer, dict) and answer.get("schema") == (wanted := f"bgpilot.{words[0]}/1"):
             return answer
+        if isinstance(answer, dict):
+            text = f"pod {pod} answers {answer.get('schema')} (bgpilot {answer.get('version')}), not {wanted}"
+            raise SilentError(NoAnswer("answerUnreadable", text, "use the plugin of the same version"))
         text = _words(said.err)
-        if (own := text.rpartition("bgpilot: ")[2]) != text:  # the agent's CLI speaks, from inside the pod
+        if own := text.partition("bgpilot: ")[2]:  # the agent's CLI speaks, from inside the pod
             if said.code == 1:
                 raise RefusedError(own)
             raise SilentError(NoAnswer("agentUnreachable", own, f"see `{self.command('logs', pod, '-c', CONTAINER)}`"))
@@ -148,6 +151,7 @@ _NOT_REACHED: Final = (
     "was refused",
     "timeout",
     "timed out",
+    "deadline exceeded",
     "no such host",
     "no route to host",
     "x509",
@@ -166,7 +170,10 @@ _GET_FIXES: Final[_Fixes] = (
 )
 _EXEC_FIXES: Final[_Fixes] = (
     (("forbidden",), _RIGHTS),
-    (("dialing backend", "kubelet", ":10250"), "the API server does not reach the node's kubelet: see the Node"),
+    (
+        ("dialing backend", "error sending request", "kubelet", ":10250"),
+        "the API server does not reach the node's kubelet: see the Node",
+    ),
     (("not found", "no such"), "the pod is being replaced: ask again"),
     (_NOT_REACHED, "ask again"),
 )

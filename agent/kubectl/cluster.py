@@ -1,7 +1,6 @@
 """The cluster as the API server tells of it: Nodes, BGPNodeStates and the agents' pods, brought together by node.
 
-What cannot be read is said (`notes`), and all else is shown. Agents are asked by way of it,
-several at a time.
+What cannot be read is said (`notes`), and all else is shown. Agents are asked by way of it, several at a time.
 """
 
 from __future__ import annotations
@@ -46,6 +45,12 @@ class Member:
         """What is to be believed."""
         return self.said if self.silent is None else None
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """As its agent has them, else as the Node has."""
+        listed = (self.node or {}).get("status", {}).get("addresses", ())
+        return tuple((self.said or {}).get("addresses") or (it["address"] for it in listed))
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -63,6 +68,10 @@ class Cluster:
             if name not in known:
                 raise RefusedError(f"there is no node {name!r}; there are {', '.join(known) or 'none'}")
         return tuple(known[name] for name in dict.fromkeys(names)) if names else self.members
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        """Of the node: those by which agents tell one from the other."""
+        return next((member.addresses for member in self.members if member.name == name), ())
 
     def ask(self, members: Iterable[Member], *words: str) -> dict[str, Answer | NoAnswer | RefusedError]:
         """What `bgpilot WORDS` answers on each, by the node's name. Raises RefusedError when pods cannot be listed."""
@@ -116,14 +125,14 @@ def _members(kubectl: Kubectl, listed: Mapping[str, list[Object]]) -> Iterator[M
     states = {name_of(it): it.get("status", {}) for it in listed.get("states", ())}
     pods = pods_by_node(listed.get("pods", ()))
     now = time.time()
-    for name in sorted({*nodes, *states, *pods}, key=_numeric):
+    for name in sorted({*nodes, *states, *pods}, key=numeric):
         node, state, pod = nodes.get(name), states.get(name), pods.get(name)
         age = None if state is None else age_of(state.get("heartbeatTime"), now)
         silent = why_silent(Facts(kubectl, name, node, state, age, pod, frozenset(listed)))
         yield Member(name, node, state, age, pod, silent)
 
 
-def _numeric(name: str) -> list[tuple[int, str]]:
+def numeric(name: str) -> list[tuple[int, str]]:
     """node-2 before node-10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 

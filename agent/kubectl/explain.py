@@ -47,7 +47,7 @@ def explain(
 
 def explained(cluster: Cluster, names: Iterable[str], subject: str) -> Answer:
     said = ask(cluster, names, "explain", "-o", "json", "--", subject)
-    groups = same(said.answers.items())
+    groups = same(cluster, said.answers)
     return {
         "schema": "bgpilot.cluster_explain/1",
         "subject": subject,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import typer
 
-from agent.kubectl.client import Kubectl, NoAnswer
+from agent.kubectl.client import Kubectl
 from agent.settings import DEFAULT_NAMESPACE
 
 ContextOption = Annotated[str, typer.Option("--context", help="As kubectl has it.", show_default=False)]
@@ -43,14 +43,6 @@ def named(nodes: Sequence[str], of: int) -> str:
         return f"all {of} nodes"
     shown, more = ", ".join(nodes[:NAMES_MAX]), len(nodes) - NAMES_MAX
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def alike(found: Iterable[tuple[str, NoAnswer]]) -> Mapping[NoAnswer, list[str]]:
-    """The nodes of each: what is said of several stands once."""
-    nodes: dict[NoAnswer, list[str]] = {}
-    for node, why in found:
-        nodes.setdefault(why, []).append(node)
-    return nodes
 
 
 def sentence(text: str, fix: str) -> str:

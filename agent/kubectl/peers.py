@@ -7,7 +7,7 @@ only counts. Agents are asked for these (`--all`), and where there is no BGPNode
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,6 +16,7 @@ from agent.cli.client import RefusedError
 from agent.cli.present import Answer, Output, OutputOption, QuietOption, View, WatchOption, present
 from agent.cli.render import CAUSES_MAX, few, last_error
 from agent.cli.text import room, table, uptime
+from agent.kubectl.alike import Said, alike
 from agent.kubectl.client import NoAnswer, Object, unanswered
 from agent.kubectl.cluster import Cluster, Member, read
 from agent.kubectl.options import (
@@ -59,17 +60,14 @@ def peers(
         lambda: sessions(read(kubectl), nodes or (), every=every, failed=failed),
         lambda answer, wide, colour: _text(answer, wide=wide, colour=colour, room=room()),
         lambda answer: [f"{it['node']}/{address}" for it in answer["nodes"] for address in it["peers"]],
-        lambda answer: all(it["silent"] is None and all(map(_is_well, it["peers"].values())) for it in answer["nodes"]),
+        lambda answer: all(it["silent"] is None and all(map(is_well, it["peers"].values())) for it in answer["nodes"]),
     )
     present(view, output, watch=watch, quiet=quiet)
 
 
 def sessions(cluster: Cluster, names: Iterable[str], *, every: bool, failed: bool) -> Answer:
     """Raises UnreachableError when nothing is known of any node."""
-    members = cluster.of(list(names))
-    asked = [member for member in members if every or member.state is None]
-    said = cluster.ask(asked, "peers", "-o", "json") if asked and "pods" not in cluster.unread else {}
-    found = [_of_node(member, said.get(member.name)) for member in members]
+    found = by_node(cluster, cluster.of(list(names)), every=every)
     if found and all(it["source"] is None for it in found):
         raise unanswered([NoAnswer(**it["silent"]) for it in found])
     if failed:
@@ -78,6 +76,13 @@ def sessions(cluster: Cluster, names: Iterable[str], *, every: bool, failed: boo
             for it in found
         ]
     return {"schema": "bgpilot.cluster_peers/1", "nodes": found, "notes": list(cluster.notes)}
+
+
+def by_node(cluster: Cluster, members: Sequence[Member], *, every: bool = False) -> list[Answer]:
+    """The sessions of each, and who says so; where nobody does (`source`), why."""
+    asked = [member for member in members if every or member.state is None]
+    said = cluster.ask(asked, "peers", "-o", "json") if asked and "pods" not in cluster.unread else {}
+    return [_of_node(member, said.get(member.name)) for member in members]
 
 
 def _of_node(member: Member, said: Answer | NoAnswer | RefusedError | None) -> Answer:
@@ -92,9 +97,13 @@ def _of_node(member: Member, said: Answer | NoAnswer | RefusedError | None) -> A
     if (state := member.state) is None:
         return about
     mesh = {key: state.get("mesh", {}).get(key, 0) for key in ("configured", "established")}
-    now = time.time()
-    peers = {it["address"]: _written(it, now) for it in state.get("peers", ())}
-    return {**about, "source": "BGPNodeState", "mesh": mesh, "omitted": state.get("peersOmitted", 0), "peers": peers}
+    omitted = state.get("peersOmitted", 0)
+    return {**about, "source": "BGPNodeState", "mesh": mesh, "omitted": omitted, "peers": written(state, time.time())}
+
+
+def written(state: Object, now: float) -> dict[str, Answer]:
+    """The sessions that a BGPNodeState names, by the peer's address; `now` in seconds since 1970."""
+    return {it["address"]: _written(it, now) for it in state.get("peers", ())}
 
 
 def _answered(peer: Mapping[str, Any]) -> Answer:
@@ -144,7 +153,7 @@ def _written(peer: Object, now: float) -> Answer:
     }
 
 
-def _is_well(peer: Answer) -> bool:
+def is_well(peer: Answer) -> bool:
     return bool(peer["is_up"] or peer["reason"] in WANTED_SO)
 
 
@@ -159,11 +168,15 @@ def _text(answer: Answer, *, wide: bool, colour: bool, room: int | None) -> str:
         lines = ["No session to show."]
     if left:
         lines.append(f"… and {left} lines more: `kubectl bgpilot peers --failed`, or `| less`")
-    return "\n".join([*lines, *_causes(answer["nodes"]), *(f"! {note}" for note in answer["notes"])])
+    told = causes(answer["nodes"])
+    lines += [f"! {it}" for it in [*told[:CAUSES_MAX], *answer["notes"]]]
+    if (hidden := len(told) - CAUSES_MAX) > 0:
+        lines.append(f"! … and {hidden} more: `kubectl bgpilot peers --node NODE`")
+    return "\n".join(lines)
 
 
 def _rows(it: Answer, *, wide: bool) -> Iterable[list[str]]:
-    blank = [""] * (2 if wide else 0)
+    blank = [""] * (6 if wide else 4)
     for address, peer in it["peers"].items():
         more = [peer["local_address"] or "", str(peer["flaps"])] if wide else []
         yield [
@@ -177,47 +190,45 @@ def _rows(it: Answer, *, wide: bool) -> Iterable[list[str]]:
             str(peer["received_prefixes"]),
             str(peer["sent_prefixes"]),
             *more,
-            _trouble(peer),
+            trouble(peer),
         ]
     if it["omitted"]:
-        yield [it["node"], f"{it['omitted']} more", "", "", "", "", "", "", "", *blank, "named by --all"]
+        yield [it["node"], f"{it['omitted']} more", "", "", "", *blank, "named by --all"]
     if it["mesh"] and it["mesh"]["configured"]:
         there = f"{it['mesh']['established']} of {it['mesh']['configured']} up"
-        yield [it["node"], "(nodes)", "mesh", "", there, "", "", "", "", *blank, ""]
+        yield [it["node"], "(nodes)", "mesh", "", there, *blank, ""]
     if it["silent"]:
-        yield [
-            it["node"],
-            "",
-            "",
-            "",
-            "unknown",
-            "",
-            "",
-            "",
-            "",
-            *blank,
-            it["silent"]["reason"],
-        ]
+        yield [it["node"], "", "", "", "unknown", *blank, it["silent"]["reason"]]
 
 
-def _trouble(peer: Answer) -> str:
+def trouble(peer: Answer) -> str:
     """Why there is no session, or why the last one ended."""
     if peer["reason"] in {None, NOT_ESTABLISHED}:
         return last_error(peer["last_error"])
     return ": ".join(it for it in (peer["reason"], peer["why"]) if it)
 
 
-def _causes(nodes: list[Answer]) -> list[str]:
+def causes(nodes: Sequence[Answer]) -> list[str]:
     """What is to be mended: each once, with the nodes that say so; a router that is down is so on many."""
-    found: dict[str, list[str]] = {}
-    for it in nodes:
-        for peer in it["peers"].values():
-            if not _is_well(peer) and peer["why"]:
-                found.setdefault(f"{peer['name']}: {sentence(peer['why'], '')}", []).append(it["node"])
-        if it["silent"]:
-            found.setdefault(
-                f"{it['silent']['reason']}: {sentence(it['silent']['text'], it['silent']['fix'])}", []
-            ).append(it["node"])
-    lines = [f"! {named(names, len(nodes))}: {text}" for text, names in found.items()]
-    more = len(lines) - CAUSES_MAX
-    return [*lines[:CAUSES_MAX], *([f"! … and {more} more: `kubectl bgpilot peers --node NODE`"] if more > 0 else [])]
+    said = [Said(it["node"], text, own) for it in nodes for text, own in _causes(it)]
+    return [f"{named(names, len(nodes))}: {text}" for names, text in alike(said)]
+
+
+def _causes(it: Answer) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Of one node, with its address on that session."""
+    down = [peer for peer in it["peers"].values() if not is_well(peer)]
+    others = [peer for peer in down if peer["mesh"]]
+    for peer in [*(peer for peer in down if not peer["mesh"]), *others[:NODES_MAX]]:
+        if peer["why"]:
+            yield (
+                f"{peer['name']}: {sentence(peer['why'], '')}",
+                (peer["local_address"],) if peer["local_address"] else (),
+            )
+    if (more := len(others) - NODES_MAX) > 0:
+        yield f"and sessions with {more} more nodes are missing.", ()
+    if (why := it["silent"]) is not None:
+        yield f"{why['reason']}: {sentence(why['text'], why['fix'])}", ()
+
+
+NODES_MAX: Final = 3
+"""Missing sessions with other nodes that are explained one by one: a node that is cut off misses all of them."""

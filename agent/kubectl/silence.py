@@ -49,7 +49,7 @@ def why_silent(it: Facts) -> NoAnswer | None:
     if it.pod is None or not it.pod.running:
         return without_pod(it.pod, it.kubectl)
     if "states" not in it.read:
-        return NoAnswer("stateUnreadable", "BGPNodeStates cannot be read", "")
+        return NoAnswer("agentUnknown", "BGPNodeStates cannot be read", "")
     log = f"`{it.kubectl.command('logs', it.pod.name, '-c', CONTAINER)}`"
     if it.state is None:
         return NoAnswer(

@@ -53,7 +53,7 @@ def summed_up(cluster: Cluster, names: Iterable[str]) -> Answer:
     if (error := cluster.unread.get("states")) is not None:
         raise error
     members = cluster.of(list(names))
-    rows = [_row(member) for member in members]
+    rows = [row_of(member) for member in members]
     known = [row for row in rows if row["health"] != UNKNOWN]
     counts = Counter(row["health"] for row in rows)
     return {
@@ -73,7 +73,7 @@ def summed_up(cluster: Cluster, names: Iterable[str]) -> Answer:
     }
 
 
-def _row(member: Member) -> Answer:
+def row_of(member: Member) -> Answer:
     said: Object = member.said or {}
     summary, leaving = said.get("summary", {}), said.get("leaving")
     return {

@@ -32,6 +32,7 @@ for word; do case $word in -*) ;; *) key="$key $word" ;; esac; done
 key=$(echo $key | tr ' /' '_+')
 cd "$FAKE_KUBECTL" || exit 9
 [ -e "$key.hangs" ] && exec sleep 600
+[ -e "$key.asks" ] && { cat "$key.asks" >&2; read -r answer || exit 8; }
 [ -e "$key.err" ] && cat "$key.err" >&2
 [ -e "$key.out" ] || [ -e "$key.err" ] || { echo "nothing is known of $key" >&2; exit 9; }
 [ -e "$key.out" ] && cat "$key.out"
@@ -55,8 +56,7 @@ class FakeCluster:
         conditions = [] if ready else [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting."}]
         self.nodes[name] = thing(name, {"conditions": conditions}, labels=labels)
         if state is not None:
-            written = datetime.fromtimestamp(WALL + LATER - age, UTC)
-            self.states[name] = thing(name, {**deepcopy(state), "heartbeatTime": f"{written:%Y-%m-%dT%H:%M:%SZ}"})
+            self.states[name] = thing(name, {**deepcopy(state), "heartbeatTime": ago(age)})
         if pod:
             told = {"running": {}} if pod is True else {"waiting": pod}
             self.pods[name] = {
@@ -113,6 +113,39 @@ def plugin(*arguments, folder, path=None):
         with pytest.raises(SystemExit) as ended:
             main()
     return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+PAST = "1d01h52m"
+"""For how long a router's session has been there."""
+
+
+def state_of(*peers, health="yes"):
+    """A BGPNodeState that names these."""
+    ready = {"type": "Ready", "status": "True", "reason": "Ready", "lastTransitionTime": ago(4000)}
+    return {"health": health, "asn": 64512, "conditions": [ready], "peers": list(peers)}
+
+
+def router_up(name, address):
+    counts = {"received": 12, "sent": 3}
+    return {**_peer(name, address), "established": True, "state": "Established", "since": ago(93_123), **counts}
+
+
+def router_down(name, address, *, text="", code=6, reason="notEstablished", message="as its BGPPeer has it"):
+    """Or another node, if it is named so."""
+    direction = "received" if code else "local"
+    error = {"direction": direction, "code": code, "subcode": 3 if code else 0, "text": text, "time": ago(65)}
+    why = {"established": False, "state": "Active", "since": ago(400), "reason": reason, "message": message}
+    return {**_peer(name, address), **why, "lastError": error}
+
+
+def _peer(name, address):
+    mesh = name.startswith("node/")
+    return {"name": name if mesh else f"BGPPeer/{name}", "address": address, "asn": 64600, "mesh": mesh}
+
+
+def ago(seconds):
+    """An instant as Kubernetes writes it."""
+    return f"{datetime.fromtimestamp(WALL + LATER - seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def thing(name, status, *, labels=None):

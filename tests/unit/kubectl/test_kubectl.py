@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+from subprocess import PIPE
 
 import pytest
 
+from agent.kubectl.cluster import AT_ONCE, Cluster, Member
+from agent.kubectl.pods import Pod
 from tests.unit.kubectl.fakecluster import plugin
 
 REFUSED = "The connection to the server 192.0.2.9:6443 was refused - did you specify the right host or port?"
@@ -21,6 +26,7 @@ FORBIDDEN = 'Error from server (Forbidden): {} is forbidden: User "eve" cannot l
     [
         (f"{KLOG}\n{REFUSED}", 4, "see if `kubectl get nodes` works with the same --context and --kubeconfig"),
         ("Unable to connect to the server: net/http: TLS handshake timeout", 4, "see if `kubectl get nodes` works"),
+        ("Unable to read: context deadline exceeded", 4, "see if `kubectl get nodes` works"),
         ("error: You must be logged in to the server (Unauthorized)", 1, "log in to the cluster again"),
         ("Error in configuration: context was not found for specified context: x", 1, "`kubectl config get-contexts`"),
         (FORBIDDEN.format("nodes", "nodes"), 1, "the rights that it takes are in the README under `kubectl bgpilot`"),
@@ -77,7 +83,7 @@ def test_who_may_not_list_pods_still_sees_what_nodes_have_written(well):
     ("error", "reason", "fix"),
     [
         (
-            'Error from server (Forbidden): pods "x" is forbidden: cannot create resource "pods/exec"',
+            'error: unable to upgrade connection: pods "x" is forbidden: cannot create resource "pods/exec"',
             "execFailed",
             "README",
         ),
@@ -106,6 +112,21 @@ def test_a_pod_that_does_not_answer_in_time_is_given_up(well, monkeypatch):
 
     last = well("peers", "--all").stdout.splitlines()[-1]
     assert last.startswith("! worker-3: execTimeout: pod bgpilot-worker-3 has not answered for 0 s")
+
+
+def test_kubectl_may_ask_the_user_to_log_in(well):
+    """As its plugins for credentials do: their words are shown while it waits, and what is typed comes to it."""
+    well.publish()
+    (well.folder / "get_nodes_json.asks").write_text(f"{KLOG}\nsign in\x1b[31m, code:\n")
+    code = "from agent.kubectl import app, client; client.PATIENCE_SECONDS = 0.1; app.main()"
+    environment = {"PATH": f"{well.folder / 'bin'}:{os.environ['PATH']}", "FAKE_KUBECTL": str(well.folder)}
+    command = [sys.executable, "-c", code, "status", "-q"]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, env=environment) as process:
+        shown = process.stderr.readline()
+        rest = process.communicate("7\n", timeout=60)
+
+    assert shown == "sign in\N{REPLACEMENT CHARACTER}[31m, code:\n"
+    assert (process.returncode, *rest) == (0, "", "")
 
 
 # How kubectl is called.
@@ -152,7 +173,7 @@ def test_of_two_pods_on_a_node_the_one_that_runs_is_asked(well):
     assert not any("bgpilot-old" in call for call in well.calls)
 
 
-def test_a_hundred_nodes_are_one_call_each_and_no_more_than_some_at_a_time(cluster, said):
+def test_a_hundred_nodes_take_three_calls_and_stand_in_the_order_of_their_numbers(cluster, said):
     state, _ = said["worker-1"]
     for number in range(100):
         cluster.node(f"worker-{number}", state=state)
@@ -162,6 +183,23 @@ def test_a_hundred_nodes_are_one_call_each_and_no_more_than_some_at_a_time(clust
     assert done.returncode == 0
     assert [it.split()[0] for it in done.stdout.splitlines()[1:101]] == [f"worker-{number}" for number in range(100)]
     assert len(cluster.calls) == 3
+
+
+def test_agents_are_asked_at_the_same_time_and_never_more_than_some():
+    meet, busy, most = threading.Barrier(AT_ONCE, timeout=30), threading.Semaphore(AT_ONCE), []
+
+    class Agents:
+        def ask(self, pod, *words):
+            most.append(busy.acquire(blocking=False))
+            meet.wait()  # until so many are asked
+            busy.release()
+            return {"pod": pod}
+
+    members = [Member(f"n{it}", None, None, None, Pod(f"p{it}", True, ""), None) for it in range(2 * AT_ONCE)]
+    said = Cluster(tuple(members), (), Agents(), {}).ask(members, "status")
+
+    assert said == {f"n{it}": {"pod": f"p{it}"} for it in range(2 * AT_ONCE)}
+    assert all(most)
 
 
 def test_it_starts_without_what_only_the_agent_needs():
