@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import typer
 
@@ -31,6 +31,7 @@ REST_OF_LINE: Final = "\x1b[K"
 REST_OF_SCREEN: Final = "\x1b[J"
 
 Answer: TypeAlias = dict[str, Any]
+_T = TypeVar("_T")
 
 
 class Output(enum.StrEnum):
@@ -82,7 +83,7 @@ def echo(view: View, answer: Answer, output: Output) -> None:
     sys.stdout.flush()
 
 
-def answered(question: Callable[[], Answer]) -> Answer:
+def answered(question: Callable[[], _T]) -> _T:
     """The agent's answer; without one the command ends and says why."""
     try:
         return question()

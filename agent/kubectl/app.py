@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from agent.kubectl import check, explain, peers, status
+from agent.kubectl import map as map_page
 from agent.kubectl.options import in_order
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "peers": peers.peers,
     "explain": explain.explain,
     "check": check.check,
+    "map": map_page.map_,
 }
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
