@@ -18,6 +18,8 @@ from tests.unit.test_readme import README, healths, said_by_the_rules
 TESTS = ROOT / "tests"
 FED_BY_HAND = ("status", "cli", "monitoring", "scenario", "support")
 """Unit tests of rooms that pass on what others say: there a test writes the words into what it asks about."""
+IN_LAB = ("*faults", "kernel*", "attack")
+"""What of the lab says what a test expects."""
 GIVERS = {"Problem", "Trouble", "Held", "Hop"}
 """Who makes one of these in a test says the word itself."""
 ENUMERATED = {f"{of.__name__}.{word.name}": str(word) for of in (Reason, Cause) for word in of}
@@ -25,8 +27,8 @@ ENUMERATED = {f"{of.__name__}.{word.name}": str(word) for of in (Reason, Cause) 
 
 def found_out() -> set[str]:
     """The words in the table under Troubleshooting."""
-    rows = README.split("\n| reason | what it means |")[1].split("\n\n")[0].splitlines()[2:]
-    return {word for row in rows for word in re.findall(r"`(\w+)`", row.split("|")[1])}
+    table = README.split("**Troubleshooting.**")[1].split("\n| reason | what it means |")[1].split("\n\n")[0]
+    return {word for row in table.splitlines()[2:] for word in re.findall(r"`(\w+)`", row.split("|")[1])}
 
 
 def test_each_word_has_a_row() -> None:
@@ -53,7 +55,8 @@ def test_each_no_of_explain_has_a_remedy() -> None:
 
 def test_each_word_is_produced_by_a_test() -> None:
     passed_on, expected = told_to_status(), set[str]()
-    for path in (*TESTS.rglob("test_*.py"), *TESTS.glob("lab/*faults.py"), *TESTS.glob("lab/kernel*.py")):
+    of_lab = (path for name in IN_LAB for path in TESTS.glob(f"lab/{name}.py"))
+    for path in (*TESTS.rglob("test_*.py"), *of_lab):
         if path != Path(__file__) and path.name != "test_readme.py":
             by_hand = path.parent.name in FED_BY_HAND
             expected |= {word for word in expectations(path) if not (by_hand and word in passed_on)}
