@@ -10,6 +10,7 @@ demo: setup            ## a cluster of nodes in network namespaces does the whol
 	$(PY) -m tests.lab.demo
 
 test: setup            ## everything: unit, live (real ExaBGP, kernel, routers), cluster (real control plane); one summary
+	@bash .ci/system-packages browser
 	$(PY) -m tests.lab.gobuild
 	$(PY) -m tests.lab.everything
 
