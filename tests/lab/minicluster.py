@@ -76,6 +76,13 @@ class Agent:
         """What `ask` answers, straight from the agent's socket: for what is asked again and again."""
         return view(self.run_dir, *path, **query)
 
+    def exabgp(self) -> int:
+        """The pid of its child."""
+        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            if b"bgp.inside.launcher" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return int(pid)
+        raise LookupError("no ExaBGP")
+
     def _start(self) -> Process:
         return self.namespace.start(self._argv, log="agent")
 

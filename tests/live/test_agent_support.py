@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +61,7 @@ class Scene:
         self.frr = Frr(lab.router, asn=ROUTER_ASN, router_id="10.99.0.1", neighbors=nodes, announce=announced)
         self.node.run(["ip", "route", "add", "unreachable", TAKEN, "proto", "static"])
         self.cluster.start()
-        wait_until(self._settled, within=90)
+        wait_until(self.settled, within=90)
 
     def _objects(self) -> None:
         allowed = {"allowed": [{"prefix": "198.51.0.0/16", "le": 24}]}
@@ -96,7 +99,7 @@ class Scene:
         )
         self.cluster.api.apply(custom("BGPPeer", "broken", {"address": "nowhere", "asn": 65014}), checked=False)
 
-    def _settled(self) -> bool:
+    def settled(self) -> bool:
         status, peers = self.agent.view("status"), self.agent.view("peers")["peers"]
         assert status["phase"] in {"IN_SYNC", "WORKING"}, status["phase"]
         assert peers[str(self.lab.router.address())]["is_up"]
@@ -146,21 +149,31 @@ def offline(file: Path, subject: str) -> Any:
     return json.loads(said.stdout)
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_what_the_file_explains_is_what_the_agent_explained(scene: Scene, tmp_path: Path) -> None:
-    """Just before or just after: the router that is not there is dialed again and again, and that is told."""
+    """While ExaBGP stands still, so that nothing happens: the router that is not there is dialed again and again."""
 
-    def compared() -> dict[str, Any]:
+    def collected() -> tuple[Path, dict[str, Any]]:
         file = tmp_path / f"{len(list(tmp_path.iterdir()))}.tar.gz"
-        before = scene.explained()
+        explained = scene.explained()
         done = scene.agent.cli("tech-support", "-o", str(file))
-        after = scene.explained()
         assert done.returncode == 0, done.stderr
-        said = {subject: offline(file, subject) for subject in scene.subjects}
-        assert {it: answer for it, answer in said.items() if answer not in (before[it], after[it])} == {}
-        return said
+        assert scene.explained() == explained, "what ExaBGP had said before is still on its way"
+        return file, explained
 
-    said = wait_until(compared, within=60)
+    with stopped(scene.agent.exabgp()):
+        file, explained = wait_until(collected)
+    said = {subject: offline(file, subject) for subject in scene.subjects}
 
+    assert said == explained
     reasons = {hop["reason"] for answer in said.values() for hop in answer["hops"]}
     assert reasons >= {
         "importNotAllowed",
@@ -173,6 +186,7 @@ def test_what_the_file_explains_is_what_the_agent_explained(scene: Scene, tmp_pa
 
 
 def test_what_the_file_plans_is_what_the_agent_has_done(scene: Scene, tmp_path: Path) -> None:
+    wait_until(scene.settled, within=90)
     file = tmp_path / "file.tar.gz"
     assert scene.agent.cli("tech-support", "-o", str(file)).returncode == 0
     said = CliRunner().invoke(app, ["plan", "--from", str(file), "-o", "json"])
