@@ -6,7 +6,6 @@ removed. There every series of a well agent goes through it, and nothing at all 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,55 +13,41 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.lab.alertcases import CASES, MINUTE, OF_NODE, UP, Case, matchers, node, peer
-from tests.lab.prometheus import PROJECT, promtool
+from tests.lab.alertcase import AGENT_DOWN, MINUTE, UP, Case, node, peer
+from tests.lab.alertrules import FIRING, GROUPS, alert_names, asked, group, matchers, values, verdicts
+from tests.lab.nodealerts import NODE_CASES
+from tests.lab.prometheus import promtool
+from tests.lab.sessionalerts import SESSION_CASES
 
 pytestmark = pytest.mark.live
 
-RULES = PROJECT / "deploy/monitoring/prometheusrule.yaml"
-GROUPS = yaml.safe_load(RULES.read_text())["spec"]["groups"]
+CASES = (*SESSION_CASES, *NODE_CASES)
 
 
 def written(case: Case) -> dict[str, Any]:
     """As promtool wants it."""
-    firing = 'ALERTS{alertstate="firing"}'
-    ever = f"count by (alertname, scope) (last_over_time({firing}[2h]))"
-    asked: list[dict[str, Any]] = []
-    if case.labels:
-        names = ",".join(matchers({**case.labels, "alertstate": "firing"}))
-        asked.append(
-            {"expr": firing, "eval_time": case.at, "exp_samples": [{"labels": f"ALERTS{{{names}}}", "value": 1}]}
-        )
-    if not case.labels or case.before:
-        asked.append({"expr": ever, "eval_time": case.before or case.at, "exp_samples": []})
-    series = [{"series": name, "values": values} for name, values in {**UP, **case.series}.items()]
-    group = {"interval": "30s", "input_series": series, "promql_expr_test": asked}
-    return {"rule_files": ["rules.yaml"], "evaluation_interval": "30s", "tests": [group]}
+    ever = f"count by (alertname, scope) (last_over_time({FIRING}[2h]))"
+    names = ",".join(matchers({**case.alert, "alertstate": "firing"}))
+    fires = [asked(FIRING, case.at, f"ALERTS{{{names}}}")] if case.alert else []
+    silent = [asked(ever, case.before or case.at)] if case.before or not case.alert else []
+    return group("30s", {**UP, **case.series}, *fires, *silent)
 
 
 @pytest.fixture(scope="module")
-def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """By claim what promtool says to the case, in one run of it for all."""
-    folder = tmp_path_factory.mktemp("alerts")
-    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": GROUPS}))
-    files = {str(folder / f"{number}.yaml"): case for number, case in enumerate((*CASES, *QUIET))}
-    for file, case in files.items():
-        Path(file).write_text(yaml.safe_dump(written(case)))
-    told = promtool("test", "rules", *files).stdout
-    _, *parts = re.split(r"^Unit Testing:  (\S+)$", told, flags=re.MULTILINE)
-    return {files[file].claim: said.strip() for file, said in zip(parts[::2], parts[1::2], strict=True)}
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """By claim what promtool says to the case."""
+    return verdicts(tmp_path_factory.mktemp("alerts"), {case.claim: written(case) for case in (*CASES, *QUIET)})
 
 
 @pytest.mark.parametrize("claim", [case.claim for case in CASES])
-def test_an_alert_fires_when_it_should_and_not_in_the_near_case(claim: str, verdicts: Mapping[str, str]) -> None:
-    assert verdicts[claim] == "SUCCESS"
+def test_an_alert_fires_when_it_should_and_not_in_the_near_case(claim: str, judged: Mapping[str, str]) -> None:
+    assert judged[claim] == "SUCCESS"
 
 
 def test_each_alert_is_seen_to_fire() -> None:
-    shipped = {(rule["alert"], rule["labels"].get("scope", "")) for group in GROUPS for rule in group["rules"]}
+    fired = {f"{it['alertname']} {it.get('scope', '')}".strip() for it in (case.alert for case in CASES) if it}
 
-    assert {(case.labels["alertname"], case.labels.get("scope", "")) for case in CASES if case.labels} == shipped
-    assert len({name for name, _ in shipped}) == 12
+    assert fired == alert_names()
 
 
 def test_no_two_cases_claim_the_same() -> None:
@@ -92,15 +77,6 @@ WELL: Mapping[str, tuple[str, str]] = {
     node("route_programming_latency_seconds_bucket", le="5.0"): ("0", "0"),
     node("route_programming_latency_seconds_bucket", le="+Inf"): ("900", "0"),
 }
-
-
-def values(*parts: tuple[str, int]) -> str:
-    """Each value so many times. Where a series ends, a scrape says so (`stale`), or it would last on for 5 minutes."""
-    told: list[str] = []
-    for value, count in parts:
-        ends = value == "_" and told and told[-1] not in {"_", "stale"}
-        told += ["stale", *["_"] * (count - 1)] if ends and count else [value] * count
-    return " ".join(told)
 
 
 def course(during: Mapping[str, str], *, count: int, only: str = "", again: bool = True) -> dict[str, str]:
@@ -164,15 +140,15 @@ QUIET = (
     Case(
         "an agent that does not come back fires: what is silent here is silent because it ends",
         course({AGENT: "0"}, count=1, again=False),
-        {"alertname": "BgpilotAgentDown", **OF_NODE, "severity": "critical", "scope": "node"},
+        AGENT_DOWN,
         at=LAST,
     ),
 )
 
 
 @pytest.mark.parametrize("claim", [case.claim for case in QUIET])
-def test_nobody_is_woken_when(claim: str, verdicts: Mapping[str, str]) -> None:
-    assert verdicts[claim] == "SUCCESS"
+def test_nobody_is_woken_when(claim: str, judged: Mapping[str, str]) -> None:
+    assert judged[claim] == "SUCCESS"
 
 
 def test_the_rules_are_what_promtool_calls_right(tmp_path: Path) -> None:
