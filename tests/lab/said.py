@@ -13,7 +13,15 @@ from tests.lab.bird import Bird
 from tests.lab.frr import Frr
 
 NO_EXPORT, NO_ADVERTISE, NO_PEER = "65535:65281", "65535:65282", "65535:65284"
-FRR_NAMES: Mapping[str, str] = {"no-export": NO_EXPORT, "no-advertise": NO_ADVERTISE, "no-peer": NO_PEER}
+FRR_NAMES: Mapping[str, str] = {
+    "graceful-shutdown": "65535:0",
+    "accept-own": "65535:1",
+    "blackhole": "65535:666",
+    "no-export": NO_EXPORT,
+    "no-advertise": NO_ADVERTISE,
+    "local-AS": "65535:65283",
+    "no-peer": NO_PEER,
+}
 BIRD_PATH = re.compile(r"unicast \[")
 BIRD_ATTRIBUTE = re.compile(r"BGP\.(\w+): (.*)")
 

@@ -18,7 +18,7 @@ EXTERNAL = "198.51.100.7"
 SERVICES = custom("BGPAdvertisement", "services", {"type": "Service", "service": {"addresses": ["ExternalIP"]}})
 REFUSED = ("203.0.113.0/24", "2001:db8:113::/48")
 """The router announces them from the start: it takes half a minute until that is worth an Event."""
-NOBODY = {"matchLabels": {"nobody": "has this"}}
+NOBODY = {"matchLabels": {"nobody": "has-this"}}
 IDLE = {
     "advertisementSelectsNothing": custom(
         "BGPAdvertisement", "idle", {"type": "Service", "service": {"addresses": ["ClusterIP"], "selector": NOBODY}}
@@ -99,6 +99,7 @@ def test_the_end_of_a_refusal_is_told_too(scene: Scene) -> None:
 
 
 def test_each_object_that_selects_nothing_gets_one_event_with_the_reason(scene: Scene) -> None:
+    scene.expose("busy", EXTERNAL)  # so that the other BGPAdvertisement selects something
     scene.api.apply(*IDLE.values())
 
     for reason, idle in IDLE.items():
@@ -109,8 +110,9 @@ def test_each_object_that_selects_nothing_gets_one_event_with_the_reason(scene: 
         assert event["message"].startswith(f"{reason}: ")
         for agent in scene.cluster.agents.values():
             assert f'bgpilot_problems{{reason="{reason}"}} 1.0' in metrics_of(agent)
-            assert name in agent.cli("status").stdout
-        scene.api.delete(kind, name)
+            assert f"{kind} {name}" in agent.cli("status").stdout
+    for idle in IDLE.values():
+        scene.api.delete(idle["kind"], idle["metadata"]["name"])
 
 
 def test_a_route_that_is_not_used_gets_one_event_on_the_bgppeer_with_the_reason(scene: Scene) -> None:
