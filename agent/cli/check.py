@@ -171,17 +171,19 @@ _WAIT: Final = "it is tried again by itself"
 def _objects(answers: Answers) -> Check:
     status = answers["status"]
     broken = {one["reason"] for one in status["picture"]["broken"]}
-    faults = tuple(
-        Fault(f"{it['subject']}: {it['message'].rstrip('.')}", it["fix"], it["reason"])
-        for it in status["problems"]
-        if it["reason"] in status["degraded"] and it["reason"] not in _SEEN
-    )
-    notes = tuple(
-        Fault(f"{it['subject']}: {it['message'].rstrip('.')}", it["fix"], it["reason"])
-        for it in status["problems"]
-        if it["reason"] not in status["degraded"] and it["reason"] not in broken
-    )
-    return Check("objects", "no fault in them", faults, notes)
+    faults, notes = list[Fault](), list[Fault]()
+    for it in status["problems"]:
+        reason = it["reason"]
+        fault = Fault(f"{it['subject']}: {it['message'].rstrip('.')}", it["fix"], reason)
+        if reason in _IDLE or (reason in status["degraded"] and reason not in _SEEN):
+            faults.append(fault)
+        elif reason not in status["degraded"] and reason not in broken:
+            notes.append(fault)
+    return Check("objects", "no fault in them", tuple(faults), tuple(notes))
+
+
+_IDLE: Final = frozenset({"advertisementSelectsNothing", "nodeSelectorSelectsNothing", "peerSelectorSelectsNothing"})
+"""No node is unwell for an object that does nothing; but who asks what is wrong hears of it."""
 
 
 def _answer(answers: Answers) -> dict[str, Any]:

@@ -281,13 +281,24 @@ def test_check_says_once_why_the_cluster_is_not_heard_and_each_rule_that_lacks(a
 def test_check_notes_what_keeps_nothing_from_working_and_passes(agent):
     del agent.scene.peers[TOR6]
     agent.scene.problems.add(Problem("nodeExcluded", "BGPAdvertisement a", "it has the label", "Remove it."))
-    idle = (Problem("advertisementSelectsNothing", f"BGPAdvertisement {n}", "is idle") for n in range(12))
-    agent.scene.problems.update(idle)
+    hints = (Problem("noPeer", f"BGPAdvertisement {n}", "is told to nobody") for n in range(12))
+    agent.scene.problems.update(hints)
     lines = agent("check").splitlines()
 
     assert sum(line.startswith("NOTE  objects    BGPAdvertisement ") for line in lines) == 10
     assert "NOTE  objects    3 more, see `bgpilot status`" in lines
     assert json.loads(agent("check", "-o", "json"))["passed"]
+
+
+def test_check_fails_for_an_object_that_does_nothing_though_the_node_is_well(agent):
+    del agent.scene.peers[TOR6]
+    agent.scene.problems.add(
+        Problem("advertisementSelectsNothing", "BGPAdvertisement a", "it fits nothing", "Mend it.")
+    )
+
+    assert "FAIL  objects    BGPAdvertisement a: it fits nothing. Fix: Mend it." in agent("check", code=3).splitlines()
+    assert json.loads(agent("status", "-o", "json"))["healthy"]
+    assert agent("check", "--nagios", code=1).startswith("BGPILOT WARNING - BGPAdvertisement a: it fits nothing")
 
 
 def test_check_and_fib_fail_for_a_route_that_is_not_among_those_that_are_shown(agent):
