@@ -116,6 +116,18 @@ async def test_a_half_open_connection_is_given_up_and_the_watch_goes_on(tmp_path
     assert server.asked[2].query["resourceVersion"] == "10"
 
 
+async def test_a_probe_that_is_never_answered_is_given_up_and_asked_again(tmp_path: Path) -> None:
+    first, on = (
+        watch_list(node(1), node(2), revision=10, then=cut_inside_chunk),
+        watch(("DELETED", node(1, 11)), then=hang),
+    )
+    async with against(tmp_path, first, hang, PROBED, on, connect_seconds=0.5) as (watched, server):
+        await eventually(lambda: watched.nodes() == {"n2"})
+
+    assert [asked.query.get("limit") for asked in server.asked] == [None, "1", "1", None]
+    assert watched.restarts() == {"streamBroken": 1, "streamSilent": 1}
+
+
 async def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
     async with against(tmp_path, hang, TWO, sync_silence_seconds=0.5) as (watched, _):
         await eventually(lambda: watched.nodes() == {"n1", "n2"})
