@@ -53,8 +53,10 @@ class Limits:
     sync_silence_seconds: float = 90.0
     """No byte of a list for this long: kube-apiserver gives up on a request after 60."""
     connect_seconds: float = 30.0
-    """No answer to a watch, or to a question for one object, for this long: it comes at once. A server that was about
-    to end may have taken the connection and never answer, while the one in its place answers all others."""
+    """No answer to a watch for this long: its header comes at once."""
+    probe_seconds: float = 45.0
+    """No answer to a question for one object for this long. A server that was about to end may have taken it and never
+    answer, while the one in its place answers all others. A dead connection is noticed sooner, and says more."""
     fresh_seconds: float = 15.0
     """Signs of life are passed on at most this often."""
     watch_least_seconds: int = 300

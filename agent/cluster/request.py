@@ -45,7 +45,7 @@ def make_request(mode: Mode, revision: str, only: Key | None, limits: Limits, ra
         case Mode.LIST:
             return Request(mode, only, (*query, ("resourceVersion", "0")), limits.sync_silence_seconds)
         case Mode.PROBE:
-            return Request(mode, only, (*query, ("limit", "1")), limits.connect_seconds)
+            return Request(mode, only, (*query, ("limit", "1")), limits.probe_seconds)
         case Mode.WATCH_LIST:
             initial = (("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan"))
             return Request(mode, only, (*stream, *initial), limits.sync_silence_seconds)

@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from agent.settings import DEFAULT_NAMESPACE
@@ -155,8 +156,24 @@ def not_forwarding(ward: Ward) -> Iterator[None]:
 
 @contextmanager
 def exabgp_killed(ward: Ward) -> Iterator[None]:
-    os.kill(ward.agent.exabgp(), signal.SIGKILL)
-    yield
+    """And again when its sessions are there, until somebody has looked: it is back within seconds."""
+    over = threading.Event()
+
+    def kill() -> None:
+        while True:
+            if ward.us in ward.frr.established():
+                with suppress(LookupError, ProcessLookupError):
+                    os.kill(ward.agent.exabgp(), signal.SIGKILL)
+            if over.wait(1.0):
+                return
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        killer.join()
 
 
 # In the cluster.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -29,7 +29,7 @@ from tests.lab.minicluster import (
     service_object,
     slice_object,
 )
-from tests.lab.netns import Namespace
+from tests.lab.netns import Family, Namespace
 from tests.lab.pods import serve_echo
 from tests.lab.probe import Probe, ProbeResult
 from tests.lab.procs import Process
@@ -191,10 +191,10 @@ class Rolling(TwoRouters):
 
         Of many nodes each gets a share in turn: more probes than that slow down what they measure.
         """
-        ring, families = self.nodes, self.lab.families
+        ring = self.nodes
         for here, there in zip(ring, [*ring[1:], ring[0]], strict=True):
             source, target = (there, here) if here is dies else (here, there)
-            for family in families if len(ring) <= FEW else [families[here.index % len(families)]]:
+            for family in self.probed(here):
                 where = self.pods[target.name].address(family)
                 yield f"{source.name} to {target.name}, {family}", self.pods[source.name], where
         for node in ring:
@@ -205,6 +205,11 @@ class Rolling(TwoRouters):
                 (f"client to service of {node.name}", self.lab.client, ipv4),
             ]
             yield from several if len(ring) <= FEW else [several[node.index % len(several)]]
+
+    def probed(self, node: Node) -> Sequence[Family]:
+        """The families in which its pod asks that of the next node."""
+        families = self.lab.families
+        return families if len(self.nodes) <= FEW else [families[node.index % len(families)]]
 
     def in_kernels(self, node: Node) -> set[str]:
         """The other nodes that have a route to its pods."""

@@ -30,7 +30,7 @@ SOAK = bool(os.environ.get("BGPILOT_SOAK"))
 """Outages last as long as they would."""
 OLD_SECONDS = 600.0 if SOAK else 8.0
 """How old the picture is in the end, where the API server is gone."""
-BACK_SECONDS = 60.0
+BACK_SECONDS = 120.0
 """For machines that are busy: how soon the watches are back is asserted in virtual time, in the unit tests."""
 BYTES_PER_SECOND = 20
 AGE_REVISIONS = 100

@@ -84,13 +84,14 @@ def test_pods_that_end_at_once_lose_nothing(scene: Rolling, count: int, end: Cal
 
 def test_control_a_route_that_goes_while_a_pod_is_replaced_loses_packets_and_is_seen_to_go(scene: Rolling) -> None:
     node, other = scene.nodes[:2]
-    gone = str(other.pod_cidrs["ipv4"])
+    family = scene.probed(node)[0]
+    gone = str(other.pod_cidrs[family])
     with scene.watched() as losses:
         scene.agents[node.name].stop()
         node.ip("route", "del", gone, "proto", OUR_PROTOCOL)
         scene.agents[node.name].start()
 
-    assert losses.lost.keys() == {f"{node.name} to {other.name}, ipv4"}
+    assert losses.lost.keys() == {f"{node.name} to {other.name}, {family}"}
     assert next(iter(losses.written.pop(node.name))).split()[:2] == ["Deleted", gone]
     assert losses.written == {}
 

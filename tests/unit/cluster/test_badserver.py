@@ -121,7 +121,7 @@ async def test_a_probe_that_is_never_answered_is_given_up_and_asked_again(tmp_pa
         watch_list(node(1), node(2), revision=10, then=cut_inside_chunk),
         watch(("DELETED", node(1, 11)), then=hang),
     )
-    async with against(tmp_path, first, hang, PROBED, on, connect_seconds=0.5) as (watched, server):
+    async with against(tmp_path, first, hang, PROBED, on, probe_seconds=0.5) as (watched, server):
         await eventually(lambda: watched.nodes() == {"n2"})
 
     assert [asked.query.get("limit") for asked in server.asked] == [None, "1", "1", None]
