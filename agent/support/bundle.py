@@ -10,6 +10,7 @@ import os
 import tarfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -75,6 +76,16 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(about, io.BytesIO(content))
 
 
-def create(path: Path) -> IO[bytes]:
-    """For its owner alone, from the start. Raises OSError; what is there already is not written over."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb")
+@contextmanager
+def create(path: Path) -> Iterator[IO[bytes]]:
+    """For its owner alone, from the start. Raises OSError; what is there already is not written over.
+
+    Half a file is of no use, and would be in the way of the next: it goes.
+    """
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(number, "wb") as file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import re
 import stat
@@ -162,6 +163,18 @@ def test_nothing_is_written_over(agent: Agent, run_dir: Path, tmp_path: Path):
 
     assert (said.exit_code, there.read_text()) == (1, "kept")
     assert "there: File exists; say with -o where to write" in said.stderr
+
+
+def test_half_a_file_does_not_stay(agent: Agent, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(file, *_, **__):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle, "write", full)
+    said = bgpilot("tech-support", "-o", tmp_path / "file.tar.gz", "--run-dir", run_dir)
+
+    assert (said.exit_code, "No space left on device" in said.stderr) == (1, True)
+    assert not (tmp_path / "file.tar.gz").exists()
 
 
 def test_it_goes_to_standard_output_for_who_asks_in_a_pod(agent: Agent, run_dir: Path, tmp_path: Path):
