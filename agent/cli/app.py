@@ -8,24 +8,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Final
-
-import typer
+from typing import Final
 
 from agent.cli import check, cleanup, completion, diff, events, orders, plan, run, schema, show, support
+from agent.cli.commands import program, written_out
 from agent.cli.tor import command as tor
 
 FULL_ONLY: Final = frozenset({"peer"})
 """Begins another command's name and needs an argument: `pe` means `peers`."""
 
-app = typer.Typer(
-    name="bgpilot",
-    help="BGP routing agent for Kubernetes nodes. Any unique beginning of a command's name will do: `bgpilot pe`.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "status": show.status,
     "peers": show.peers,
@@ -48,27 +39,16 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "run": run.run,
     "speaker": run.speaker,
 }
-for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
-
-
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
-        from importlib.metadata import version as version_of  # noqa: PLC0415  # as slow as all the rest
-
-        typer.echo(f"bgpilot {version_of('bgpilot')}")
-        raise typer.Exit
+app = program(
+    "bgpilot",
+    "BGP routing agent for Kubernetes nodes. Any unique beginning of a command's name will do: `bgpilot pe`.",
+    COMMANDS,
+)
 
 
 def full_name(arguments: Sequence[str]) -> list[str]:
     """The arguments with the command's name written out, when its beginning fits one command."""
-    if not arguments or arguments[0].startswith("-") or arguments[0] in COMMANDS:
-        return list(arguments)
-    found = [name for name in COMMANDS if name.startswith(arguments[0]) and name not in FULL_ONLY]
-    return [found[0] if len(found) == 1 else arguments[0], *arguments[1:]]
+    return written_out(arguments, COMMANDS, full_only=FULL_ONLY)
 
 
 def main() -> None:
