@@ -301,8 +301,9 @@ def test_without_its_secret_a_session_is_seen_and_down_and_a_changed_one_restart
     scene.first.configure(_range(scene.first, scene.lab, "password mackerel"))
 
     scene.has(scene.first, us, other)
-    assert scene.second.times_established(us) == times
     scene.first.configure(_range(scene.first, scene.lab, "password mackerel", no="no "))
+    free = scene.status(node, scene.router(1))
+    assert (scene.second.times_established(us), free["flaps"]) == (times, 0), free["last_error"]
 
 
 def test_a_peer_that_is_shut_down_says_why_to_the_router_and_comes_back(scene: Scene, nodes: tuple[Node, Node]) -> None:

@@ -156,14 +156,17 @@ def test_a_written_one_carries_traffic_and_an_agent_that_restarts_finds_all_as_i
     wait_until(lambda: curl(scene.lab.client, pod.address("ipv6")) is not None)
     agent, times = scene.cluster.agent(scene.node), scene.frr.times_established(scene.near)
 
+    def shown() -> list[tuple[str, bool, str | None]]:
+        rows = agent.ask("routes", "--peer", f"{FIRST}%eth0", outside)["rows"]
+        return [(row["next_hop"], row["accepted"], row["reason"]) for row in rows]
+
     agent.kill()
     agent.restart()
     scene.has(f"{FIRST}%eth0")
     wait_until(lambda: agent.view("status")["phase"] == "IN_SYNC")
 
     assert scene.learned(outside) == [(FIRST, "eth0")]
-    (row,) = agent.ask("routes", "--peer", f"{FIRST}%eth0", outside)["rows"]
-    assert (row["next_hop"], row["accepted"], row["reason"]) == (f"{FIRST}%eth0", True, None)
+    wait_until(lambda: shown() == [(f"{FIRST}%eth0", True, None)])
     assert curl(scene.lab.client, pod.address("ipv6")) is not None
     assert scene.frr.times_established(scene.near) == times
     scene.frr.withdraw(outside)
