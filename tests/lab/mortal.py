@@ -34,13 +34,15 @@ from tests.lab.netns import Family
 from tests.lab.pods import serve_echo
 from tests.lab.probe import Probe, ProbeResult
 from tests.lab.procs import Process, run
-from tests.lab.topology import Lab, Node
+from tests.lab.topology import Host, Lab, Node
 from tests.lab.wait import wait_until
 
 BY_FRR, BY_BIRD = "203.0.113.7", "198.51.100.7"
 """Addresses of the service: the client has the first by FRR, the second by BIRD."""
 GOES = "203.0.113.9"
 """Address of a service that loses its endpoint while nobody is there to say so."""
+MARK = "192.0.2.253"
+"""A route to this shows that all that was changed before it has been written down."""
 WIRE_ASN = 64700
 HOLD_SECONDS = 90
 """The default, and longer than it takes to notice an ExaBGP that hangs."""
@@ -160,26 +162,31 @@ class Mortal:
         self.agent.stop()
         self.speaker.stop()
         self.agent = self.cluster.start_agent(self.node)
-        self.wait_well()
-        yield
-        self.agent.stop()
-        self.agent = self.cluster.start_agent(self.node, "--speaker=external")
-        self.speaker = self._start_speaker()
+        try:
+            self.wait_well()
+            yield
+        finally:
+            self.agent.stop()
+            self.agent = self.cluster.start_agent(self.node, "--speaker=external")
+            self.speaker = self._start_speaker()
         self.wait_well()
 
     @contextmanager
     def routers(self, *, frr: str, bird: str) -> Iterator[None]:
         """They have this line more meanwhile."""
         self._routers_anew(frr, (bird,))
-        yield
-        self._routers_anew(f"no {frr}", ())
+        try:
+            self.wait_well()
+            yield
+        finally:
+            self._routers_anew(f"no {frr}", ())
+        self.wait_well()
 
     def _routers_anew(self, frr: str, bird: tuple[str, ...]) -> None:
         self.frr.configure([f"router bgp {ROUTER_ASN}", frr])
         self.frr.vtysh("clear bgp *")
         self.bird.peers = {address: replace(peer, extra=bird) for address, peer in self.bird.peers.items()}
         self.bird.configure()
-        self.wait_well()
 
     def serve_goes_on(self, nodes: Collection[Node]) -> None:
         self.api.apply(slice_object("goes", {node.name: [str(self.here.address("ipv4"))] for node in nodes}))
@@ -211,6 +218,8 @@ class Mortal:
         wait_until(lambda: self.times_up() == before + ends, within=BACK_SECONDS)
         self.wait_well()
         losses.probes = {name: probe.stop() for name, probe in probes.items()}
+        for machine in machines:
+            wait_until(lambda machine=machine: _shows(machine, monitors[machine.name]))
         for name, monitor in monitors.items():
             monitor.stop()
             told = monitor.output()[marks[name] :].splitlines()
@@ -269,6 +278,13 @@ class Mortal:
             if path.exists() and word in (line := path.read_text()) and str(self.agent.run_dir) in line:
                 found.append(int(pid))
         return found
+
+
+def _shows(machine: Host, monitor: Process) -> bool:
+    """A change that was made just now, and with it all before."""
+    for verb in ("add", "del"):
+        machine.ip("route", verb, MARK, "dev", "lo", "proto", "static")
+    return f"Deleted {MARK} " in monitor.output()
 
 
 def neighbor_of(node: Node) -> Neighbor:

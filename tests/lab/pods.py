@@ -11,8 +11,9 @@ from tests.lab.wait import wait_until
 
 HTTP_PORT = 80
 ECHO_PORT = 7007
-CURL_SECONDS = 3
-PING_SECONDS = 2
+CURL_SECONDS = 10
+PING_SECONDS = 5
+"""For a busy machine."""
 READY_SECONDS = 30.0
 HOP = re.compile(r"^\s*\d+\s+(\S+)")
 

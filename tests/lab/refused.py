@@ -137,9 +137,13 @@ class Scene:
 
     def logged(self, words: str) -> None:
         """Once, however often it is tried."""
-        lines = self._log()[self.logged_before :].splitlines()
-        events = [line for line in lines if words in line and json.loads(line)["event"] in OUTCOMES]
-        assert len(events) == 1, events
+
+        def events() -> list[str]:
+            *lines, _ = self._log()[self.logged_before :].split("\n")  # what may be half a line is left out
+            return [line for line in lines if words in line and json.loads(line)["event"] in OUTCOMES]
+
+        found = wait_until(events)
+        assert len(found) == 1, found
 
     def _log(self) -> str:
         return self.cluster.agent(self.lab.node(1)).process.output()

@@ -271,6 +271,9 @@ class Rolling(TwoRouters):
         wanted = {prefix: ([node.name], [node.name]) for node in self.nodes for prefix in announced(node)}
         found = self.tellers(*wanted)
         assert found == wanted, found
+        for router in self.lab.routers:  # whose kernel follows its table
+            missing = wanted.keys() - {to for family in self.lab.families for to in router.kernel_routes(family)}
+            assert not missing, f"{router.name}: {missing}"
         families = {prefix: family_of(prefix.partition("/")[0]) for prefix in wanted}
         paths = self.frr.vtysh(*(f"show bgp {family} unicast {prefix} json" for prefix, family in families.items()))
         assert len(VALID.findall(paths)) == len(wanted)

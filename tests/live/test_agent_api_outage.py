@@ -110,9 +110,11 @@ class Scene(Mortal):
             self.api.merge("Service", name, {"metadata": {"annotations": {"number": str(number)}}}, "default")
 
     def told(self, *addresses: str, gone: Sequence[str] = ()) -> bool:
-        """FRR, BIRD and node 2 have these from node 1, and not those that are gone."""
+        """FRR, BIRD, their kernels and node 2 have these from node 1, and not those that are gone."""
         wanted, others = set(hosts(addresses)), set(hosts(gone))
-        for found in (self.frr.routes("ipv4").keys(), self.bird.routes("ipv4").keys(), self.learned_there()):
+        kernels = (router.kernel_routes("ipv4").keys() for router in self.lab.routers[:2])
+        tables = (self.frr.routes("ipv4").keys(), self.bird.routes("ipv4").keys())
+        for found in (*tables, *kernels, self.learned_there()):
             assert found & (wanted | others) == wanted, found
         return True
 

@@ -311,9 +311,9 @@ def test_addresses_of_a_service_with_policy_local_are_not_aggregated(scene: Scen
         scene.api.apply(slice_object("web", {scene.first.name: [address]}, family=family))
     scene.advertise("lab", type="Prefix", prefixes=[*STATIC])
 
+    wait_until(lambda: scene.reasons("web") == {"aggregateOfLocal"})
     scene.told(*STATIC)
     scene.told_by([], *AGGREGATES, *BALANCED)
-    assert scene.reasons("web") == {"aggregateOfLocal"}
 
 
 @pytest.mark.parametrize(("hosts", "aggregates"), AROUND.values(), ids=AROUND)

@@ -225,7 +225,7 @@ def test_a_password_that_is_not_there_keeps_the_session_down_and_its_coming_brin
 
     wait_until(lambda: len(scene.strict.established()) == 2)
     wait_until(lambda: scene.problems() == {})
-    assert scene.cluster.agent(scene.lab.node(1)).ask("peers")["peers"][address]["is_up"]
+    wait_until(lambda: scene.cluster.agent(scene.lab.node(1)).ask("peers")["peers"][address]["is_up"])
 
 
 def test_a_password_changed_on_both_sides_restarts_that_session_only(scene: Scene) -> None:
@@ -285,7 +285,7 @@ def test_while_the_api_server_is_away_nothing_changes_and_then_what_was_missed_i
 
     wait_until(lambda: agent.ask("status")["picture"]["age_seconds"] > 5)  # the age is told
     wait_until(lambda: "apiUnreachable" in {reason for reason, _ in scene.problems()})
-    assert "Node" in agent.ask("status")["picture"]["unhealthy"]
+    wait_until(lambda: "Node" in agent.ask("status")["picture"]["unhealthy"])
     metrics = node.run(["curl", "-sS", "http://127.0.0.1:9817/metrics"]).stdout
     (age,) = [line for line in metrics.splitlines() if line.startswith("bgpilot_kubernetes_picture_age_seconds ")]
     assert float(age.split()[1]) > 5

@@ -179,7 +179,10 @@ def alone(scene: Scene) -> Iterator[None]:
     scene.limit(1)
     yield
     scene.limit(None)
-    scene.wait("outside", EQUAL["outside"])
+    for name, tellers in EQUAL.items():
+        scene.wait(name, tellers)
+    for name in BY_IDENTITY:
+        scene.wait(name, RULES[name].better.keys() | RULES[name].worse.keys())
 
 
 def play(scene: Scene, name: str) -> None:

@@ -235,11 +235,12 @@ def test_a_daemon_set_that_is_replaced_under_the_agent_is_no_uninstall(scene: Sc
 
 @pytest.mark.parametrize("speaker", ["child", "external"])
 def test_an_agent_whose_daemon_set_is_deleted_says_goodbye_and_leaves_nothing_behind(
-    scene: Scene, speaker: str
+    scene: Scene, speaker: str, request: pytest.FixtureRequest
 ) -> None:
     """Beside it ExaBGP goes on for a moment, as in the pod."""
     scene.api.apply(DAEMON_SET)
-    beside = scene.start_speaker() if speaker == "external" else None
+    if speaker == "external":
+        request.addfinalizer(scene.start_speaker().stop)
     scene.restart(UNINSTALL, f"--speaker={speaker}")
     agent, since = scene.cluster.agent(scene.node), len(scene.tor.bgpd.output())
     scene.delete_daemon_set()
@@ -253,8 +254,6 @@ def test_an_agent_whose_daemon_set_is_deleted_says_goodbye_and_leaves_nothing_be
     other = scene.lab.node(2)
     wait_until(lambda: not any(scene.cluster.learned(other, family) for family in scene.lab.families), within=30)
     assert scene.tells(other)
-    if beside is not None:
-        beside.stop()
 
 
 def test_with_exabgp_running_beside_it_is_refused(scene: Scene) -> None:
@@ -285,8 +284,9 @@ def test_a_file_that_cannot_be_removed_is_said_with_exit_code_1(scene: Scene) ->
 
 
 def test_an_agent_that_only_plans_takes_no_order_to_drain(scene: Scene) -> None:
+    before = scene.said('"starting"')
     agent = scene.cluster.start_agent(scene.node, "--dry-run")
-    wait_until(lambda: agent.process.output().count("starting") > 0, within=30)
+    wait_until(lambda: scene.said('"starting"') > before)
 
     done = agent.cli("drain", "--wait=0")
 

@@ -242,20 +242,23 @@ def _marked(scene: Scene, monitor: Any) -> bool:
 def test_a_rule_that_somebody_removed_is_back_and_others_rules_are_left_alone(scene: Scene) -> None:
     for family in FAMILIES:
         scene.node.ip(FAMILY_FLAG[family], "rule", "add", "pref", "32763", "lookup", "main", "protocol", "static")
-    scene.advertise_aggregates()
-    for preference in RULES:
-        scene.node.ip("rule", "del", "pref", str(preference))
 
     def as_wanted() -> bool:
         wanted = [(32763, "static"), *((it, "179") for it in RULES)]
         assert {family: scene.rules(family) for family in FAMILIES} == dict.fromkeys(FAMILIES, wanted)
         return True
 
-    wait_until(as_wanted, within=30)
-    scene.api.delete("BGPAdvertisement", "services")
-    wait_until(lambda: scene.rules("ipv4") == scene.rules("ipv6") == [(32763, "static")], within=30)
-    for family in FAMILIES:
-        scene.node.ip(FAMILY_FLAG[family], "rule", "del", "pref", "32763")
+    try:
+        scene.advertise_aggregates()
+        wait_until(as_wanted)
+        for preference in RULES:
+            scene.node.ip("rule", "del", "pref", str(preference))
+        wait_until(as_wanted)
+        scene.api.delete("BGPAdvertisement", "services")
+        wait_until(lambda: scene.rules("ipv4") == scene.rules("ipv6") == [(32763, "static")])
+    finally:
+        for family in FAMILIES:
+            scene.node.ip(FAMILY_FLAG[family], "rule", "del", "pref", "32763")
 
 
 def test_the_discard_is_seen_in_explain_and_fib(scene: Scene) -> None:

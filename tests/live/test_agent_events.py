@@ -73,6 +73,12 @@ def scene(built: Scene) -> Iterator[Scene]:
     yield built
     for service in built.api.list("Service"):
         built.api.delete("Service", service["metadata"]["name"], "default")
+    there = {
+        (kind, one["metadata"]["name"]) for kind in ("BGPAdvertisement", "BGPPeer") for one in built.api.list(kind)
+    }
+    for idle in IDLE.values():
+        if (idle["kind"], idle["metadata"]["name"]) in there:
+            built.api.delete(idle["kind"], idle["metadata"]["name"])
 
 
 def test_a_service_that_no_node_announces_gets_one_event_with_the_reason(scene: Scene) -> None:
@@ -108,11 +114,11 @@ def test_each_object_that_selects_nothing_gets_one_event_with_the_reason(scene: 
         (event,) = scene.on(kind, name)
         assert (event["type"], event["reason"], event["count"]) == ("Warning", "ConfigInvalid", 1)
         assert event["message"].startswith(f"{reason}: ")
-        for agent in scene.cluster.agents.values():
-            assert f'bgpilot_problems{{reason="{reason}"}} 1.0' in metrics_of(agent)
+        for agent in scene.cluster.agents.values():  # the Event is of one of them
+            sample = f'bgpilot_problems{{reason="{reason}"}} 1.0'
+            wait_until(lambda agent=agent, sample=sample: sample in metrics_of(agent))
             assert f"{kind} {name}" in agent.cli("status").stdout
-    for idle in IDLE.values():
-        scene.api.delete(idle["kind"], idle["metadata"]["name"])
+    wait_until(lambda: scene.on("Service", "busy"))  # or it comes while others look
 
 
 def test_a_route_that_is_not_used_gets_one_event_on_the_bgppeer_with_the_reason(scene: Scene) -> None:
@@ -197,7 +203,10 @@ def test_an_advertisement_that_reaches_no_router_gets_one_event_with_the_reason(
     (event,) = found()
     assert (event["type"], event["reason"], event["count"]) == ("Warning", "ConfigInvalid", 1)
     assert "BGPAdvertisement services is for routers, and there is no BGPPeer" in event["message"]
-    for agent in scene.cluster.agents.values():
-        problems = agent.ask("status")["problems"]
-        assert [(one["reason"], one["subject"]) for one in problems] == [("noPeer", "BGPAdvertisement services")]
+    for agent in scene.cluster.agents.values():  # the Event is of one of them
+        wait_until(lambda agent=agent: problems_of(agent) == [("noPeer", "BGPAdvertisement services")])
         assert 'bgpilot_problems{reason="noPeer"} 1.0' in metrics_of(agent)
+
+
+def problems_of(agent: Agent) -> list[tuple[str, str]]:
+    return [(one["reason"], one["subject"]) for one in agent.ask("status")["problems"]]

@@ -273,7 +273,7 @@ def test_an_agent_that_comes_back_leaves_all_as_it_is_until_it_can_read_what_its
     scene.agent.stop()
 
     scene.agent.restart()
-    wait_until(lambda: refuses_to_guess(scene, scene.agent, scene.node))
+    wait_until(lambda: refuses_to_guess(scene, scene.agent, scene.node), within=UP_SECONDS)
     assert scene.agent.view("status")["phase"] == "LISTING"
     assert scene.cluster.agent(scene.other).view("status")["phase"] == "IN_SYNC"
 
@@ -288,7 +288,7 @@ def test_an_agent_that_comes_back_leaves_all_as_it_is_until_it_can_read_what_its
 @pytest.mark.parametrize("unreadable", ["BGPInstance"], indirect=True)
 def test_a_node_that_joins_is_silent_while_its_settings_cannot_be_read(scene: Scene, joining: Node) -> None:
     agent = scene.cluster.start_agent(joining)
-    wait_until(lambda: refuses_to_guess(scene, agent, joining))
+    wait_until(lambda: refuses_to_guess(scene, agent, joining), within=UP_SECONDS)
     assert agent.view("peers")["peers"] == {}
     assert (scene.known_of(joining), scene.ours(joining)) == (set(), {"ipv4": {}, "ipv6": {}})
 

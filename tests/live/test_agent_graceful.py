@@ -60,13 +60,14 @@ def test_a_router_that_restarts_keeps_its_routes_until_it_has_told_all_it_still_
 
     wait_learned(cluster, node, STAYS)
     assert is_up(cluster, node)
+    wait_until(lambda: f"Deleted {GOES} " in monitor.output())
     written = [line for line in monitor.output().splitlines() if f"proto {OUR_PROTOCOL} " in line]
     assert [line.split()[:2] for line in written] == [["Deleted", GOES]]
 
 
 def test_the_routes_of_a_router_that_does_not_come_back_go_when_its_restart_time_is_over(cluster: MiniCluster) -> None:
     node = cluster.lab.node(1)
-    frr = router(cluster, STAYS, lines=(*CAN_RESTART, "bgp graceful-restart restart-time 5"))
+    frr = router(cluster, STAYS, lines=(*CAN_RESTART, "bgp graceful-restart restart-time 10"))
     wait_learned(cluster, node, STAYS)
 
     frr.kill()

@@ -67,7 +67,7 @@ async def _left_by(attack: Attack, case: Case) -> dict[str, list[str]]:
         (last,) = session.of("notification")
         assert case.outcome == f"{last.data[0]}/{last.data[1]}"
         await eventually(lambda: attack.wire.session is not session and attack.scene.kernel() == {}, within=60)
-        _last_error_says(attack.scene, case.outcome)
+        assert _last_error_says(attack.scene, case.outcome)
         await attack.up()
     else:
         await attack.settled()
@@ -77,10 +77,11 @@ async def _left_by(attack: Attack, case: Case) -> dict[str, list[str]]:
     return attack.scene.kernel()
 
 
-def _last_error_says(scene: Scene, code: str) -> None:
+def _last_error_says(scene: Scene, code: str) -> bool:
     last = scene.agent.ask("peers")["peers"][scene.peer]["last_error"]
     assert code == f"{last['code']}/{last['subcode']}"
     assert last["direction"] == "sent"
+    return True
 
 
 def _may_leave(case: Case, hops: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -183,7 +184,7 @@ async def test_an_update_before_the_session_is_up_is_not_believed(scene: Scene, 
         codes = {sent.data[:1] for session in wire.sessions for sent in session.of("notification")}
         assert codes == {b"\5"}
         assert scene.kernel() == {}
-        _last_error_says(scene, "5/1" if moment == "early" else "5/2")
+        await eventually(lambda: _last_error_says(scene, "5/1" if moment == "early" else "5/2"))
         setattr(wire, moment, b"")
         attack = Attack(scene, wire)
         await eventually(lambda: scene.agent.view("peers")["peers"][scene.peer]["is_up"], within=60)

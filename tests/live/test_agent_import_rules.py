@@ -133,7 +133,7 @@ async def test_what_is_ours_or_may_not_be_routed_is_never_installed_whatever_is_
         outside.update(told(scene.outside, ASN, prefix))
     await eventually(lambda: scene.has_learned(set(FINE)))
 
-    assert scene.refused(scene.outside) == {**OURS, **dict.fromkeys(FINE, "")}
+    await eventually(lambda: scene.refused(scene.outside) == {**OURS, **dict.fromkeys(FINE, "")})
     assert scene.learned() == set(FINE)
 
 

@@ -237,6 +237,7 @@ def test_a_route_that_the_kernel_refuses_is_shown_in_its_words_stops_no_other_an
     good = {prefix for prefixes in MANY.values() for prefix in prefixes} - set(BAD.values())
 
     wait_until(lambda: scene.has(good, "frr"))
+    wait_until(lambda: scene.metrics()["bgpilot_fib_routes_failing"] == 2)
     for family, prefix in BAD.items():
         (row,) = scene.agent.view("fib", prefix=prefix)["rows"]
         assert (row["state"], row["next_hops"]) == ("failing", [scene.nobody(family)])
@@ -244,7 +245,6 @@ def test_a_route_that_the_kernel_refuses_is_shown_in_its_words_stops_no_other_an
         assert scene.told("frr")[prefix] == "kernelRefused"
         (hop,) = (hop for hop in scene.agent.view("explain", subject=prefix)["hops"] if not hop["ok"])
         assert (hop["reason"], words[family] in hop["text"]) == ("kernelRefused", True)
-    assert scene.metrics()["bgpilot_fib_routes_failing"] == 2
     differing = (row for row in scene.agent.ask("diff")["rows"] if row["where"] == "kernel")
     rows = [(row["prefix"], row["state"], row["text"]) for row in differing]
     assert rows == [(prefix, "refused", words[family]) for family, prefix in BAD.items()]
@@ -256,7 +256,7 @@ def test_a_route_that_the_kernel_refuses_is_shown_in_its_words_stops_no_other_an
     assert {prefix: scene.learned()[prefix] for prefix in BAD.values()} == {
         prefix: [scene.nobody(family)] for family, prefix in BAD.items()
     }
-    assert scene.metrics()["bgpilot_fib_routes_failing"] == 0
+    wait_until(lambda: scene.metrics()["bgpilot_fib_routes_failing"] == 0)
 
 
 def _wall(scene: Scene, family: Family) -> list[str]:

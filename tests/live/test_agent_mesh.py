@@ -192,9 +192,8 @@ def test_a_pod_cidr_inside_the_nodes_own_subnet_is_refused(lab: Callable[..., La
         wait_until(lambda: established(cluster, site.node(2)))
         wait_until(lambda: "podCIDRInNodeSubnet" in {reason for reason, _ in reasons(cluster, site.node(2))})
         assert cluster.learned(site.node(1), "ipv4") == {}
-        assert site.node(2).kernel_routes("ipv4", "proto", "179") == {
-            str(site.node(1).pod_cidrs["ipv4"]): [str(site.node(1).address())]
-        }
+        other = {str(site.node(1).pod_cidrs["ipv4"]): [str(site.node(1).address())]}
+        wait_until(lambda: site.node(2).kernel_routes("ipv4", "proto", "179") == other)
 
 
 def test_someone_deletes_our_route_and_it_is_back(lab: Callable[..., Lab]) -> None:

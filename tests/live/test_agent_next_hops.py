@@ -152,7 +152,7 @@ def test_what_the_router_has_not_agreed_to_is_neither_sent_nor_said_to_be_until_
 
         wait_until(lambda: prefix6 in frr.routes("ipv6"), within=60)
         assert told() == ("refused", "nextHopNotNegotiated")
-        assert fabric.sent() == (0, 1)
+        wait_until(lambda: fabric.sent() == (0, 1))
         assert "nextHopNotNegotiated" in fabric.agent.cli("explain", prefix).stdout
         assert prefix not in frr.routes("ipv4")
 

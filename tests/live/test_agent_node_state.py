@@ -100,7 +100,11 @@ def test_what_means_the_node_is_accepted_resolved_programmed_and_ready(scene: Sc
 
     for node in scene.lab.nodes.values():
         for kind, name in (("BGPPeer", "tor"), ("BGPAdvertisement", "services")):
-            assert scene.conditions(node, kind, name) == {each: ("True", each) for each in types}
+            wanted = {each: ("True", each) for each in types}
+            wait_until(
+                lambda node=node, kind=kind, name=name, wanted=wanted: scene.conditions(node, kind, name) == wanted,
+                within=SECONDS,
+            )
 
 
 def test_nothing_but_a_heartbeat_is_written_while_nothing_worth_it_changes(scene: Scene) -> None:
@@ -197,7 +201,8 @@ def test_an_api_server_without_it_or_away_disturbs_no_session_and_is_told_later(
     scene.api.cut()
     scene.frr.stop()
     address = str(scene.lab.router.address())
-    wait_until(lambda: not scene.cluster.agent(node).view("peers")["peers"][address]["is_up"], within=SECONDS)
+    for agent in scene.cluster.agents.values():
+        wait_until(lambda agent=agent: not agent.view("peers")["peers"][address]["is_up"], within=SECONDS)
     scene.api.restore()
 
     wait_until(lambda: not scene.router(node)["established"], within=SECONDS)

@@ -84,7 +84,7 @@ def test_a_peer_that_must_have_no_session_is_shown_with_its_reason_wherever_peer
         assert explained.returncode == 3
         assert f"! {reason}: {fix}" in explained.stdout
     assert agent.cli("peers", "--failed", "-o", "name").stdout.split() == [SHUT, SECRETLESS]
-    assert node.run(["curl", "-sS", "http://127.0.0.1:9818/readyz"]).stdout == "ok\n"
+    wait_until(lambda: node.run(["curl", "-sS", "http://127.0.0.1:9818/readyz"]).stdout == "ok\n")
 
 
 def test_a_router_that_restarts_is_shown_as_such_with_what_is_kept_of_it(cluster: MiniCluster) -> None:
@@ -95,6 +95,7 @@ def test_a_router_that_restarts_is_shown_as_such_with_what_is_kept_of_it(cluster
     cluster.start()
     wait_until(lambda: LEARNED in cluster.learned(node, "ipv4"), within=60)
     wait_until(lambda: samples(node, "bgp_graceful_restart_active") == {address: 0})
+    wait_until(lambda: peers(cluster, node)[address]["address_family"]["ipv4"]["received_prefixes"] == 2)
 
     frr.kill()
     row = wait_until(lambda: row if (row := peers(cluster, node)[address])["restarting"] else {})

@@ -212,6 +212,8 @@ def test_what_other_nodes_announce_too_ends_on_each_and_goes_to_the_router_from_
     )
     wait_until(lambda: [racks.said_of(node, SHARED) for node in nodes] == [{router: "announcedHere"}] * 2)
     assert [racks.cluster.learned(node, "ipv4").get(SHARED) for node in nodes] == [None, None]
+    hops = sorted(str(node.address()) for node in nodes)
+    wait_until(lambda: racks.router_a.kernel_routes("ipv4").get(SHARED) == hops)
     for number in range(1, 5):  # who is asked oftener answers once a second (net.ipv4.route.error_burst)
         way = racks.router_a.run(["traceroute", "-n", "-N", "1", "-q", "1", "-m", "4", f"198.51.100.{number}"]).stdout
         assert len(way.splitlines()[1:]) == 1, way
@@ -230,6 +232,7 @@ def test_a_newcomer_of_the_same_priority_changes_nothing_but_says_that_it_is_not
     racks.api.apply(custom("BGPInstance", "a-newcomer", {"asn": 64999}))
     wait_until(lambda: ("instanceConflicted", "BGPInstance a-newcomer") in racks.problems(racks.a1))
 
+    racks.cluster.agent(racks.a1).kill()
     racks.cluster.agent(racks.a1).restart()
     wait_until(lambda: ("instanceConflicted", "BGPInstance a-newcomer") in racks.problems(racks.a1), within=90)
     racks.wait_routes(second_hop=str(racks.a2.address()))

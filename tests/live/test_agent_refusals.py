@@ -181,6 +181,10 @@ def nodes(scene: Scene) -> tuple[Node, Node]:
 def clean(scene: Scene) -> Iterator[None]:
     yield
     scene.cluster.delete_all("Service", "EndpointSlice")
+    for kind, usual in (("BGPPeer", ("frr", "bird")), ("ServiceCIDR", ("kubernetes",))):
+        for thing in scene.api.list(kind):
+            if (name := thing["metadata"]["name"]) not in usual:
+                scene.api.delete(kind, name)
     scene.frr.withdraw(*scene.frr.originated)
     wait_until(scene.told_only)
     scene.cluster.wait_meshed()
@@ -230,6 +234,8 @@ def test_an_external_ip_that_is_a_routers_is_not_told_as_long_as_the_router_is_a
 ) -> None:
     for number, address in enumerate(ELSEWHERE):
         scene.api.apply(custom("BGPPeer", f"far-{number}", {"address": address, "asn": ROUTER_ASN}))
+    for agent in scene.cluster.agents.values():  # or it hears of the Service first
+        wait_until(lambda agent=agent: agent.view("peers")["peers"].keys() >= set(ELSEWHERE))
     scene.serve("thief", external_ips=ELSEWHERE)
 
     scene.told_only(*FINE)
@@ -284,7 +290,7 @@ def test_policy_local_looks_at_the_endpoints_of_the_addresses_own_family(
 
     scene.told([vip], first)
     scene.told([vip6], second)
-    assert scene.why_not(first, "default/web") == {vip6: "noLocalEndpoint"}
+    wait_until(lambda: scene.why_not(first, "default/web") == {vip6: "noLocalEndpoint"})
     assert scene.why_not(second, "default/web") == {vip: "noLocalEndpoint"}
 
     scene.api.apply(slice_object("web", {second.name: ["10.244.2.9"]}))

@@ -68,7 +68,8 @@ def test_a_family_that_the_router_does_not_speak(scene: Scene) -> None:
 
     fix = f"Activate ipv6 in the router's neighbor statement for {scene.us}"
     scene.lacking("familyNotNegotiated", "the session does not carry ipv6", fix=fix)
-    assert scene.cluster.agent(scene.lab.node(1)).view("status")["degraded"] == ["familyNotNegotiated"]
+    agent = scene.cluster.agent(scene.lab.node(1))
+    wait_until(lambda: agent.view("status")["degraded"] == ["familyNotNegotiated"])
 
 
 def test_an_administrator_shuts_the_session_down_and_says_why(scene: Scene) -> None:

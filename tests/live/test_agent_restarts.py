@@ -365,6 +365,9 @@ def test_what_changed_while_the_agent_was_away_is_put_right_when_it_is_back(scen
         wait_until(lambda: not any(cidr in scene.cluster.learned(node, family(cidr)) for cidr in cidrs))
         wait_until(lambda: len([sent for sent in scene.said(node, late) if sent.what == "end-of-rib"]) == 2)
         planned_at = when_planned(log.read_text()[said:])
+        for number in (50, 51, 52):  # the routers' kernels follow their tables
+            wait_until(lambda number=number: last_change(routers, addresses(number)) > started_at)
+        wait_until(lambda: last_change(own, cidrs) > started_at)
     right_at = {
         "Service deleted": last_change(routers, addresses(50)),
         "endpoint gone": last_change(routers, addresses(51)),

@@ -57,7 +57,9 @@ def test_pods_that_are_replaced_one_after_the_other_lose_nothing(scene: Rolling)
     assert losses.lost == {}, str(losses)
     assert losses.written == {}
     assert scene.times_up() == {name: times + 1 for name, times in up.items()}
-    assert scene.frr_log()[log:] == [(node.name, what) for node in scene.nodes for what in ("Down", "Up")]
+    wanted = [(node.name, what) for node in scene.nodes for what in ("Down", "Up")]
+    wait_until(lambda: len(scene.frr_log()) >= log + len(wanted))
+    assert scene.frr_log()[log:] == wanted
 
 
 ENDS: list[Callable[[AgentPod], None]] = [AgentPod.kill, AgentPod.stop] if SOAK else [AgentPod.kill]
@@ -78,7 +80,9 @@ def test_pods_that_end_at_once_lose_nothing(scene: Rolling, count: int, end: Cal
     assert losses.lost == {}, str(losses)
     assert losses.written == {}
     assert scene.times_up() == {name: times + (name in names) for name, times in up.items()}
-    assert sorted(scene.frr_log()[log:]) == sorted((name, what) for name in names for what in ("Down", "Up"))
+    wanted = sorted((name, what) for name in names for what in ("Down", "Up"))
+    wait_until(lambda: len(scene.frr_log()) >= log + len(wanted))
+    assert sorted(scene.frr_log()[log:]) == wanted
     assert scene.flaps(*chosen) == flaps
 
 
@@ -161,8 +165,9 @@ def come_back(scene: Rolling, node: Node) -> None:
     scene.agents[reborn.name].start()
     scene.wait_whole()
     source, pod = scene.pods[scene.nodes[0].name], scene.pods[reborn.name]
-    assert all(ping(source, pod.address(family)) and ping(pod, source.address(family)) for family in FAMILIES)
-    assert all(ping(scene.lab.routers[0], ip_address(vip)) for vip in vips(reborn))
+    for family in FAMILIES:
+        wait_until(lambda f=family: ping(source, pod.address(f)) and ping(pod, source.address(f)))
+    wait_until(lambda: all(ping(scene.lab.routers[0], ip_address(vip)) for vip in vips(reborn)))
 
 
 def on_the_way_to(node: Node, losses: Losses) -> set[str]:

@@ -123,7 +123,7 @@ def test_a_class_of_addresses_is_told_by_every_node_and_no_class_that_was_not_ch
     scene.endpoints("web", nodes[0])
 
     scene.told(CLASSES[chosen], *nodes)
-    scene.told_only(*CLASSES[chosen])
+    wait_until(lambda: scene.told_only(*CLASSES[chosen]))  # what is chosen may be heard of after the Service
 
     scene.api.delete("Service", "web", "default")
     wait_until(scene.told_only)
@@ -197,7 +197,7 @@ def test_an_address_shared_by_two_services_survives_the_loss_of_one(scene: Scene
 def test_external_ips_are_told_inside_the_allow_list_only(scene: Scene, nodes: tuple[Node, Node]) -> None:
     scene.service(external_ips=EXTERNAL_IPS + OUTSIDE)
     scene.told(VIPS, *nodes)
-    scene.told_only(*VIPS)
+    wait_until(lambda: scene.told_only(*VIPS))
     explained = scene.cluster.agent(nodes[0]).cli("explain", "default/web").stdout
     assert explained.count("externalIPNotAllowed") >= len(EXTERNAL_IPS + OUTSIDE)
 

@@ -13,6 +13,7 @@ import os
 import signal
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -224,7 +225,8 @@ def said(scene: Scene, number: int) -> Iterator[tuple[str, str]]:
         yield page, node.run(["curl", "-sS", f"http://127.0.0.1:{port}/{page}"]).stdout
     for pid in run(["ip", "netns", "pids", node.full_name]).stdout.split():
         for name in ("cmdline", "environ"):
-            yield f"{name} of {pid}", Path("/proc", pid, name).read_text(errors="replace")
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                yield f"{name} of {pid}", Path("/proc", pid, name).read_text(errors="replace")
     for path in node.run_dir.rglob("*"):
         if path.is_file() and path.name != "exabgp.conf":
             yield f"file {path.name}", path.read_text(errors="replace")

@@ -81,11 +81,13 @@ def test_without_net_bind_service_the_agent_says_so_and_what_to_do(scene: Scene)
         problems = {told["reason"]: told for told in agent.ask("status")["problems"]}
         return f"{problems['cannotListen']['message']} | {problems['cannotListen']['fix']}"
 
-    said = wait_until(told, within=60)
+    try:
+        said = wait_until(told, within=60)
+    finally:
+        scene.speaker.stop()
+        scene.speaker = scene.start_speaker()
     assert ":179" in said
     assert "Add NET_BIND_SERVICE to securityContext.capabilities.add" in said
-    scene.speaker.stop()
-    scene.speaker = scene.start_speaker()
     scene.wait_whole()
     wait_until(lambda: "cannotListen" not in agent.cli("status").stdout, within=60)
 

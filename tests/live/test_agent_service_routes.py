@@ -114,7 +114,7 @@ def test_a_node_without_kube_proxy_has_the_address_over_all_nodes_with_an_endpoi
 def test_a_node_that_announces_an_address_installs_nobody_elses_route_to_it(scene: Scene) -> None:
     for family in scene.lab.families:
         assert HOSTS[family] not in scene.cluster.learned(scene.first, family)
-    assert "announcedHere" in scene.cluster.agent(scene.first).cli("explain", VIPS["ipv4"]).stdout
+    wait_until(lambda: "announcedHere" in scene.cluster.agent(scene.first).cli("explain", VIPS["ipv4"]).stdout)
 
 
 def test_a_node_whose_kube_proxy_has_the_address_on_an_interface_installs_no_route_to_it(scene: Scene) -> None:
@@ -156,5 +156,5 @@ def test_switched_back_the_routes_are_removed(scene: Scene, value: str) -> None:
 
     wait_until(scene.leads_to)
     scene.cluster.wait_meshed()
-    said = scene.cluster.agent(scene.bare).cli("explain", VIPS["ipv4"]).stdout
-    assert ("serviceRoutesOff" in said) == (value == "Announce")
+    agent, still_told = scene.cluster.agent(scene.bare), value == "Announce"
+    wait_until(lambda: ("serviceRoutesOff" in agent.cli("explain", VIPS["ipv4"]).stdout) == still_told)

@@ -72,6 +72,8 @@ def test_what_a_killed_pod_has_no_more_stays_in_the_other_nodes_kernel_until_it_
         wait_until(lambda: scene.session_of_nodes()["stale_prefixes"] == len(scene.learned_there()))
         assert f"{GOES}/32" in scene.learned_there()
         scene.start_pod()
+        machines = (scene.other, *scene.lab.routers[:2])
+        wait_until(lambda: not any(f"{GOES}/32" in it.kernel_routes("ipv4") for it in machines), within=BACK_SECONDS)
 
     assert losses.lost == {}, str(losses)
     assert losses.deleted_prefixes() == {name: [GOES] for name in ("node-2", "router-1", "router-2")}

@@ -32,6 +32,8 @@ from tests.lab.wait import wait_until
 pytestmark = pytest.mark.live
 
 REFUSED, USAGE = 1, 2
+START_SECONDS = 90.0
+"""Of an agent, on a machine that is busy."""
 UNLISTENED = ("--metrics-address=off", "--health-address=off")
 HOLD_PORT = "import socket, sys, time; s = socket.create_server((sys.argv[1], int(sys.argv[2]))); time.sleep(600)"
 READ_ONLY = 'mount --bind "$0" "$0"; mount -o remount,ro,bind "$0"; exec "$@"'
@@ -84,7 +86,9 @@ def refusal(done: CompletedProcess[str]) -> str:
 
 def problem(agent: Agent, reason: str) -> dict[str, str]:
     """The one of this reason that the agent tells, from now on or soon."""
-    told = wait_until(lambda: [told for told in agent.ask("status")["problems"] if told["reason"] == reason])
+    told = wait_until(
+        lambda: [told for told in agent.ask("status")["problems"] if told["reason"] == reason], within=START_SECONDS
+    )
     return dict(told[0])
 
 
@@ -206,7 +210,7 @@ def test_the_speaker_beside_the_agent_refuses_as_shortly(node: Node, tmp_path: P
 def test_a_second_agent_in_the_network_namespace_is_refused_and_told_which_runs(cluster: MiniCluster) -> None:
     node = cluster.lab.node(1)
     first = cluster.start_agent(node)
-    wait_until(lambda: first.ask("status"))
+    wait_until(lambda: first.ask("status"), within=START_SECONDS)
 
     reason = refusal(start(node, f"--kubeconfig={cluster.kubeconfig}"))
 
@@ -291,7 +295,8 @@ def test_everything_that_a_flag_says_an_environment_variable_can_say(cluster: Mi
         [BGPILOT, "run"], log="by-environment", env={f"BGPILOT_{name}": text for name, text in told.items()}
     )
 
-    wait_until(lambda: str(node.pod_cidrs["ipv4"]) in node.kernel_routes("ipv4", "proto", "201"))
+    cidr = str(node.pod_cidrs["ipv4"])
+    wait_until(lambda: cidr in node.kernel_routes("ipv4", "proto", "201"), within=START_SECONDS)
     assert (run_dir / "bgpilot.sock").is_socket()
     assert "bgpilot_build_info" in node.run(["curl", "-sS", "http://127.0.0.1:9901/metrics"]).stdout
     assert node.run(["curl", "-sS", "http://127.0.0.1:9902/livez"]).stdout == "ok\n"

@@ -12,7 +12,7 @@ import os
 import signal
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,8 @@ def stopped(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # the agent has ended what did not answer for long
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_what_the_file_explains_is_what_the_agent_explained(scene: Scene, tmp_path: Path) -> None:
@@ -163,14 +164,14 @@ def test_what_the_file_explains_is_what_the_agent_explained(scene: Scene, tmp_pa
 
     def collected() -> tuple[Path, dict[str, Any]]:
         file = tmp_path / f"{len(list(tmp_path.iterdir()))}.tar.gz"
-        explained = scene.explained()
-        done = scene.agent.cli("tech-support", "-o", str(file))
-        assert done.returncode == 0, done.stderr
-        assert scene.explained() == explained, "what ExaBGP had said before is still on its way"
+        with stopped(scene.agent.exabgp()):
+            explained = scene.explained()
+            done = scene.agent.cli("tech-support", "-o", str(file))
+            assert done.returncode == 0, done.stderr
+            assert scene.explained() == explained, "what ExaBGP had said before is still on its way"
         return file, explained
 
-    with stopped(scene.agent.exabgp()):
-        file, explained = wait_until(collected)
+    file, explained = wait_until(collected, within=120)
     said = {subject: offline(file, subject) for subject in scene.subjects}
 
     assert said == explained

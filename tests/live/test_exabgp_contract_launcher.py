@@ -238,8 +238,8 @@ async def test_a_session_that_comes_up_and_falls_is_dialed_less_and_less(lab: La
             wire.notify(6, 4)
         gaps = [later - earlier for earlier, later in itertools.pairwise(ups)]
 
-        assert gaps[0] < gaps[2] < gaps[3]
-        assert gaps[3] > 1.2
+        least = (0.0, 0.35, 0.7, 1.4)  # seconds, of 0, 0.5, 1 and 2 with jitter
+        assert [gap >= wait for gap, wait in zip(gaps, least, strict=True)] == [True] * 4, gaps
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -257,7 +257,7 @@ def test_a_parent_that_is_gone_before_we_can_follow_it_leaves_no_orphan(tmp_path
     prepare(tmp_path, keep=False)
     start = f"{shlex.join(launcher([]))} --die-with-parent $$ {tmp_path / CONFIGURATION} &"
     with subprocess.Popen(["sh", "-c", start], stdout=subprocess.PIPE, env=environment(), start_new_session=True) as sh:
-        assert sh.wait(10) == 0  # Python has not even started by then
+        assert sh.wait(60) == 0  # Python has not even started by then
         try:
             sh.communicate(timeout=60)  # the pipe is held as long as anything that was started
         finally:

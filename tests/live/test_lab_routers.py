@@ -91,7 +91,7 @@ def test_a_session_with_a_password_comes_up_over_each_family(lab: LabFactory, fa
     bird = Bird(node, asn=64512, router_id="192.0.2.11", neighbors=[neighbor], announce=list(SERVICE.values()))
 
     wait_until(lambda: tor.established() == [str(node.address(family))])
-    assert bird.established() == [str(router.address(family))]
+    wait_until(lambda: bird.established() == [str(router.address(family))])
     _wait_for(tor.routes, SERVICE, {each: [str(node.address(each))] for each in DUAL_STACK})
     _wait_for(bird.routes, OUTSIDE, {each: [str(router.address(each))] for each in DUAL_STACK})
 

@@ -111,7 +111,7 @@ def scene() -> Iterator[Scene]:
         built = Scene(lab)
         built.cluster.wait_meshed(besides=frozenset({ADMITTED}))
         wait_until(lambda: len(built.frr.established()) == 3)
-        wait_until(lambda: built.of_router("bgp_peer_up") == built.everywhere(1))
+        wait_until(lambda: built.of_router("bgp_peer_up") == built.everywhere(1), within=60)
         yield built
         built.cluster.close()
 
@@ -169,7 +169,7 @@ def test_a_session_that_the_router_resets_is_counted_and_wakes_nobody(scene: Sce
     wait_until(lambda: scene.of_router("bgp_peer_flaps_total") == scene.everywhere(1))
     wait_until(lambda: scene.of_router("bgp_peer_up") == scene.everywhere(1))
     wait_until(lambda: scene.of_router("bgp_peer_state", state="Established") == scene.everywhere(1))
-    assert {theirs["bgpState"] for theirs in scene.of_nodes().values()} == {"Established"}
+    wait_until(lambda: {theirs["bgpState"] for theirs in scene.of_nodes().values()} == {"Established"})
     assert scene.firing() == set()
 
 
@@ -177,14 +177,14 @@ def test_an_alert_fires_for_each_node_when_the_router_goes_and_resolves_when_it_
     down = {("BgpilotPeerDown", name) for name in scene.lab.nodes}
     scene.frr.kill()
 
-    wait_until(lambda: down <= scene.firing())
+    wait_until(lambda: down <= scene.firing(), within=60)
     assert scene.firing() == down, "and no other alert says the same in other words"
     assert scene.of_router("bgp_peer_up") == scene.everywhere(0), "it does not vanish with the session"
     (alert, *_) = scene.prometheus.alerts()
     assert (alert["peer"], alert["description"], alert["severity"]) == (scene.address, "top of rack", "warning")
     scene.frr = scene.router()
 
-    wait_until(lambda: scene.firing() == set())
+    wait_until(lambda: scene.firing() == set(), within=60)
     assert scene.of_router("bgp_peer_up") == scene.everywhere(1)
 
 

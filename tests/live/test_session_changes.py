@@ -133,7 +133,8 @@ async def test_the_listener_of_two_with_different_passwords_waits_and_the_dialer
         await change(second, password=Password("second"))
         await eventually(lambda: "does not answer" in shown(first))
 
-        assert shown(second) == f"waits for {first.node.address()} to dial {second.node.address()} port 179"
+        waits = f"waits for {first.node.address()} to dial {second.node.address()} port 179"
+        await eventually(lambda: shown(second) == waits)
 
 
 async def test_a_session_that_has_become_passive_waits(lab: LabFactory) -> None:
@@ -141,7 +142,8 @@ async def test_a_session_that_has_become_passive_waits(lab: LabFactory) -> None:
         await change(first, passive=True)
         await eventually(lambda: "ended without a NOTIFICATION" in shown(second))
 
-        assert shown(first) == f"waits for {second.node.address()} to dial {first.node.address()} port 179"
+        waits = f"waits for {second.node.address()} to dial {first.node.address()} port 179"
+        await eventually(lambda: shown(first) == waits)
 
 
 async def both_wait(dialer: Speaking, listener: Speaking) -> None:

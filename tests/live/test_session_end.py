@@ -84,7 +84,7 @@ async def test_a_peer_that_is_removed_is_told_so_and_forgets_our_routes_at_once(
         await eventually(lambda: not bench.has_route())
 
         assert bench.last_notification() == ("0603 Cease/Peer De-configured", "")
-        (sent,) = exabgp.of(Notified)
+        (sent,) = await eventually(lambda: exabgp.of(Notified))
         assert (sent.direction, sent.code, sent.subcode) == (Direction.SENT, 6, 3)
 
 

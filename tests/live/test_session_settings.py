@@ -140,7 +140,7 @@ async def test_keepalives_come_as_often_as_asked_for_and_a_change_needs_no_new_s
 
 
 async def test_connect_retry_is_the_longest_delay_between_two_dials(lab: LabFactory) -> None:
-    """A peer that takes every session and ends it would be left alone for 4 s by the last of these dials."""
+    """A peer that takes every session and ends it would be left alone for 8 s before the last of these dials."""
     net = lab(nodes=1)
     one = tor(net, connect_retry_seconds=1)
     async with WirePeer(net.router, asn=TOR_ASN) as wire, ExaBgp(net.node(1), [one]) as exabgp:
@@ -151,7 +151,7 @@ async def test_connect_retry_is_the_longest_delay_between_two_dials(lab: LabFact
             wire.notify(6, 4)
 
         gaps = [later - earlier for earlier, later in itertools.pairwise(ups)]
-        assert max(gaps) < 3.0
+        assert max(gaps) < 5.0
         assert gaps[-1] > 0.6
 
 

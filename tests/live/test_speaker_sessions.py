@@ -153,9 +153,9 @@ async def test_a_router_that_shuts_down_says_why_and_attempts_meanwhile_are_not_
         error = speaking.speaker.states[one.address].last_error
         assert error is not None
         assert (error.code, error.subcode) == (6, 2)
-        await eventually(lambda: dials(net.router) >= 5)
+        await eventually(lambda: dials(net.router) >= 5, within=90)
         router.configure([f"router bgp {TOR_ASN}", f"no neighbor {node.address()} shutdown"])
-        await speaking.established(one)
+        await speaking.established(one, within=90)
 
         (_, *attempts) = speaking.heard(SessionDown)
         assert not any(down.was_up for down in attempts)
