@@ -130,12 +130,13 @@ class World:
     def _with_effect(self, key: Key, problem: Problem) -> Problem:
         good = self._records[key.kind].get(key)
         kept = good is not None and not (isinstance(good, Secret) and not good.found)
-        effect = "its last good version stays in force" if kept else "it is left out"
+        effect = "the object's last readable version stays in force" if kept else "the whole object is not used"
         what = _DECIDING.get(key.kind, "what this node is")
         if not self._complete and key in self._unread_about_us():
-            effect = f"it says {what}: until it can be read or is gone, nothing here is changed"
+            effect = f"the object says {what}: until it can be read or is gone, nothing here is changed"
         elif not kept and (put_off := sorted(str(it) for it in self._put_off if it.kind is key.kind)):
-            effect = f"it says {what}: until it can be read or is gone, {', '.join(put_off)} stays in force as it was"
+            names = ", ".join(put_off)
+            effect = f"the object says {what}: until it can be read or is gone, {names} stays in force as it was"
         return replace(problem, message=f"{problem.message}: {effect}")
 
     @property

@@ -53,10 +53,13 @@ def _not_established(status: Status, peer: Peer) -> Hop:
 
 
 def problem_hops(status: Status, name: str) -> list[Hop]:
-    """What is wrong with an object of which no peer comes: `tor-a`, `BGPPeer/tor-a` or `BGPPeer tor-a`."""
-    about = {object_of(name), f"{Kind.PEER} {name}"}
-    found = sorted((it for it in status.problems if it.subject in about), key=lambda it: (it.reason, it.message))
-    return [Hop(it.subject, it.message, ok=False, reason=it.reason, fix=it.fix) for it in found]
+    """What is wrong with an object of which no peer comes: `tor-a`, `BGPPeer/tor-a`, `BGPPeer tor-a`, or a Node."""
+    for about in (f"{Kind.PEER} {name}", object_of(name), f"{Kind.NODE} {name}"):
+        found = sorted((it for it in status.problems if it.subject == about), key=lambda it: (it.reason, it.message))
+        if found:
+            words = "no session comes of it: " if about.startswith(f"{Kind.PEER} ") else ""
+            return [Hop(about, f"{words}{it.message}", ok=False, reason=it.reason, fix=it.fix) for it in found]
+    return []
 
 
 def _held(status: Status, peer: Peer, held: Held) -> Hop:

@@ -15,7 +15,10 @@ import msgspec
 from aiohttp import web
 
 from agent.plan.leaving import TEXT_MAX
+from agent.status.explain_absent import absent_hops
+from agent.status.explain_peer import problem_hops
 from agent.status.peers import View
+from agent.status.remedies import remedy
 from agent.status.status import Status
 from agent.status.views import answer, peers_named
 from bgp.model import Address, Family
@@ -70,7 +73,7 @@ class Ordering:
         address = find_peer(status, request.match_info["name"])
         up = status.peer_state(address).up
         if up is None or not status.is_up(address):
-            raise web.HTTPConflict(text="there is no session; `bgpilot explain` says why")
+            raise web.HTTPConflict(text=f"there is no session; `bgpilot explain {address}` says why")
         if soft and not up.route_refresh:
             raise web.HTTPConflict(text="the peer does not take ROUTE-REFRESH (RFC 2918): only without --soft")
         self._commands.reset(address, up.families if soft else frozenset())
@@ -88,5 +91,13 @@ def find_peer(status: Status, name: str) -> Address:
         which = ", ".join(f"{peer.address} ({peer.name})" for peer in found)
         raise web.HTTPNotFound(text=f"{len(found)} peers are called {name!r}: name one of {which}")
     if not found:
-        raise web.HTTPNotFound(text=f"no peer is called {name!r}; `bgpilot peers` lists them")
+        raise web.HTTPNotFound(text=_why_none(status, name))
     return found[0].address
+
+
+def _why_none(status: Status, name: str) -> str:
+    """An object of which no session comes has a reason, which is said; what is no object is not known."""
+    for hop in absent_hops(status, name) or problem_hops(status, name):
+        if not hop.ok:
+            return f"{hop.place}: {hop.text.rstrip('.')}. {hop.fix or remedy(hop.reason)}"
+    return f"no peer is called {name!r}; `bgpilot peers` lists them"

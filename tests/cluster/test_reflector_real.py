@@ -305,7 +305,7 @@ async def test_without_a_schema_a_malformed_resource_stands_beside_good_ones(fre
         (problem,) = await eventually(lambda: running.world.problems, within=WITHIN)
 
     assert problem.subject == "BGPPeer bad"
-    assert problem.message == "spec.address = ['192.0.2.1'] is not a text: it is left out"
+    assert problem.message == "spec.address = ['192.0.2.1'] is not a text: the whole object is not used"
 
 
 async def test_secrets_are_followed_by_name(fresh: ControlPlane) -> None:

@@ -169,7 +169,7 @@ def test_malformed_objects_are_named_with_field_value_and_fix_and_the_good_ones_
         told = scene.all_problems(len(expected), node)
         for subject, says in expected.items():
             assert says in told["malformedObject", subject]
-            assert ": it is left out | Mend the object: " in told["malformedObject", subject]
+            assert ": the whole object is not used | Mend the object: " in told["malformedObject", subject]
     assert not scene.told_by_all("10.96.0.81")
 
 
@@ -195,7 +195,7 @@ def test_a_good_object_that_turns_bad_keeps_its_last_good_version_in_force_and_s
     }.items():
         text = scene.problem("malformedObject", subject)
         assert field in text
-        assert ": its last good version stays in force | Mend the object: " in text
+        assert ": the object's last readable version stays in force | Mend the object: " in text
     scene.api.apply(service_object("later", ["10.96.0.83"]))
     wait_until(lambda: scene.told_by_all("10.96.0.83"))
     assert scene.told_by_all(VIP)

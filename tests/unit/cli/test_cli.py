@@ -619,7 +619,7 @@ def test_a_session_that_is_not_there_cannot_be_reset(agent):
     done = bgpilot("reset", "tor-b", "--run-dir", str(agent.run_dir))
 
     assert (done.returncode, agent.orders) == (1, [])
-    assert done.stderr == "bgpilot: there is no session; `bgpilot explain` says why\n"
+    assert done.stderr == "bgpilot: there is no session; `bgpilot explain 2001:db8::fe` says why\n"
 
 
 def test_a_reflector_is_drained_by_annotation_or_by_force(agent):

@@ -104,14 +104,16 @@ def test_an_object_that_does_not_parse_keeps_its_last_good_record_and_its_proble
     assert world.apply(Malformed(key, BROKEN)) == frozenset()
     assert world.apply(Listed(Kind.ENDPOINT_SLICE, {}, {key: BROKEN})) == frozenset()
     assert world.get(key) == slice_of("a")
-    assert world.problems == {replace(BROKEN, message="does not parse: its last good version stays in force")}
+    assert world.problems == {
+        replace(BROKEN, message="does not parse: the object's last readable version stays in force")
+    }
 
 
-def test_an_object_that_never_parsed_is_said_to_be_left_out() -> None:
+def test_an_object_that_never_parsed_is_said_not_to_be_used_as_a_whole() -> None:
     world = World()
     world.apply(Malformed(slice_key("a"), BROKEN))
 
-    assert world.problems == {replace(BROKEN, message="does not parse: it is left out")}
+    assert world.problems == {replace(BROKEN, message="does not parse: the whole object is not used")}
 
 
 def test_a_secret_that_was_never_found_has_no_good_version() -> None:
@@ -119,7 +121,7 @@ def test_a_secret_that_was_never_found_has_no_good_version() -> None:
     world.apply(Applied(key, Secret(name="a", found=False)))
     world.apply(Malformed(key, BROKEN))
 
-    assert [problem.message for problem in world.problems] == ["does not parse: it is left out"]
+    assert [problem.message for problem in world.problems] == ["does not parse: the whole object is not used"]
 
 
 def test_an_object_that_parses_again_or_is_gone_has_no_problem() -> None:

@@ -93,7 +93,7 @@ def test_pod_cidrs_are_not_told_to_all_in_place_of_an_advertisement_that_cannot_
     (problem,) = world.problems
     assert not world.complete
     assert problem.message == (
-        "spec.med: it says who is told pod CIDRs: until it can be read or is gone, nothing here is changed"
+        "spec.med: the object says who is told pod CIDRs: until it can be read or is gone, nothing here is changed"
     )
 
     world.apply(change)
@@ -128,7 +128,7 @@ def test_a_picture_that_was_complete_stays_so_when_a_bgpinstance_comes_that_cann
     for change in (Malformed(UNREAD, NONSENSE), Listed(Kind.INSTANCE, {}, {UNREAD: NONSENSE})):
         world.apply(change)
         assert world.complete
-        assert [problem.message for problem in world.problems] == [f"{NONSENSE.message}: it is left out"]
+        assert [problem.message for problem in world.problems] == [f"{NONSENSE.message}: the whole object is not used"]
 
 
 UNREAD_PODS = UnreadPodCidrs("malformedObject", "BGPAdvertisement pods", "spec.med", "Mend it.")
@@ -159,7 +159,7 @@ def test_who_is_told_pod_cidrs_stays_so_until_the_one_that_would_say_it_can_be_r
     assert in_force(world, Kind.ADVERTISEMENT) == {TO_OTHERS}
     (problem,) = world.problems
     assert problem.message == (
-        "spec.med: it says who is told pod CIDRs: until it can be read or is gone, "
+        "spec.med: the object says who is told pod CIDRs: until it can be read or is gone, "
         "BGPAdvertisement others stays in force as it was"
     )
 

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from agent.diary import Diary
+from agent.model import Problem
 from agent.settings import Listen
 from agent.status.listening import ListenError, listen_tcp, listen_unix
 from agent.status.metrics import make_registry
@@ -116,6 +117,16 @@ async def test_an_address_of_several_peers_is_answered_with_who_they_are(tmp_pat
     assert got == 404
     said = "2 peers are called 'fe80::1': name one of fe80::1%eth0 (BGPPeer/eth0), fe80::1%eth1 (BGPPeer/eth1)"
     assert answer["error"] == said
+
+
+@pytest.mark.parametrize("path", ["/v1/peers/bad", "/v1/peers/BGPPeer%2Fbad", "/v1/routes?side=advertised&peer=bad"])
+async def test_an_object_of_which_no_session_comes_is_not_denied(tmp_path, path):
+    scene = Scene()
+    scene.problems.add(Problem("malformedObject", "BGPPeer bad", "spec.asn is missing", "Mend it."))
+    async with asked(tmp_path, scene) as client:
+        got, answer = await get(client, path)
+
+    assert (got, answer["error"]) == (404, "BGPPeer bad: no session comes of it: spec.asn is missing. Mend it.")
 
 
 async def test_a_question_over_which_our_own_code_falls_is_answered_and_logged_once(tmp_path):
