@@ -197,11 +197,10 @@ def routes(answer: Answer, *, wide: bool, colour: bool, room: int | None = None)
     if wide:
         headers += ["LOCAL-PREF", "MED", "ORIGIN", "COMMUNITIES"]
         rows = [[*row, *_more_of(about)] for row, about in zip(rows, answer["rows"], strict=True)]
-    if not rows:
-        return "No route to show."
     kept, more = few(rows, room)
     spare = [] if wide else ["NEXT-HOP", "AS-PATH"]
-    return "\n".join([table(headers, kept, colour=colour, spare=spare, room=room), *_left_out(answer, more)])
+    shown = table(headers, kept, colour=colour, spare=spare, room=room) if rows else "No route to show."
+    return "\n".join([shown, *_left_out(answer, more), *problem_lines(answer["problems"])])
 
 
 def _more_of(row: Answer) -> list[str]:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice, product
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from agent.model import FibKey
+from agent.model import FibKey, object_of
 from agent.plan.steps import Steps, finish
 from agent.status.equals import NOT_BEST, why_not_used
-from agent.status.peers import View
+from agent.status.peers import View, held_problem, why_not
+from agent.status.remedies import remedy
 from agent.status.status import (
     FibFailure,
     Status,
@@ -25,7 +26,7 @@ from agent.status.status import (
     prefix_order,
     told_state,
 )
-from agent.status.views import answer
+from agent.status.views import answer, problems_list
 from bgp.model import Address, AsPath, Attributes, Prefix, RouteKey
 
 K = TypeVar("K", FibKey, RouteKey)
@@ -62,6 +63,7 @@ def routes_steps(
             limit=limit,
             in_all=len(status.plan.routes) + len(status.plan.refused_out) if everything else None,
             side=side,
+            problems=_no_session(status, peer),
         )
     failing = status.fib.failing
     heard = sum(len(status.rib.heard_from(address)) for address in status.plan.peers)
@@ -74,7 +76,25 @@ def routes_steps(
         limit=limit,
         in_all=heard if everything and side == "received" else None,
         side=side,
+        problems=_no_session(status, peer),
     )
+
+
+def _no_session(status: Status, address: Address | None) -> list[View]:
+    """Why nothing goes to the peer that was asked for, or comes of it; empty: there is a session, or all were asked."""
+    if address is None:
+        return []
+    peer = status.plan.peers[address]
+    subject = object_of(peer.name)
+    if (held := status.held(peer)) is not None:
+        if (problem := held_problem(status, peer, held)) is not None:
+            return problems_list([problem])
+        said = held.reason, held.text or "there must be no session", remedy(held.reason)
+    elif (why := why_not(status, peer)) is not None:
+        said = "notEstablished", why.text, why.fix
+    else:
+        return []
+    return [dict(zip(("subject", "reason", "message", "fix"), (subject, *said), strict=True))]
 
 
 def _told(status: Status, peer: Address | None, prefix: Prefix | None, limit: int) -> Iterator[RouteKey | None]:
@@ -151,6 +171,8 @@ def _advertised(status: Status, key: RouteKey) -> View | None:
     if route is None and key not in status.plan.refused_out:
         return None
     state, reason = told_state(status, key)
+    if state == "held":
+        reason = reason or "notEstablished"
     origination = status.plan.originated.get(key.prefix)
     return {
         "prefix": str(key.prefix),
@@ -228,7 +250,7 @@ def _table(
     row: Callable[[K], View | None],
     limit: int,
     in_all: int | None = None,
-    **more: str,
+    **more: str | list[View],
 ) -> Steps[View]:
     """The first `limit` rows that are found, in order; when there are more, the rest is only counted.
 

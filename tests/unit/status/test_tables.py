@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
@@ -12,9 +13,9 @@ import pytest
 from agent.model import FibRoute, NextHop
 from agent.plan.steps import finish
 from agent.status.server import ROUTES_PER_TURN
-from agent.status.tables import ROWS_MAX, fib_steps, fib_view, matches, routes_steps, routes_view
-from bgp.model import PathsHeard, RouteKey
-from tests.unit.status.scene import MATE, MATE_PODS, STRAY, TOR, TOR6, Failure, Scene, learned, peer
+from agent.status.tables import ROWS_MAX, SIDES, fib_steps, fib_view, matches, routes_steps, routes_view
+from bgp.model import Held, PathsHeard, RouteKey
+from tests.unit.status.scene import MATE, MATE_PODS, STRAY, TOR, TOR6, Failure, Scene, learned, missing_secret, peer
 from tests.unit.status.test_server import asked, get
 
 MANY = [ip_network((0x64000000 + (number << 8), 24)) for number in range(4 * ROUTES_PER_TURN)]
@@ -60,6 +61,34 @@ def test_advertised_routes_say_for_what_and_how_far(scene):
     ]
     assert view["rows"][2]["sources"] == ["Service default/web (ExternalIP)"]
     assert view["rows"][2]["communities"] == ["64512:7"]
+
+
+def test_what_waits_for_a_session_says_so_and_why_there_is_none(scene):
+    scene.states[TOR] = scene.down_state()
+    view = routes_view(scene.status(), "advertised", peer=TOR)
+
+    assert {(row["state"], row["reason"]) for row in view["rows"]} == {("held", "notEstablished")}
+    (why,) = view["problems"]
+    assert (why["subject"], why["reason"]) == ("BGPPeer tor-a", "notEstablished")
+    assert "shut down by its administrator" in why["message"]
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("problem", [missing_secret(), None])
+def test_of_a_peer_that_must_have_no_session_it_is_said_why(scene, side, problem):
+    scene.problems = {problem} - {None}
+    scene.peers[TOR6] = replace(scene.peers[TOR6], held=Held("secretMissing"))
+    view = routes_view(scene.status(), side, peer=TOR6)
+    (why,) = view["problems"]
+
+    assert (view["rows"], why["subject"], why["reason"]) == ([], "BGPPeer tor-b", "secretMissing")
+    assert why["message"] == (problem.message if problem else "there must be no session")
+    assert why["fix"]
+
+
+@pytest.mark.parametrize("peer", [TOR, None])
+def test_where_there_is_a_session_or_all_are_asked_for_nothing_is_said_of_none(scene, peer):
+    assert routes_view(scene.status(), "advertised", peer=peer)["problems"] == []
 
 
 @pytest.mark.parametrize(
