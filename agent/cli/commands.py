@@ -6,6 +6,25 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
+
+
+class _Command(TyperCommand):
+    """Says what is wrong with an argument in plain words: typer hands on those of pydantic, by which it is read."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # wider, unnamed
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = _plain(error.message)
+            raise
+
+
+def _plain(message: str) -> str:
+    """`Value error, 'x' is not one of …`, `Input should be a valid integer, unable to parse …`: without the forms."""
+    if message.startswith("Input should be "):
+        return message.partition(",")[0].replace("Input", "it", 1)
+    return message.removeprefix("Value error, ")
 
 
 def program(name: str, about: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
@@ -19,7 +38,7 @@ def program(name: str, about: str, commands: Mapping[str, Callable[..., None]]) 
         pretty_exceptions_enable=False,
     )
     for command, do in commands.items():
-        app.command(command)(do)
+        app.command(command, cls=_Command)(do)
     app.callback()(_options)
     return app
 
