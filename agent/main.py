@@ -310,6 +310,7 @@ class Agent:
             routers=world.records(Kind.PEER),
             advertisements=world.records(Kind.ADVERTISEMENT),
             namespaces=world.records(Kind.NAMESPACE),
+            interfaces=self._inbox.interfaces,
             own_labels=dict(own.labels) if isinstance(own, Node) else None,
             changed_at=self._inbox.changed_at,
             speaking_at=loop.speaking_at,

@@ -54,25 +54,26 @@ class Reason(enum.StrEnum):
     SPEAKER_REFUSED = "speakerRefused", "ExaBGP answered `error` to the command; its log says why"
 
 
-_MARTIANS: Final = tuple(
-    ip_network(text)
-    for text in (
-        "0.0.0.0/8",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "224.0.0.0/4",
-        "255.255.255.255/32",
-        "::/127",
-        "::ffff:0:0/96",
-        "fe80::/10",
-        "ff00::/8",
+MARTIANS: Final = {
+    ip_network(text): what
+    for text, what in (
+        ("0.0.0.0/8", "unspecified, no host's address (RFC 1122)"),
+        ("127.0.0.0/8", "loopback, each machine's own (RFC 1122)"),
+        ("169.254.0.0/16", "link-local, known on its own link only (RFC 3927)"),
+        ("224.0.0.0/4", "multicast, a group's and no host's (RFC 5771)"),
+        ("255.255.255.255/32", "the broadcast address of each link (RFC 919)"),
+        ("::/127", "the unspecified address or loopback (RFC 4291)"),
+        ("::ffff:0:0/96", "IPv4 written as IPv6, never on a wire (RFC 4291)"),
+        ("fe80::/10", "link-local, known on its own link only (RFC 4291)"),
+        ("ff00::/8", "multicast, a group's and no host's (RFC 4291)"),
     )
-)
-"""RFC 6890: never forwarded. 240.0.0.0/4 is not among them (`reserved`), since clusters use it for pods."""
+}
+"""RFC 6890: never forwarded, with what they are. 240.0.0.0/4 is not among them (`reserved`), since clusters use it for
+pods."""
 _MARTIAN_BITS: Final = {
     version: tuple(
         (it.prefixlen, it.max_prefixlen - it.prefixlen, int(it.network_address) >> it.max_prefixlen - it.prefixlen)
-        for it in _MARTIANS
+        for it in MARTIANS
         if it.version == version
     )
     for version in (4, 6)

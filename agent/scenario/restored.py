@@ -92,6 +92,7 @@ def _status(standing: Field, version: str, stage: Stage, plan: NodePlan) -> Stat
         routers=world.records(Kind.PEER),
         advertisements=world.records(Kind.ADVERTISEMENT),
         namespaces=world.records(Kind.NAMESPACE),
+        interfaces=stage.picture.interfaces,
         own_labels=dict(own.labels) if isinstance(own, Node) else None,
         speaking_at=0.0,
     )

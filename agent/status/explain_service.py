@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-from agent.advertising import Advertisement, AdvertisementType, ServiceAddress
+from agent.advertising import Advertisement
 from agent.intent import ExternalPeer
-from agent.model import Key, Kind, Namespace, Problem, Service
+from agent.model import Key, Kind, Problem, Service
 from agent.plan.model import Origination
-from agent.plan.prefixes import supernets
-from agent.plan.services import split_what, wanted_classes
-from agent.status.explain_absent import not_selected, terms_of
+from agent.plan.prefixes import host, inside_any, supernets
+from agent.plan.services import split_what
+from agent.status.explain_absent import terms_of
+from agent.status.explain_unwanted import unwanted_hops
 from agent.status.hops import Hop, parse_prefix, place_of
 from agent.status.meanings import meaning_out
 from agent.status.remedies import outward_remedy
 from agent.status.status import Status
-from bgp.model import Address, Peer, Prefix, RouteKey
+from bgp.model import Peer, Prefix, RouteKey
 
 SHARED: Final = "sharedWithoutEndpoint"
 """Said where the address is explained (`silent_hops`)."""
@@ -65,7 +66,7 @@ def silent_hops(status: Status, prefix: Prefix, *, neutral: bool) -> Iterator[Ho
 
 
 def service_hops(status: Status, key: Key, *, followed: Collection[Prefix]) -> Iterator[Hop]:
-    """What of the Service is not announced; with nothing announced and nothing to say of it, why.
+    """What of the Service is not announced, and why.
 
     `followed`: prefixes announced for it, or for others with its address, which are explained by themselves.
     """
@@ -84,8 +85,12 @@ def service_hops(status: Status, key: Key, *, followed: Collection[Prefix]) -> I
                 yield _silent(key, address, reason, neutral=neutral)
                 if reason == "aggregateOfLocal" and prefix is not None:
                     yield from _half_holes(status, prefix)
-    if not said and isinstance(service, Service):
-        yield from unwanted_hops(status, key, service)
+    if isinstance(service, Service):
+        spoken_of = {split_what(what)[0] for what, _ in silent}
+        every = dict.fromkeys((*service.cluster_ips, *service.external_ips, *service.load_balancer_ips))
+        left = [it for it in every if str(it) not in spoken_of and not inside_any(host(it), followed)]
+        if left or not said:
+            yield from unwanted_hops(status, key, service, left, neutral=said)
 
 
 def _silent(key: Key, what: str, reason: str, *, neutral: bool) -> Hop:
@@ -136,66 +141,6 @@ def _starving(status: Status, prefix: Prefix) -> Iterator[Problem]:
         for problem in status.problems:
             if problem.reason == SHARED and problem.message.startswith(start):
                 yield problem
-
-
-# Nobody asks for it.
-
-
-def unwanted_hops(status: Status, key: Key, service: Service, address: Address | None = None) -> Iterator[Hop]:
-    """The first thing that keeps every advertisement from announcing anything of the Service, or this address of it."""
-    every = [it for it in status.advertisements.values() if isinstance(it, Advertisement)]
-    every = [it for it in every if it.type is AdvertisementType.SERVICE]
-    fitting = sorted((it for it in every if _selects(status, it, service)), key=lambda it: it.name)
-    here = [it for it in fitting if status.own_labels is None or it.node_selector.matches(status.own_labels)]
-    if not fitting:
-        yield Hop(str(key), _not_selected(service), ok=False, reason="notSelected")
-        return
-    classes = {class_ for it in here for class_ in wanted_classes(it, service.requested)}
-    has = _classes(service, address)
-    elsewhere = [it for it in fitting if it not in here]
-    if here:
-        elsewhere = [it for it in elsewhere if has & wanted_classes(it, service.requested)]
-    names = ", ".join(it.name for it in here)
-    if elsewhere and not classes & has:
-        for it in elsewhere:
-            about = Key(Kind.ADVERTISEMENT, "", it.name)
-            yield not_selected(status.node, about, it.node_selector, status.own_labels or {})
-    elif not classes and service.requested is None:
-        text = f"BGPAdvertisement {names} announces addresses of it on request only, and it has no annotation {_ASKS}"
-        yield Hop(str(key), text, ok=False, reason="notRequested")
-    elif not classes:
-        yield Hop(str(key), _not_selected(service), ok=False, reason="notSelected")
-    elif not classes & has:
-        what = "it has none" if address is None else f"{address} is its {' and '.join(sorted(has))}"
-        text = f"BGPAdvertisement {names} announces {' and '.join(sorted(classes))} of it, and {what}"
-        yield Hop(str(key), text, ok=False, reason="noAddressOfClass")
-    else:
-        yield Hop(str(key), "is about to be announced", ok=False, reason="pending")
-
-
-_ASKS: Final = "bgpilot.io/advertise that asks for it"
-
-
-def _selects(status: Status, advertisement: Advertisement, service: Service) -> bool:
-    namespace = status.namespaces.get(Key(Kind.NAMESPACE, "", service.namespace))
-    around = dict(namespace.labels) if isinstance(namespace, Namespace) else {}
-    choice = advertisement.service
-    return choice.selector.matches(dict(service.labels)) and choice.namespace_selector.matches(around)
-
-
-def _classes(service: Service, address: Address | None = None) -> set[ServiceAddress]:
-    """Those of which it has an address, or this one."""
-    found = {
-        ServiceAddress.CLUSTER_IP: service.cluster_ips,
-        ServiceAddress.EXTERNAL_IP: service.external_ips,
-        ServiceAddress.LOAD_BALANCER_IP: service.load_balancer_ips,
-    }
-    return {class_ for class_, addresses in found.items() if (addresses if address is None else address in addresses)}
-
-
-def _not_selected(service: Service) -> str:
-    none = "no BGPAdvertisement for this node announces an address of it"
-    return f"{none}, though its annotation bgpilot.io/advertise asks for it" if service.requested else none
 
 
 # Nobody is told.

@@ -6,9 +6,10 @@ It refuses to find them: that is `agent.status.explain` and `agent.status.explai
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
-from bgp.model import Address, Peer, Prefix
+from agent.plan.prefixes import host
+from bgp.model import Address, Peer, Prefix, without_zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,10 @@ def place_of(peer: Peer) -> str:
 
 
 def parse_prefix(text: str) -> Prefix | None:
-    """A prefix, or an address as its host prefix; host bits are forgiven."""
+    """A prefix, or an address as its host prefix; host bits, blanks around and the zone of an address are forgiven."""
+    text = text.strip()
     try:
-        return ip_network(text, strict=False)
+        return host(without_zone(ip_address(text))) if "%" in text else ip_network(text, strict=False)
     except ValueError:
         return None
 

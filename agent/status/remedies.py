@@ -97,10 +97,11 @@ REMEDIES: Final[Mapping[str, str]] = {
     "peerRefused": "Correct the field that is named; the other peers are not affected.",
     # The way there.
     "parting": "Nothing to do: it ends when the sessions that replace it have brought everything.",
-    "notEstablished": "See `bgpilot peer` for the last error of the session.",
+    "notEstablished": "See `bgpilot peers --failed` for the last error of the session.",
     "neverTried": "Wait a moment: it is being dialed.",
     "notOriginated": "Nothing to do where another node or a router is to announce it.",
-    "notHeard": "See `bgpilot routes advertised` on the node that should announce it.",
+    "notHeard": "See `bgpilot routes advertised PREFIX` on the node that should announce it.",
+    "partsOnly": "Nothing to do where the parts are enough; else announce the whole, too.",
     "objectNotFound": "Check namespace and name with `kubectl get service -A`.",
     "kernelConflict": "Remove the other route, or stop the daemon that writes it: routes of others are never replaced.",
     "kernelRefused": "The words are the kernel's own; `ip route get NEXTHOP` often shows what is missing.",

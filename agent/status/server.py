@@ -33,7 +33,7 @@ from agent.plan.steps import Steps, T
 from agent.settings import Listen
 from agent.status.diff import diff_steps
 from agent.status.door import BusyError, Connection, Door, connection_of, server_log
-from agent.status.explain import explain, not_known
+from agent.status.explain import explain_steps, not_known
 from agent.status.hops import parse_prefix
 from agent.status.lately import events_view
 from agent.status.listening import BACKLOG, TURN_MAX, listen_tcp, listen_unix
@@ -101,7 +101,7 @@ class Answers:
         app.router.add_get("/v1/fib", self._fib)
         app.router.add_get("/v1/diff", self._diff)
         app.router.add_get("/v1/events", self._view(self._events))
-        app.router.add_get("/v1/explain", self._view(_explain))
+        app.router.add_get("/v1/explain", self._explain)
         app.router.add_get("/v1/scenario", self._take)
         self._ordering.add_to(app)
         return self._with_health(self._with_metrics(app))
@@ -179,6 +179,12 @@ class Answers:
     async def _diff(self, _request: web.Request) -> web.Response:
         return as_json(await in_turns(diff_steps(self._current, self._clock), ROUTES_PER_TURN))
 
+    async def _explain(self, request: web.Request) -> web.Response:
+        subject = request.query.get("subject", "")
+        if (view := await in_turns(explain_steps(self._current(), subject), ROUTES_PER_TURN)) is None:
+            raise web.HTTPNotFound(text=not_known(subject))
+        return as_json(view)
+
     async def _take(self, _request: web.Request) -> web.Response:
         if self._scenario is None:
             raise web.HTTPNotFound(text="nobody here can take one")
@@ -232,13 +238,6 @@ def _routes(status: Status, request: web.Request) -> Steps[View]:
     name = request.query.get("peer")
     peer = None if name is None else find_peer(status, name)
     return routes_steps(status, side, peer=peer, prefix=_prefix(request))
-
-
-def _explain(status: Status, request: web.Request) -> View:
-    subject = request.query.get("subject", "")
-    if (view := explain(status, subject)) is None:
-        raise web.HTTPNotFound(text=not_known(subject))
-    return view
 
 
 def _number(request: web.Request, name: str, default: int) -> int:

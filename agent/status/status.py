@@ -15,6 +15,7 @@ from agent.latencies import Latencies
 from agent.model import (
     FibKey,
     FibRoute,
+    Interface,
     Key,
     Problem,
     Record,
@@ -167,6 +168,8 @@ class Status:
     """The BGPAdvertisements that exist, for what keeps each of them from announcing something."""
     namespaces: Mapping[Key, Record] = field(default_factory=dict)
     """Their labels say which Services are meant."""
+    interfaces: tuple[Interface, ...] = ()
+    """Of this node, to tell its own addresses and subnets."""
     own_labels: Mapping[str, str] | None = None
     """Of the own Node; None: there is no such object."""
     changed_at: float | None = None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from agent.intent import ExternalPeer, NodeValue, Selector
 from agent.model import Key, Kind, Problem
 from agent.status.explain import explain
+from tests.lab.scenario import Stage, load
 from tests.unit.status.scene import TOR, TOR6, Scene
 
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
 SPINE = Key(Kind.PEER, "", "spine")
 ADDRESS = ip_address("192.0.2.99")
 NO_AS = Problem("asnMissing", "Node worker-1", "Node worker-1 has no label asn: the node speaks no BGP", "Set it.")
@@ -68,6 +71,27 @@ def test_a_bgppeer_that_is_left_out_for_a_problem_shows_the_problem_behind_the_o
 
     assert [(hop["ok"], hop["reason"]) for hop in view["hops"]] == [(True, None), (False, "peerAddressMissing")]
     assert view["hops"][0]["text"] == "the object exists, for the address in label tor of each Node, AS 65000"
+
+
+@pytest.mark.parametrize("name", ["broken", "BGPPeer/broken", "BGPPeer broken"])
+def test_a_bgppeer_that_cannot_be_read_is_there_and_no_session_comes_of_it(name):
+    scene, stage = Scene(), Stage(load(SCENARIOS / "malformed-beside-good.yaml"))
+    stage.play(load(SCENARIOS / "malformed-beside-good.yaml").events)
+    view = explain(scene.status(problems=stage.world.problems), name)
+    (hop,) = view["hops"]
+
+    assert (view["kind"], hop["place"], hop["reason"]) == ("peer", "BGPPeer broken", "malformedObject")
+    assert hop["text"].startswith("no session comes of it: spec.address = ")
+    assert hop["text"].endswith(": the whole object is not used")
+    assert hop["fix"].startswith("Mend the object: ")
+
+
+@pytest.mark.parametrize("name", ["worker-7", "Node worker-7", "node/worker-7"])
+def test_a_node_that_cannot_be_read_is_there(scene, name):
+    scene.problems.add(Problem("malformedObject", "Node worker-7", "the whole object is not used", "Mend it."))
+    view = explain(scene.status(), name)
+
+    assert (view["kind"], [hop["reason"] for hop in view["hops"]]) == ("node", ["malformedObject"])
 
 
 def test_a_bgppeer_on_a_node_that_is_nothing_in_bgp_says_that(scene):

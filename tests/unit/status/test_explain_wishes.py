@@ -286,7 +286,77 @@ def test_an_address_of_a_class_that_nobody_announces_says_its_class():
     (no,) = node.explained("198.51.100.10")["hops"]
 
     assert no["reason"] == "noAddressOfClass"
-    assert no["text"].endswith("198.51.100.10 is its LoadBalancerIP")
+    assert no["text"] == (
+        "198.51.100.10 (LoadBalancerIP) is not announced for it here: "
+        "BGPAdvertisement services announces ClusterIP and ExternalIP of it only"
+    )
+
+
+def said_of(node, service):
+    """(what is said of its addresses, whether it is no "no"), by their own Service and by what leaves them out."""
+    places = {f"Service {service}", "BGPAdvertisement services"}
+    return [(hop["text"], hop["neutral"]) for hop in node.explained(service)["hops"] if hop["place"] in places]
+
+
+def service_with_all(node, **fields):
+    spec = {"clusterIPs": ["10.96.0.10"], "externalIPs": ["198.51.100.20", "198.51.100.21"]}
+    status = {"loadBalancer": {"ingress": [{"ip": "198.51.100.10"}]}}
+    spec["type"] = "LoadBalancer"
+    node.drop(Kind.SERVICE, "udp", "default")
+    node.apply(Kind.SERVICE, "tcp", namespace="default", spec=spec, status=status, **fields)
+
+
+def test_each_address_of_a_service_that_nobody_asks_for_is_listed_beside_those_that_are_announced():
+    node = Node("vip-shared")
+    service_with_all(node)
+
+    ((text, neutral),) = said_of(node, "default/tcp")
+    assert text == (
+        "10.96.0.10 (ClusterIP), 198.51.100.20 (ExternalIP) and 198.51.100.21 (ExternalIP) are not announced for it "
+        "here: BGPAdvertisement services announces LoadBalancerIP of it only"
+    )
+    assert neutral
+    assert node.explained("default/tcp")["ok"]
+
+
+def test_each_address_of_a_service_that_is_announced_elsewhere_names_who_does_not_announce_it_here():
+    node = Node("vip-shared")
+    service_with_all(node)
+    service_of(node, "nodeNotSelected")
+
+    elsewhere, unnamed = said_of(node, "default/tcp")
+    assert elsewhere[0].startswith(
+        "does not announce 198.51.100.10 (LoadBalancerIP) here: its spec.nodeSelector does not"
+    )
+    assert not elsewhere[1]
+    assert unnamed[0].startswith(
+        "10.96.0.10 (ClusterIP), 198.51.100.20 (ExternalIP) and 198.51.100.21 (ExternalIP) are "
+    )
+    assert unnamed[1]
+    assert node.noes("default/tcp") == [("BGPAdvertisement services", "nodeNotSelected")]
+
+
+@pytest.mark.parametrize(("reason", "number"), [("noAddressOfClass", 2), ("notRequested", 4), ("notSelected", 4)])
+def test_a_service_of_which_nothing_is_announced_lists_its_addresses(reason, number):
+    node = Node("vip-shared")
+    service_with_all(node)
+    service_of(node, reason)
+    (no,) = [hop for hop in node.explained("default/tcp")["hops"] if hop["reason"] == reason]
+
+    assert no["text"].count("IP) ") + no["text"].count("IP), ") == number
+    assert "are not announced for it here: " in no["text"]
+
+
+def test_an_address_that_is_asked_for_and_not_planned_yet_is_about_to_be_announced():
+    node = Node("vip-shared")
+    service_with_all(node)
+    status = node.status()
+    plan = replace(status.plan, originated={}, not_advertised={})
+    hops = explain(replace(status, plan=plan), "default/tcp")["hops"]
+
+    assert [hop["text"] for hop in hops if hop["reason"] == "pending"] == [
+        "198.51.100.10 (LoadBalancerIP) is about to be announced"
+    ]
 
 
 # Of the node: static prefixes, aggregates and pod CIDRs.
