@@ -106,6 +106,31 @@ def test_a_bgppeer_for_other_nodes_is_explained_by_its_selector(scene: Scene) ->
     wait_until(lambda: "external session wanted" in scene.agent(2).cli("explain", "spine").stdout)
 
 
+def test_a_bgppeer_that_cannot_be_read_is_not_denied_where_its_session_is_asked_for(scene: Scene) -> None:
+    scene.api.apply(custom("BGPPeer", "bad", {"address": "tor", "asn": 65000}), checked=False)
+
+    text = scene.wait_shown("malformedObject", "explain", "bad")
+    assert "no session comes of it: spec.address = 'tor' is not an IP address: the whole object is not used" in text
+    done = scene.agent().cli("peer", "bad")
+    assert (done.returncode, "BGPPeer bad: no session comes of it" in done.stderr) == (1, True)
+    scene.api.delete("BGPPeer", "bad")
+
+
+def test_what_no_route_leads_to_is_said_to_be_what_it_is_by_what_the_kernel_has(scene: Scene) -> None:
+    node = scene.lab.node(1)
+    own, pods = str(node.address()), node.pod_cidrs["ipv4"]
+    subnet = str(scene.lab.rack1.networks["ipv4"])
+
+    for subject, says in {
+        own: f"{own} is an address of this node, on eth0",
+        subnet: f"{subnet} is connected on eth0",
+        "127.0.0.53": "127.0.0.53 is loopback",
+        str(pods.supernet()): f"it covers 1 prefix that it announces: {pods}",
+    }.items():
+        done = scene.agent().cli("explain", subject)
+        assert (done.returncode, says in done.stdout) == (3, True), done.stdout
+
+
 def test_a_router_that_is_not_there_is_missed_after_thirty_seconds_and_named(scene: Scene) -> None:
     router = str(scene.lab.router.address())
     scene.api.apply(custom("BGPPeer", "spine", {"address": router, "asn": 65000}))
