@@ -7,6 +7,8 @@ Invariants:
 - Routes go out only while `open`: between a read-back after the link came and the loss of the link.
 - An exclusive command (reload, table, refresh) is sent only when no announce or withdraw is unanswered, and none is
   sent before its own answer.
+- A reload is over when ExaBGP has read its file: the next configuration must not take its place before, or a peer that
+  went in between would never have gone.
 - `words` has the peers that ExaBGP has, and the outbox has the same ones present, each with its families, when a reload
   is over, or cut short; both change only with a reload.
 """
@@ -244,7 +246,8 @@ class Telling:
     async def reload(
         self, words: Mapping[Address, str], families: Mapping[Address, Collection[Family]], in_force: Callable[[], None]
     ) -> None:
-        """ExaBGP reads its file; `words` are the peers in it, with these families. Raises CommandRefusedError.
+        """ExaBGP has read its file on return; `words` are the peers in it, with these families. Raises
+        CommandRefusedError.
 
         `in_force` is called when all that is read from then on is said with the new configuration in force: last words
         of peers that have gone, first ones of those that are new, which may stand right behind the answer.
@@ -258,6 +261,7 @@ class Telling:
             await self._link.ask(exatext.RELOAD, at_done=reloaded)
             async for _ in in_turns(self._unjudged):
                 pass
+            await self._link.ask(exatext.NOTHING)  # `done` says that it will read its file; this, that it has
 
     def _reloaded(self, words: Mapping[Address, str], families: Mapping[Address, Collection[Family]]) -> None:
         before, self._words = self._words, dict(words)

@@ -33,6 +33,11 @@ class FakeExaBgp:
         self._run_dir = run_dir
         self._generation = 0
         self.refusing: set[str] = set()
+        self.reads_late = False
+        """A reload is answered, and its file read when the next command comes: it has to wait for a processor."""
+        self.read: list[list[str]] = []
+        """The peers in the file, each time that it was read."""
+        self._reload_due = False
         self.hides_table = False
         """Answer `error` when asked for the table."""
         self.mute_after: int | None = None
@@ -124,6 +129,8 @@ class FakeExaBgp:
 
     async def _serve(self) -> None:
         while line := (await self._reader.readline()).decode().rstrip("\n"):
+            if self._reload_due:
+                self._reload()
             if line == "version":
                 self.asked += 1
             else:
@@ -149,7 +156,9 @@ class FakeExaBgp:
 
     def _carry_out(self, line: str) -> bool:
         if line == "reload":
-            self._reload()
+            self._reload_due = True
+            if not self.reads_late:
+                self._reload()
             return True
         if line.startswith("show adj-rib out"):
             if self.hides_table:
@@ -200,6 +209,7 @@ class FakeExaBgp:
         return True
 
     def _reload(self) -> None:
+        self._reload_due = False
         text = (self._run_dir / CONFIGURATION).read_text()
         wanted = [
             f"neighbor {found['address']} local-ip {found['local']} local-as {found['local_as']} "
@@ -207,6 +217,7 @@ class FakeExaBgp:
             for found in NEIGHBOR.finditer(text)
         ]
         self.table = {words: self.table.get(words, {}) for words in wanted}
+        self.read.append([words.split()[1] for words in wanted])
 
 
 def _open(families: Sequence[str]) -> dict[str, object]:

@@ -14,10 +14,13 @@ from bgp.commands import Announce, SendEndOfRib, Withdraw
 from bgp.endings import REFUSED
 from bgp.exaevents import CameUp, Refreshed, StateChanged, WentDown
 from bgp.exatext import (
+    NOTHING,
     RELOAD,
+    SHOW_SESSIONS,
     SHOW_TABLE,
     ask_refresh,
     command_line,
+    read_session_line,
     read_table_line,
     session,
 )
@@ -219,6 +222,35 @@ async def test_a_reload_leaves_other_sessions_alone_and_keeps_their_routes(bench
     assert len(await bench.exabgp.link.ask(SHOW_TABLE)) == len(table) + 1
     assert len(bench.wire.sessions) == 1
     assert len(bench.wire.session.heard) == 1
+
+
+READS_LATE = """
+import time
+from exabgp.reactor.loop import Reactor
+reload = Reactor.reload
+def _reload(self):
+    time.sleep(0.5)
+    return reload(self)
+Reactor.reload = _reload
+"""
+"""As on a machine whose processor others have just then."""
+
+
+@pytest.mark.parametrize("asked_more", [False, True])
+async def test_done_to_a_reload_is_no_word_that_the_file_was_read_but_the_next_answer_is(
+    lab: LabFactory, asked_more: bool
+) -> None:
+    net = lab(nodes=1)
+    one = peer(net.node(1), ip_address("172.18.0.77"), asn=TOR_ASN)
+    async with ExaBgp(net.node(1), [], before=READS_LATE) as exabgp:
+        exabgp.configure([one])
+        await exabgp.link.ask(RELOAD)
+        if asked_more:
+            await exabgp.link.ask(NOTHING)
+        exabgp.configure([])
+
+        found = map(read_session_line, await exabgp.link.ask(SHOW_SESSIONS))
+        assert [line.peer for line in found if line is not None] == ([one.address] if asked_more else [])
 
 
 async def test_a_changed_hold_time_restarts_that_session_and_sends_its_routes_again(bench: Bench) -> None:
