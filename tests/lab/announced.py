@@ -211,5 +211,6 @@ def two_nodes() -> Iterator[Scene]:
     with Lab(nodes=2, routers=2) as lab:
         scene = Scene(lab)
         yield scene
-        assert scene.cluster.flaps() == 0
+        flaps = scene.cluster.flaps()
         scene.close()
+        assert flaps == 0

@@ -116,5 +116,6 @@ def one_node() -> Iterator[OneNode]:
     with Lab(nodes=1, routers=2) as lab:
         scene = OneNode(lab)
         yield scene
-        assert scene.sessions() == {str(router.address()): 0 for router in lab.routers}
+        sessions = scene.sessions()
         scene.cluster.close()
+        assert sessions == {str(router.address()): 0 for router in lab.routers}

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 
 REQUEST_BYTES = 65536
 LISTENING = "listening"
+SO_RCVBUFFORCE = 33
+"""asm-generic/socket.h; else a server that does not run for a second loses what comes for it meanwhile."""
+BUFFER_BYTES = 8 << 20
 
 
 def main(words: Sequence[str]) -> None:
@@ -35,6 +38,7 @@ def http(port: int, text: str) -> None:
 
 def echo(port: int) -> None:
     server = _bound(socket.SOCK_DGRAM, port)
+    server.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
     print(LISTENING, flush=True)
     while True:
         data, peer = server.recvfrom(2048)

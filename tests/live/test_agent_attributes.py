@@ -133,8 +133,9 @@ def built() -> Iterator[Scene]:
     with Lab(nodes=2, routers=2) as lab:
         scene = Scene(lab)
         yield scene
-        assert scene.sessions() == [1, 1], "what is said of routes is no reason to lose a session"
+        sessions = scene.sessions()
         scene.close()
+        assert sessions == [1, 1], "what is said of routes is no reason to lose a session"
 
 
 @pytest.fixture

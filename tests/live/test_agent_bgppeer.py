@@ -89,6 +89,9 @@ def clean(scene: Scene) -> Iterator[None]:
         scene.api.delete("BGPPeer", peer["metadata"]["name"])
     for frr in (scene.first, scene.second):
         scene.has(frr)
+        frr.withdraw(*frr.originated)
+    for node in scene.lab.nodes.values():
+        node.add_default_routes()
 
 
 @pytest.fixture
@@ -122,8 +125,6 @@ def test_the_next_hops_of_default_routes_are_followed_and_sessions_that_stay_are
     scene.has(scene.first, str(other.address("ipv4")))
 
     assert scene.second.times_established(us) == second
-    for one in nodes:
-        one.add_default_routes()
 
 
 def test_each_node_has_the_router_that_is_written_on_it(scene: Scene, nodes: tuple[Node, Node]) -> None:
@@ -173,7 +174,6 @@ def test_a_router_sees_the_local_as_only_and_a_path_with_it_only_where_allowed(
     wait_until(lambda: scene.cluster.learned(node, "ipv4") == {FOREIGN: [scene.router(0)]})
 
     assert scene.first.times_established(us) == times
-    scene.first.withdraw(FOREIGN)
     scene.first.configure(_out(scene.first, scene.lab, "route-map LOOP out", no="no "))
 
 
@@ -195,7 +195,6 @@ def test_what_a_router_told_in_another_as_than_it_is_said_to_be_in_leaves_the_ke
 
     scene.peer("tor", address=tor, asn=FIRST_ASN, **{"import": ALLOWED})
     wait_until(lambda: scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]})
-    scene.first.withdraw(FOREIGN)
 
 
 def test_another_setting_of_a_session_begins_it_anew_and_no_route_leaves_the_kernel_meanwhile(
@@ -215,7 +214,6 @@ def test_another_setting_of_a_session_begins_it_anew_and_no_route_leaves_the_ker
     wait_until(lambda: scene.status(node, tor)["stale_prefixes"] == 0)
     assert scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]}
     assert writes.stop() == {}
-    scene.first.withdraw(FOREIGN)
 
 
 def test_a_session_is_reset_by_command_softly_or_by_its_end_and_no_route_leaves_the_kernel(
@@ -238,7 +236,6 @@ def test_a_session_is_reset_by_command_softly_or_by_its_end_and_no_route_leaves_
     wait_until(lambda: scene.status(node, tor)["stale_prefixes"] == 0)
     assert scene.cluster.learned(node, "ipv4") == {FOREIGN: [tor]}
     assert writes.stop() == {}
-    scene.first.withdraw(FOREIGN)
 
 
 def _refreshes(frr: Frr, address: str) -> int:

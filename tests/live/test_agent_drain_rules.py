@@ -97,8 +97,9 @@ def built() -> Iterator[Scene]:
         scene = Scene(lab)
         scene.reset()
         yield scene
-        assert scene.sessions() == [1, 1], "what a node announces is no reason to lose a session"
+        sessions = scene.sessions()
         scene.close()
+        assert sessions == [1, 1], "what a node announces is no reason to lose a session"
 
 
 @pytest.fixture

@@ -224,18 +224,20 @@ def test_a_password_and_ttl_security_hold_there_too(scene: Scene) -> None:
     head, settings = f"router bgp {FIRST_ASN}", ("password swordfish", "ttl-security hops 1")
     scene.frr.configure([head, *(f"neighbor {scene.near} {setting}" for setting in settings)])
     spec = {"address": FIRST, "sourceInterface": "eth0", "passwordSecretRef": {"name": "tor", "key": "md5"}}
-    scene.cluster.api.apply(_secret("mackerel"))
-    scene.peer(**spec, ttlSecurityHops=1)
-    wait_until(lambda: scene.sessions() == {f"{FIRST}%eth0": False})
-    wait_until(lambda: scene.cluster.agent(scene.node).view("status")["phase"] == "IN_SYNC")
-    assert scene.frr.established() == []
+    try:
+        scene.cluster.api.apply(_secret("mackerel"))
+        scene.peer(**spec, ttlSecurityHops=1)
+        wait_until(lambda: scene.sessions() == {f"{FIRST}%eth0": False})
+        wait_until(lambda: scene.cluster.agent(scene.node).view("status")["phase"] == "IN_SYNC")
+        assert scene.frr.established() == []
 
-    scene.cluster.api.apply(_secret("swordfish"))
-    wait_until(lambda: scene.frr.established() == [scene.near])
+        scene.cluster.api.apply(_secret("swordfish"))
+        wait_until(lambda: scene.frr.established() == [scene.near])
 
-    told = scene.frr.show_json("show bgp neighbors json")[scene.near]
-    assert told["externalBgpNbrMaxHopsAway"] == 1
-    scene.frr.configure([head, *(f"no neighbor {scene.near} {setting}" for setting in settings)])
+        told = scene.frr.show_json("show bgp neighbors json")[scene.near]
+        assert told["externalBgpNbrMaxHopsAway"] == 1
+    finally:
+        scene.frr.configure([head, *(f"no neighbor {scene.near} {setting}" for setting in settings)])
 
 
 def test_a_session_that_is_shut_down_tells_the_router_why(scene: Scene) -> None:

@@ -164,6 +164,17 @@ def racks() -> Iterator[Racks]:
             built.cluster.close()
 
 
+@pytest.fixture(autouse=True)
+def _as_before(racks: Racks) -> Iterator[None]:
+    """Also after a test that failed half-way."""
+    yield
+    for kind, usual in (("BGPAdvertisement", ()), ("BGPInstance", ("racks",))):
+        for thing in racks.api.list(kind):
+            if (name := thing["metadata"]["name"]) not in usual:
+                racks.api.delete(kind, name)
+    racks.instance()
+
+
 def test_each_rack_has_its_as_from_the_label_and_no_session_with_the_other(racks: Racks) -> None:
     assert set(racks.peers(racks.a1)) == {"node/node-2", "BGPPeer/tor-a"}
     assert set(racks.peers(racks.b1)) == {"BGPPeer/tor-b"}

@@ -168,8 +168,9 @@ def scene() -> Iterator[Scene]:
     with Lab(nodes=2, routers=2) as lab:
         built = Scene(lab)
         yield built
-        assert built.cluster.flaps() == 0
+        flaps = built.cluster.flaps()
         built.cluster.close()
+        assert flaps == 0
 
 
 @pytest.fixture

@@ -87,8 +87,9 @@ def scene() -> Iterator[Scene]:
     with Lab(nodes=2, routers=2) as lab:
         built = Scene(lab)
         yield built
-        assert built.cluster.flaps() == 0, "none of all the changes in this file is a reason to lose a session"
+        flaps = built.cluster.flaps()
         built.cluster.close()
+        assert flaps == 0, "none of all the changes in this file is a reason to lose a session"
 
 
 @pytest.fixture
