@@ -167,6 +167,8 @@ class Loop:
         delta = await self._make_plan(dirt)
         await asyncio.sleep(0)  # drivers may have nothing to wait for
         if delta is None:
+            if not self._dry_run:
+                await self._look_at_kernel(dirt)
             return
         for part in parts(list(delta.unjudged), UNJUDGED_PER_TURN):
             self.inbox.touch(part)
@@ -178,7 +180,7 @@ class Loop:
         if not first:  # before anything is read: what led to a next hop that is gone moves at once
             await self._fib.install(self.plan.fib, delta.fib)
             self.latencies.programmed(self._in_place(dirt, delta), dirt.heard_at, self._clock())
-        everything = await self._compare_kernel(dirt, delta) or first
+        everything = await self._compare_kernel(dirt, unjudged=bool(delta.unjudged)) or first
         if everything:
             await self._fib.install(self.plan.fib, None)
         self._reach(Phase.FIB_IN_PLACE)
@@ -270,11 +272,16 @@ class Loop:
             took += now - began_at
             await asyncio.sleep(0)
 
-    async def _compare_kernel(self, dirt: Dirt, delta: PlanDelta) -> bool:
+    async def _look_at_kernel(self, dirt: Dirt) -> None:
+        """While there is no plan: who asks is shown what is there, which stays as it is."""
+        if not await self._compare_kernel(dirt, unjudged=False):
+            await self._fib.read()
+
+    async def _compare_kernel(self, dirt: Dirt, *, unjudged: bool) -> bool:
         """Read the kernel's table when it may differ from what we believe; True when it was read."""
         now = self._clock()
         self._comparing.hear(now, kernel=dirt.kernel, interfaces=dirt.interfaces)
-        self._comparing.put_off(now, unjudged=bool(delta.unjudged), more=dirt.more)
+        self._comparing.put_off(now, unjudged=unjudged, more=dirt.more)
         if not self._comparing.is_due(now):
             return False
         await self._fib.resync()

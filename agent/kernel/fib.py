@@ -72,6 +72,8 @@ class Fib:
         self._to_install: set[FibKey] = set()
         self._to_prune: set[FibKey] = set()
         self._read = False
+        self._begun = False
+        """Something may have been written."""
         self._read_attempts = 0
         self._read_at = 0.0
         self._all_due = False
@@ -125,8 +127,19 @@ class Fib:
             times.append(self._clock())
         return min(times, default=None)
 
+    @property
+    def is_read(self) -> bool:
+        """The table was read once."""
+        return self._read
+
+    async def read(self) -> None:
+        """Read the table, if it never was or the last time failed, and that is due."""
+        async with self._busy:
+            await self._readable()
+
     async def resync(self) -> None:
-        """Read the table and compare. The first time all that is ours is adopted; after that differences are drift.
+        """Read the table and compare. Before the first `install` all that is ours is adopted; after it differences are
+        drift.
 
         Drifted keys are looked at by the next `install` and `prune`, whatever is dirty there, and what fails is due at
         once: a changed kernel may now accept it.
@@ -140,6 +153,7 @@ class Fib:
             if not await self._readable():
                 self._missed_install = True
                 return
+            self._begun = True
             now = self._clock()
             if dirty is None or self._missed_install:
                 keys = [*wanted, *(key for key in self._trouble if key not in wanted)]
@@ -338,18 +352,18 @@ class Fib:
                 alike = believed is not None and fulfils(believed, found)
                 actual[key] = there = believed if believed is not None and alike else found
                 counts[_place(there)] += 1
-                if self._read and not alike:
+                if self._begun and not alike:
                     self._drifted(key, "changed" if believed is not None else "unexpected")
             await asyncio.sleep(0)
         before, self._actual, self.counts = self._actual, actual, counts
         while before:  # piece by piece: to let go of a full table takes 20 ms
             for key in list(islice(before, KEYS_PER_TURN)):
                 del before[key]
-                if key not in actual:
+                if self._begun and key not in actual:
                     self._adopted.discard(key)
                     self._drifted(key, "changed" if key in self._odd else "missing")
             await asyncio.sleep(0)
-        if not self._read:
+        if not self._begun:
             self._adopted = set(actual)
         self._read = self._all_due = True
 

@@ -14,7 +14,7 @@ from agent.advertising import Advertisement, AdvertisementType, ServiceAddress, 
 from agent.cluster.world import World
 from agent.inbox import Inbox
 from agent.intent import ExternalPeer, Instance, Mesh
-from agent.kernel.fib import Fib
+from agent.kernel.fib import RETRY_FIRST_SECONDS, Fib
 from agent.kernel.table import KernelError
 from agent.loop import Loop, Phase
 from agent.model import (
@@ -283,3 +283,35 @@ async def test_what_is_found_at_start_is_no_announcement_and_a_service_that_chan
     await scene.put()
 
     assert took(scene.loop.latencies.advertising) == (1, 1.25)
+
+
+# Before there is a plan.
+
+
+async def test_without_a_picture_the_kernels_table_is_read_and_nothing_is_written() -> None:
+    scene = Scene()
+    await scene.kernel.table.start(lambda: scene.inbox.put(FibDrifted()))
+    scene.kernel.route("add 10.244.3.0/24 via 192.0.2.3 proto 179")
+    task = asyncio.create_task(scene.loop.run())
+    away = Problem("apiUnreachable", "watch of Node", "cannot watch all Node objects: it is away", "Wait.")
+    try:
+        await scene.put(WatchState(Kind.NODE, healthy=False, fresh_at=scene.now, problem=away))
+        assert scene.kernel_prefixes() == {"10.244.3.0/24"}
+        scene.kernel.route("add 10.244.4.0/24 via 192.0.2.4 proto 179")
+        await scene.put()
+        await scene.put()
+        assert scene.kernel_prefixes() == {"10.244.3.0/24", "10.244.4.0/24"}
+        scene.kernel.failing_dumps = 1
+        await scene.put(FibDrifted())
+        await scene.put()
+        assert scene.fib.read_error is not None
+
+        scene.now += RETRY_FIRST_SECONDS
+        await scene.put()
+
+        assert scene.fib.read_error is None
+        assert (scene.kernel.writes, scene.fib.drift, scene.loop.phase) == ([], {}, Phase.LISTING)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

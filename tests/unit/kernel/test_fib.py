@@ -202,7 +202,22 @@ async def test_the_sweep_heeds_what_is_held(bench):
     assert bench.fib.actual == {}
 
 
+async def test_what_comes_and_goes_before_the_first_plan_is_what_was_there_and_no_drift(bench):
+    bench.world.route("add 10.0.8.0/24 via 192.0.2.2 proto 179")
+    await bench.drifted()
+    bench.world.lose("10.0.8.0/24")
+    bench.world.route("add 10.0.9.0/24 via 192.0.2.2 proto 179")
+    await bench.drifted()
+    assert {str(key.prefix) for key in bench.fib.adopted} == {"10.0.9.0/24"}
+    assert (bench.fib.drift, bench.fib.next_retry_at) == ({}, None)
+
+    await bench.run(A, sweep=False)
+
+    assert bench.world.seen() == {ours("10.0.9.0/24", "192.0.2.2"), ours("10.0.0.0/24", "192.0.2.2")}
+
+
 async def test_an_unexpected_route_of_ours_is_removed_and_counted(bench):
+    await bench.run()
     bench.world.route("add 10.0.9.0/24 via 192.0.2.2 proto 179")
     await bench.drifted()
     await bench.run(dirty=(), sweep=False)
