@@ -26,6 +26,7 @@ from agent.cli.present import (
     present,
 )
 from agent.cli.render import as_it_should_be, last_error
+from agent.cli.unknown import INCOMPLETE, why_unknown
 from agent.settings import SOCKET_NAME
 
 NAGIOS: Final = {"yes": (0, "OK"), "degraded": (1, "WARNING"), "no": (2, "CRITICAL")}
@@ -55,6 +56,8 @@ class Check:
     faults: tuple[Fault, ...]
     notes: tuple[Fault, ...] = ()
     """What is as somebody wants it, or might be better: nothing fails because of it."""
+    looked_at: bool = True
+    """False: nobody can know yet, and `good` says so."""
 
 
 def check(
@@ -83,26 +86,42 @@ def check(
 
 def checks(answers: Answers) -> list[Check]:
     """In the order in which one thing needs the other."""
+    if (why := why_unknown(answers["diff"])) is not None:
+        return list(_unknown(answers["status"], why))
     status = answers["status"]
     found = [make(answers) for make in (_picture, _node, _exabgp, _sessions, _kernel, _objects)]
     said = {fault.reason for one in found for fault in one.faults}
     left = tuple(
-        Fault(it["text"], "`bgpilot status` and the log say more", it["reason"])
+        Fault(it["text"], _SAY_MORE, it["reason"])
         for it in status["ailments"]
         if it["reason"] not in said and not (it["reason"] in _SEEN and any(one.faults for one in found))
     )
     return [*found, Check("other", "nothing else is wrong", left)]
 
 
+def _unknown(status: Answer, why: Mapping[str, Any]) -> Iterator[Check]:
+    """Without a picture of the cluster: that, and what is wrong whatever is in it."""
+    yield Check("picture", "", (Fault(why["message"], why["fix"], why["reason"]),))
+    for name in ("node", "plan told", "sessions", "kernel", "objects"):
+        yield Check(name, _NOT_LOOKED_AT, (), looked_at=False)
+    left = tuple(
+        Fault(it["text"], _SAY_MORE, it["reason"])
+        for it in status["ailments"]
+        if it["reason"] not in {INCOMPLETE, *_SEEN} and it["text"] not in why["message"]
+    )
+    yield Check("other", "" if left else _NOT_LOOKED_AT, left, looked_at=bool(left))
+
+
+_NOT_LOOKED_AT: Final = "not looked at: there is no picture of the cluster"
+_SAY_MORE: Final = "`bgpilot status` and the log say more"
 _SEEN: Final = frozenset({"noSession", "sessionDown", "watchBroken", "kernelRefused", "kernelConflict"})
 """Ailments that sum up what the lines above say one by one."""
 
 
 def _picture(answers: Answers) -> Check:
     picture = answers["status"]["picture"]
-    faults = [] if picture["complete"] else [Fault("the cluster is not known completely yet", "wait a moment")]
-    faults += _unheard(picture["broken"])
-    return Check("picture", f"complete, each watch heard of within {picture['age_seconds'] or 0:.0f} s", tuple(faults))
+    good = f"complete, each watch heard of within {picture['age_seconds'] or 0:.0f} s"
+    return Check("picture", good, tuple(_unheard(picture["broken"])))
 
 
 def _unheard(broken: Iterable[Mapping[str, Any]]) -> Iterator[Fault]:
@@ -198,6 +217,7 @@ def _answer(answers: Answers) -> dict[str, Any]:
             {
                 "name": one.name,
                 "good": one.good,
+                "looked_at": one.looked_at,
                 "faults": [fault._asdict() for fault in one.faults],
                 "notes": [note._asdict() for note in one.notes],
             }
@@ -213,7 +233,8 @@ def lines(answer: Answer, *, colour: bool) -> str:
 
 def _lines_of(one: Mapping[str, Any], width: int, *, colour: bool) -> Iterator[str]:
     if not one["faults"]:
-        yield f"{_word('PASS', '32', colour=colour)}  {one['name']:<{width}}  {one['good']}"
+        word = _word("PASS", "32", colour=colour) if one["looked_at"] else _word("SKIP", "33", colour=colour)
+        yield f"{word}  {one['name']:<{width}}  {one['good']}"
     for fault in one["faults"]:
         yield f"{_word('FAIL', '31', colour=colour)}  {one['name']:<{width}}  {_with_fix(fault)}"
     for note in one["notes"][:NOTES_MAX]:
@@ -243,6 +264,13 @@ def _nagios(answers: Callable[[], Answers]) -> None:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     peers = status["peers"]
     what = faults[0].text + more if faults else f"{peers['established']} of {peers['configured']} sessions"
-    figures = f"established={peers['established']} configured={peers['configured']} routes={status['routes']['told']}"
-    typer.echo(f"BGPILOT {word} - {what} | {figures} fib_failing={status['fib']['failing']}")
+    figures = {
+        "established": peers["established"],
+        "configured": peers["configured"],
+        "routes": status["routes"]["told"],
+        "fib_failing": status["fib"]["failing"],
+    }
+    known = why_unknown(said["diff"]) is None
+    told = " ".join(f"{name}={it if known else 'U'}" for name, it in figures.items())
+    typer.echo(f"BGPILOT {word} - {what} | {told}")
     raise typer.Exit(code)

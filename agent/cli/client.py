@@ -21,7 +21,14 @@ class UnreachableError(Exception):
 
 
 class RefusedError(Exception):
-    """The agent answers that it cannot; the message is its own."""
+    """The agent answers that it cannot; the message is its own.
+
+    `reason`: the word for what it lacks, if it is not the question that is wrong.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -64,17 +71,17 @@ def _answer(socket_path: Path, method: str, target: str, body: bytes | None = No
     except ValueError as error:
         raise RefusedError(f"the agent's answer is no JSON (HTTP {status})") from error
     if status != http.client.OK or not isinstance(answer, dict):
-        raise RefusedError(_why(said) or f"HTTP {status}")
+        raise RefusedError(_why(said) or f"HTTP {status}", _why(said, "reason"))
     return answer
 
 
-def _why(said: bytes) -> str:
+def _why(said: bytes, part: str = "error") -> str:
     """The agent's own words."""
     try:
         answer = json.loads(said)
     except ValueError:
         return ""
-    return str(answer.get("error") or "") if isinstance(answer, dict) else ""
+    return str(answer.get(part) or "") if isinstance(answer, dict) else ""
 
 
 def _said(

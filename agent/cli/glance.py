@@ -7,6 +7,7 @@ from typing import Final
 
 from agent.cli.render import STAGES, Answer, problem_lines
 from agent.cli.text import age, fact_lines, uptime
+from agent.cli.unknown import is_known, without_causes
 
 
 def status(answer: Answer) -> str:
@@ -26,14 +27,17 @@ def status(answer: Answer) -> str:
             ("Addresses", ", ".join(identity["addresses"]) or "-"),
             ("Pod CIDRs", (", ".join(identity["pod_cidrs"]) or "-") + f" (podRoutes {identity['pod_routes']})"),
         ]
-    facts += [
-        *_picture(picture),
-        ("Peers", f"{peers['established']} of {peers['configured']} established" + _of_peers(peers)),
-        ("Announced", ", ".join(_counts(routes, ["originated", "wanted", "told", "refused", "failing"]))),
-        ("Heard", f"{routes['heard']} prefixes, {routes['not_admitted']} paths not admitted"),
-        ("Kernel", ", ".join(_counts(fib, ["installed", "wanted", "failing", "conflicts", "drift"]))),
-    ]
-    return "\n".join([*fact_lines(facts), *problem_lines(answer["problems"])])
+    facts += _picture(picture)
+    if is_known(answer):
+        facts += [
+            ("Peers", f"{peers['established']} of {peers['configured']} established" + _of_peers(peers)),
+            ("Announced", ", ".join(_counts(routes, ["originated", "wanted", "told", "refused", "failing"]))),
+            ("Heard", f"{routes['heard']} prefixes, {routes['not_admitted']} paths not admitted"),
+            ("Kernel", ", ".join(_counts(fib, ["installed", "wanted", "failing", "conflicts", "drift"]))),
+        ]
+    else:
+        facts.append(("Routing", "not known yet; `bgpilot fib` shows what the kernel has"))
+    return "\n".join([*fact_lines(facts), *problem_lines(without_causes(answer["problems"]))])
 
 
 def _health(answer: Answer) -> list[tuple[str, str]]:
@@ -51,17 +55,17 @@ def _picture(picture: Answer) -> list[tuple[str, str]]:
         words.append(f"watches alive (last heard {age(picture['heard_seconds'])} ago{quietest})")
     if picture["unchanged_seconds"] is not None:
         words.append(f"unchanged for {age(picture['unchanged_seconds'])}")
-    return [("Picture", ", ".join(words)), *(("", line) for line in _broken(picture["broken"]))]
+    return [("Picture", ", ".join(words)), *(("", line) for line in _broken(picture))]
 
 
-def _broken(watches: Sequence[Answer]) -> list[str]:
+def _broken(picture: Answer) -> list[str]:
     """Those that have the same reason together: without an API server it is all of them."""
     by_reason: dict[str, list[Answer]] = {}
-    for watch in watches:
+    for watch in picture["broken"]:
         by_reason.setdefault(watch["reason"] or "", []).append(watch)
     return [
         f"not watched for {age(max(it['seconds'] or 0 for it in found))}{f' ({reason})' if reason else ''}: "
-        f"{', '.join(it['watch'] for it in found)}; the last that was heard holds"
+        f"{', '.join(it['watch'] for it in found)}{'; the last that was heard holds' if picture['complete'] else ''}"
         for reason, found in by_reason.items()
     ]
 

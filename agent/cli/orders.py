@@ -11,8 +11,9 @@ import typer
 
 from agent.cli import completion
 from agent.cli.client import ask, order
-from agent.cli.present import RUN_DIR, RunDirOption, answered
+from agent.cli.present import EXIT_DEGRADED, RUN_DIR, RunDirOption, answered
 from agent.cli.render import STAGES
+from agent.cli.unknown import in_words, why_unknown
 from agent.settings import SOCKET_NAME
 
 EXIT_LATE: Final = 1
@@ -26,7 +27,9 @@ def drain(
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", help="How long to wait until it is over; 0: not at all.")
     ] = 60.0,
-    force: Annotated[bool, typer.Option("--force", help="Also when this node is a route reflector.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when this node is a route reflector, or when nobody knows yet.")
+    ] = False,
     run_dir: RunDirOption = RUN_DIR,
 ) -> None:
     """Take this node out of all routing, in stages: nothing is lost that another node can serve.
@@ -50,8 +53,17 @@ _REFLECTS: Final = (
 )
 
 
+_MAY_REFLECT: Final = (
+    "It is not known before whether this node is a route reflector; --force keeps the order until it can be followed"
+)
+
+
 def _reflects(run_dir: Path) -> bool:
-    identity = answered(lambda: ask(run_dir / SOCKET_NAME, "status"))["identity"]
+    status = answered(lambda: ask(run_dir / SOCKET_NAME, "status"))
+    if (why := why_unknown(status)) is not None:
+        typer.echo(f"bgpilot: {in_words(why).rstrip('. ')}. {_MAY_REFLECT}", err=True)
+        raise typer.Exit(EXIT_DEGRADED)
+    identity = status["identity"]
     return identity is not None and identity["cluster_id"] is not None
 
 

@@ -92,7 +92,7 @@ def answered(question: Callable[[], _T]) -> _T:
         raise typer.Exit(EXIT_UNREACHABLE) from None
     except RefusedError as error:
         typer.echo(f"bgpilot: {error}", err=True)
-        raise typer.Exit(EXIT_ERROR) from None
+        raise typer.Exit(EXIT_DEGRADED if error.reason else EXIT_ERROR) from None
 
 
 def _formatted(view: View, answer: Answer, output: Output, *, colour: bool) -> str:

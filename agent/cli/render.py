@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 from agent.cli.text import age, fact_lines, table, uptime
+from agent.cli.unknown import INCOMPLETE, in_words, is_known, without_causes
 
 Answer: TypeAlias = Mapping[str, Any]
 _Row = TypeVar("_Row")
@@ -33,12 +34,14 @@ def peers(answer: Answer, *, wide: bool, colour: bool, room: int | None = None) 
     kept, more_rows = few(rows, room)
     lines = [table(headers[:-1] + more + headers[-1:], kept, colour=colour, spare=spare, room=room)]
     if not rows:
-        lines = [
-            "No session to show." + ("" if answer["local_as"] else " The node is nothing in BGP: `bgpilot status`.")
-        ]
+        lines = [_no_session(answer)] if is_known(answer) else []
     if more_rows:
         lines.append(f"… and {more_rows} lines more: see `bgpilot peers --failed`, or `bgpilot peers | less`")
-    return "\n".join([*lines, *_causes(answer["peers"]), *_some_problems(answer["problems"])])
+    return "\n".join([*lines, *_causes(answer["peers"]), *_some_problems(without_causes(answer["problems"]))])
+
+
+def _no_session(answer: Answer) -> str:
+    return "No session to show." + ("" if answer["local_as"] else " The node is nothing in BGP: `bgpilot status`.")
 
 
 def as_it_should_be(peer: Answer) -> bool:
@@ -197,9 +200,11 @@ def routes(answer: Answer, *, wide: bool, colour: bool, room: int | None = None)
     if wide:
         headers += ["LOCAL-PREF", "MED", "ORIGIN", "COMMUNITIES"]
         rows = [[*row, *_more_of(about)] for row, about in zip(rows, answer["rows"], strict=True)]
+    if not rows:
+        return "\n".join(problem_lines(answer["problems"])) or "No route to show."
     kept, more = few(rows, room)
     spare = [] if wide else ["NEXT-HOP", "AS-PATH"]
-    shown = table(headers, kept, colour=colour, spare=spare, room=room) if rows else "No route to show."
+    shown = table(headers, kept, colour=colour, spare=spare, room=room)
     return "\n".join([shown, *_left_out(answer, more), *problem_lines(answer["problems"])])
 
 
@@ -221,12 +226,18 @@ def fib(answer: Answer, *, colour: bool, room: int | None = None) -> str:
         ]
         for row in answer["rows"]
     ]
-    if not rows:
+    if not rows and is_known(answer):
         return "No route of ours, and none planned."
+    if not rows:
+        return "\n".join([_NONE_THERE if answer["kernel_read"] else _NOT_READ, *problem_lines(answer["problems"])])
     headers = ["PREFIX", "TYPE", "NEXT-HOPS", "METRIC", "STATE", "DETAILS"]
     kept, more = few(rows, room)
     shown = table(headers, kept, colour=colour, spare=["METRIC", "TYPE"], room=room)
-    return "\n".join([shown, *_left_out(answer, more)])
+    return "\n".join([shown, *_left_out(answer, more), *problem_lines(answer["problems"])])
+
+
+_NONE_THERE: Final = "No route of ours is there."
+_NOT_READ: Final = "The kernel's routes have not been read yet; `ip route show table all proto 179` shows them."
 
 
 def few(rows: Sequence[_Row], room: int | None) -> tuple[Sequence[_Row], int]:
@@ -260,6 +271,8 @@ def problem_lines(problems: Sequence[Answer]) -> list[str]:
 
 
 def _problem(it: Answer) -> str:
+    if it["reason"] == INCOMPLETE:
+        return f"! {in_words(it)}"
     line = f"! {it['subject']}: {it['message']}"
     return f"{line.rstrip('. ')}. Fix: {it['fix']}" if it["fix"] else line
 

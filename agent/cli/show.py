@@ -24,6 +24,7 @@ from agent.cli.present import (
     present,
 )
 from agent.cli.text import room
+from agent.cli.unknown import is_known
 from agent.settings import SOCKET_NAME
 
 
@@ -53,7 +54,7 @@ def peers(
         question,
         lambda answer, wide, colour: render.peers(answer, wide=wide, colour=colour, room=room()),
         lambda answer: answer["peers"],
-        lambda answer: all(map(render.as_it_should_be, answer["peers"].values())),
+        lambda answer: is_known(answer) and all(map(render.as_it_should_be, answer["peers"].values())),
     )
     present(view, output, watch=watch, quiet=quiet)
 
@@ -95,12 +96,16 @@ def routes(
     watch: WatchOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Routes heard from peers (default), those of them that were accepted, or those told to peers."""
+    """Routes heard from peers (default), those of them that were accepted, or those told to peers.
+
+    Exit code 3: the agent does not know yet.
+    """
     side, prefix = _side_and_prefix(what or [])
     view = View(
         lambda: ask(run_dir / SOCKET_NAME, "routes", side=side, peer=peer, prefix=prefix),
         lambda answer, wide, colour: render.routes(answer, wide=wide, colour=colour, room=room()),
         lambda answer: dict.fromkeys(row["prefix"] for row in answer["rows"]),
+        is_known,
     )
     present(view, output, watch=watch, quiet=quiet)
 
@@ -130,7 +135,11 @@ def fib(
         lambda: ask(run_dir / SOCKET_NAME, "fib", prefix=prefix),
         lambda answer, _, colour: render.fib(answer, colour=colour, room=room()),
         lambda answer: [row["prefix"] for row in answer["rows"]],
-        lambda answer: all(row["state"] == "installed" for row in answer["rows"]) and not _unseen(run_dir, answer),
+        lambda answer: (
+            is_known(answer)
+            and all(row["state"] == "installed" for row in answer["rows"])
+            and not _unseen(run_dir, answer)
+        ),
     )
     present(view, output, watch=watch, quiet=quiet)
 

@@ -63,6 +63,7 @@ def _agents(said: Answers) -> Answer:
     return {
         "name": "agents",
         "good": f"all {said.nodes} nodes answer" if said.nodes > 1 else "the node answers",
+        "looked_at": True,
         "passing": said.nodes - len(said.silent),
         "faults": faults,
         "notes": [],
@@ -74,11 +75,13 @@ def _by_name(cluster: Cluster, said: Answers) -> Iterable[Answer]:
     named_so = dict.fromkeys(it["name"] for answer in said.answers.values() for it in answer["checks"])
     for name in named_so:
         of_node = {node: it for node, answer in said.answers.items() for it in answer["checks"] if it["name"] == name}
-        good = [node for node, it in of_node.items() if not it["faults"]]
-        words = {it["good"] for it in of_node.values()}
+        looked_at = [it for it in of_node.values() if it.get("looked_at", True)]
+        good = [it for it in looked_at if not it["faults"]]
+        words = {it["good"] for it in looked_at or of_node.values()}
         yield {
             "name": name,
-            "good": _good(len(of_node), words),
+            "good": _good(len(looked_at or of_node), words),
+            "looked_at": bool(looked_at),
             "passing": len(good),
             "faults": _said_alike(cluster, of_node, "faults", said.nodes),
             "notes": _said_alike(cluster, of_node, "notes", said.nodes),

@@ -16,6 +16,7 @@ from agent.cli.client import RefusedError
 from agent.cli.present import Answer, Output, OutputOption, QuietOption, View, WatchOption, present
 from agent.cli.render import CAUSES_MAX, few, last_error
 from agent.cli.text import room, table, uptime
+from agent.cli.unknown import why_unknown
 from agent.kubectl.alike import Said, alike
 from agent.kubectl.client import NoAnswer, Object, unanswered
 from agent.kubectl.cluster import Cluster, Member, read
@@ -88,6 +89,8 @@ def by_node(cluster: Cluster, members: Sequence[Member], *, every: bool = False)
 def _of_node(member: Member, said: Answer | NoAnswer | RefusedError | None) -> Answer:
     """What its agent answers, or else its BGPNodeState."""
     about: Answer = {"node": member.name, "source": None, "silent": None, "mesh": None, "omitted": 0, "peers": {}}
+    if isinstance(said, dict) and (why := why_unknown(said)) is not None:
+        said = NoAnswer("pictureIncomplete", why["message"], why["fix"])
     if isinstance(said, dict):
         return {**about, "source": "agent", "peers": {at: _answered(it) for at, it in said["peers"].items()}}
     if isinstance(said, RefusedError):

@@ -10,9 +10,9 @@ from agent.plan.definition import make_plan
 from agent.plan.leaving import HERE
 from agent.plan.model import NodePlan
 from agent.scenario.form import Scenario, ScenarioError
-from agent.scenario.restored import restored
+from agent.scenario.restored import TAKEN_AT, restored
 from agent.scenario.stage import Stage
-from agent.status.explain import explain
+from agent.status.explain_unknown import explained as as_explained
 from agent.status.peers import View
 
 NODES_NAMED: Final = 5
@@ -41,7 +41,7 @@ def planned(scenario: Scenario, node: str = "") -> Planned:
 def explained(scenario: Scenario, subject: str) -> View | None:
     """As `bgpilot explain` said it at that moment; None: it is no subject. Raises ScenarioError."""
     found = planned(scenario)
-    return explain(restored(scenario, found.stage, found.plan), subject)
+    return as_explained(restored(scenario, found.stage, found.plan), subject, TAKEN_AT)
 
 
 def _of_other(scenario: Scenario, node: str) -> Scenario:

@@ -7,14 +7,14 @@ file without a meaning for today's plan stays out. It answers no question itself
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from agent.cluster.fields import Field, FieldError
 from agent.cluster.spec import choice
 from agent.kernel.table import fulfils
-from agent.model import FibKey, FibRoute, Key, Kind, NextHop, Node, Problem, RouteType, in_order
+from agent.model import FibKey, FibRoute, Key, Kind, NextHop, Node, Problem, RouteType, WatchState, in_order
 from agent.plan.model import NodePlan
 from agent.scenario.form import Scenario, ScenarioError
 from agent.scenario.sessions import address, number, prefix, read_session
@@ -48,6 +48,7 @@ class Kernel:
     conflicts: Mapping[FibKey, str]
     drift: Mapping[str, int] = field(default_factory=dict)
     operations: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    is_read: bool = True
     read_error: str | None = None
     read_failures: int = 0
     adopted: frozenset[FibKey] = frozenset()
@@ -73,10 +74,11 @@ def restored(scenario: Scenario, stage: Stage, plan: NodePlan) -> Status:
 def _status(standing: Field, version: str, stage: Stage, plan: NodePlan) -> Status:
     world, name = stage.world, stage.picture.node_name
     own = world.get(Key(Kind.NODE, "", name))
+    problems = frozenset(map(_problem, standing["problems"].items()))
     return Status(
         node=name,
         version=version,
-        started_at=0.0,
+        started_at=_instant(standing["startedAgo"]) if standing["startedAgo"] else 0.0,
         phase=standing["phase"].text(),
         picture_complete=standing["complete"].flag(default=True),
         plan=plan,
@@ -86,7 +88,8 @@ def _status(standing: Field, version: str, stage: Stage, plan: NodePlan) -> Stat
         rib=stage.rib,
         outbox=told(standing, plan),
         fib=_kernel(standing),
-        problems=frozenset(map(_problem, standing["problems"].items())),
+        problems=problems,
+        watches=[_broken(found, problems) for found in standing["broken"].items()],
         services=world.records(Kind.SERVICE),
         nodes=world.records(Kind.NODE),
         routers=world.records(Kind.PEER),
@@ -96,6 +99,14 @@ def _status(standing: Field, version: str, stage: Stage, plan: NodePlan) -> Stat
         own_labels=dict(own.labels) if isinstance(own, Node) else None,
         speaking_at=0.0,
     )
+
+
+def _broken(found: Field, problems: Iterable[Problem]) -> WatchState:
+    """With the Problem that says why."""
+    kind, at = choice(found["kind"], Kind), _instant(found["since"])
+    only = Key(kind, found["namespace"].text(), found["name"].text()) if found["name"] else None
+    why = next((it for it in problems if it.subject == f"watch of {only or kind}"), None)
+    return WatchState(kind, healthy=False, fresh_at=at, problem=why, only=only, broken_at=at)
 
 
 def _session(found: Field) -> tuple[Address, PeerState]:

@@ -4,6 +4,9 @@ the kernel, what is wrong. With it a file answers as the agent would have at tha
     standing:
       phase: IN_SYNC
       complete: true                    # the picture of the cluster
+      startedAgo: 7.5                   # seconds
+      broken:                           # watches that fail; why is among the problems
+        - {kind: Node, since: 312.1}    # of one object also name and namespace
       sessions:                         # seconds are before the moment at which this was taken
         - {peer: 10.0.0.2, state: Established, since: 3661.2, flaps: 1, up: {…}, lastError: {…}}
       held: [{peer: 10.0.0.254, reason: maxPrefixesExceeded, text: …}]
@@ -23,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
-from agent.model import FibRoute, Problem
+from agent.model import FibRoute, Problem, WatchState
 from agent.plan.steps import Steps
 from agent.scenario.sessions import session_of
 from agent.status.status import Status
@@ -49,6 +52,8 @@ def standing_steps(status: Status, now: float) -> Steps[tuple[Part, dict[str, in
     part = {
         "phase": status.phase,
         "complete": status.picture_complete,
+        "startedAgo": _ago(status.started_at, now),
+        "broken": [_broken(watch, now) for watch in status.watches if watch.broken_at is not None],
         "sessions": [_session(peer, state, now) for peer, state in peers.items()],
         "held": [_held(peer, why) for peer, why in held.items()],
         **told,
@@ -64,6 +69,11 @@ def standing_steps(status: Status, now: float) -> Steps[tuple[Part, dict[str, in
     }
     left = {"kernelRoutes": len(kernel) - KERNEL_MAX, "problems": len(problems) - PROBLEMS_MAX}
     return part, {what: count for what, count in left.items() if count > 0}
+
+
+def _broken(watch: WatchState, now: float) -> Part:
+    only = {} if watch.only is None else {"namespace": watch.only.namespace, "name": watch.only.name}
+    return {"kind": str(watch.kind), **only, "since": _ago(watch.broken_at or now, now)}
 
 
 def _session(peer: Address, state: PeerState, now: float) -> Part:

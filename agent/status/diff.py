@@ -68,7 +68,7 @@ def diff_steps(current: Callable[[], Status], now: Callable[[], float]) -> Steps
     for place in found.kept():
         found.judge_again(place, _judged(facts, place, now()))
         yield
-    return _view(status, found)
+    return _view(status, found, now())
 
 
 class _Facts:
@@ -111,6 +111,8 @@ class _Found:
 
 def _walk(status: Status, now: float) -> Iterator[tuple[Place, Difference | None]]:
     """Every key of which there may be a difference; the mappings may change between two of them."""
+    if not status.has_picture:
+        return
     facts = _Facts(status)
     for key in list(status.plan.fib):
         yield key, _in_kernel(facts, key)
@@ -224,14 +226,14 @@ def _session(status: Status, peer: Peer, now: float) -> Difference | None:
     return Difference(kind, why.text if why else "", why.fix if why else "", routes)
 
 
-def _view(status: Status, found: _Found) -> View:
+def _view(status: Status, found: _Found, now: float) -> View:
     rows = [
         _row(status, place, difference)
         for some in (found.differing, found.waiting)
         for place, difference in sorted(some.items(), key=lambda item: _order(item[0]))
     ][:ROWS_MAX]
     counts = {kind: count for kind, count in sorted(found.counts.items()) if count > 0}
-    problems = why_no_bgp(status)
+    problems = why_no_bgp(status, now)
     if status.fib.read_error is not None:
         problems = [*problems, Problem("kernelUnreadable", "kernel", status.fib.read_error)]
     return answer(

@@ -16,9 +16,8 @@ from agent.status.explain_node import node_hops, node_named
 from agent.status.explain_peer import peer_hops, problem_hops
 from agent.status.explain_route import prefix_hops, route_steps
 from agent.status.explain_service import SHARED, service_hops
-from agent.status.hops import Hop, parse_prefix
+from agent.status.hops import Hop, as_plain, parse_prefix
 from agent.status.peers import View
-from agent.status.remedies import remedy
 from agent.status.status import Status, prefix_order
 from agent.status.views import answer, peers_named
 
@@ -62,17 +61,7 @@ def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> Vie
             "subject": subject,
             "kind": kind,
             "ok": all(hop.ok for hop in found),
-            "hops": [
-                {
-                    "place": hop.place,
-                    "ok": hop.ok,
-                    "neutral": hop.neutral,
-                    "text": hop.text,
-                    "reason": hop.reason or None,
-                    "fix": None if hop.ok else hop.fix or remedy(hop.reason) or None,
-                }
-                for hop in found
-            ],
+            "hops": [as_plain(hop) for hop in found],
         },
     )
 

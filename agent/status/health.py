@@ -20,6 +20,7 @@ from typing import Final
 
 from agent.model import Key, Kind, Node, Problem, object_of
 from agent.status.peers import MEANT, held_words, is_parting
+from agent.status.picture import no_picture
 from agent.status.status import SETTLE_SECONDS, Status
 from agent.status.weights import Weight, weight_of
 from bgp.check import Reason
@@ -27,7 +28,6 @@ from bgp.model import Direction, Held, Peer
 
 SPEAKER: Final = "ExaBGP"
 """Subject of what is wrong with it."""
-INCOMPLETE: Final = "pictureIncomplete"
 NOT_PLANNED: Final = "nodeNotPlanned"
 """The node is nothing in BGP, and no Problem says why."""
 PENDING: Final = "secretPending"
@@ -77,12 +77,11 @@ def _all(status: Status, now: float) -> Iterator[Ailment]:
     yield from _of_problems(status)
 
 
-def why_no_bgp(status: Status) -> list[Problem]:
-    """What keeps this node from being anything in BGP; empty: nothing does."""
+def why_no_bgp(status: Status, now: float | None = None) -> list[Problem]:
+    """What keeps this node from being anything in BGP; empty: nothing does. `now` as for `no_picture`."""
     own = f"Node {status.node}"
-    if not status.picture_complete:
-        fix = "Wait a moment; if it stays, `bgpilot status` shows which watch fails, or which object to mend."
-        return [Problem(INCOMPLETE, own, "the cluster is not known completely yet: nothing is planned", fix)]
+    if (none := no_picture(status, now)) is not None:
+        return [none]
     if status.plan.identity is not None:
         return []
     known = [

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from agent.plan.prefixes import host
+from agent.status.peers import View
+from agent.status.remedies import remedy
 from bgp.model import Address, Peer, Prefix, without_zone
 
 
@@ -26,6 +28,18 @@ class Hop:
     """A "no" that keeps nothing from working: it is ok and needs no remedy."""
     fix: str = ""
     """What to do about it, when more is known than the remedy of the reason word."""
+
+
+def as_plain(hop: Hop) -> View:
+    """For an answer."""
+    return {
+        "place": hop.place,
+        "ok": hop.ok,
+        "neutral": hop.neutral,
+        "text": hop.text,
+        "reason": hop.reason or None,
+        "fix": None if hop.ok else hop.fix or remedy(hop.reason) or None,
+    }
 
 
 def place_of(peer: Peer) -> str:

@@ -3,7 +3,8 @@
 Nothing is counted here: each figure has its owner, and what a scrape costs follows from peers and objects, not from
 routes. Labels are bounded: never a prefix; series per peer (`agent.status.peer_metrics`) for routers only, unless asked
 for, and `mesh_peers` sums up the others. A counter whose labels are known is there from the start with 0: of one that
-appears with its first event, Prometheus would not see that it has grown.
+appears with its first event, Prometheus would not see that it has grown. A gauge of what nobody knows yet is not there:
+0 would say that there is nothing.
 """
 
 from __future__ import annotations
@@ -151,6 +152,15 @@ def _refused(status: Status) -> Iterator[Metric]:
 
 
 def _mesh_and_rib(status: Status) -> Iterator[Metric]:
+    if status.has_picture:
+        yield from _mesh(status)
+        yield _rib(status)
+    failing = gauge("bgp_routes_failing", "Routes that ExaBGP refused and that are tried again.")
+    failing.add_metric([], len(status.outbox.failing))
+    yield failing
+
+
+def _mesh(status: Status) -> Iterator[Metric]:
     mesh = gauge("mesh_peers", "Sessions with other nodes, by state.", "state")
     counts = Counter(status.peer_state(peer.address).state for peer in status.plan.peers.values() if peer.mesh)
     for state in SessionState:
@@ -160,6 +170,9 @@ def _mesh_and_rib(status: Status) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "bgpilot_mesh_graceful_restarts_active", "Other nodes whose paths are kept for a while.", value=kept
     )
+
+
+def _rib(status: Status) -> Metric:
     paths = gauge("rib_paths", "Paths heard, by family and by who told them.", "afi", "origin")
     heard: Counter[tuple[Family, str]] = Counter()
     for peer in status.plan.peers.values():
@@ -168,15 +181,13 @@ def _mesh_and_rib(status: Status) -> Iterator[Metric]:
     for family in Family:
         for origin in ("mesh", "external"):
             paths.add_metric([str(family), origin], heard[family, origin])
-    yield paths
-    failing = gauge("bgp_routes_failing", "Routes that ExaBGP refused and that are tried again.")
-    failing.add_metric([], len(status.outbox.failing))
-    yield failing
+    return paths
 
 
 def _kernel(status: Status) -> Iterator[Metric]:
     routes = gauge("fib_routes", "Routes of ours in the kernel, by its table.", "afi", "table")
-    for (version, table), count in sorted({**NO_ROUTES, **status.fib.counts}.items()):
+    found = {**NO_ROUTES, **status.fib.counts} if status.fib.is_read else {}
+    for (version, table), count in sorted(found.items()):
         routes.add_metric([str(VERSIONS[version]), TABLES.get(table) or str(table)], count)
     yield routes
     yield GaugeMetricFamily(

@@ -14,13 +14,14 @@ from typing import Final, NamedTuple
 import msgspec
 from aiohttp import web
 
+from agent.model import Problem
 from agent.plan.leaving import TEXT_MAX
 from agent.status.explain_absent import absent_hops
 from agent.status.explain_peer import problem_hops
 from agent.status.peers import View
 from agent.status.remedies import remedy
 from agent.status.status import Status
-from agent.status.views import answer, peers_named
+from agent.status.views import answer, peers_named, unanswered
 from bgp.model import Address, Family
 
 ORDER_TEXT_MAX: Final = TEXT_MAX - len("drained: ")
@@ -35,11 +36,20 @@ class Commands(NamedTuple):
     """Ask for these families again; without any, end the session: it comes again."""
 
 
+class UnknownYetError(web.HTTPServiceUnavailable):
+    """There is no picture that the answer could come from."""
+
+    def __init__(self, why: Problem) -> None:
+        super().__init__(text=f"{why.reason}: {why.message}. Fix: {why.fix}")
+        self.why = why
+
+
 class Ordering:
     """The handlers."""
 
-    def __init__(self, current: Callable[[], Status], commands: Commands) -> None:
+    def __init__(self, current: Callable[[], Status], commands: Commands, clock: Callable[[], float]) -> None:
         self._current = current
+        self._clock = clock
         self._commands = commands
 
     def add_to(self, app: web.Application) -> None:
@@ -70,7 +80,7 @@ class Ordering:
 
     async def _reset(self, request: web.Request) -> web.Response:
         status, soft = self._current(), request.query.get("soft") == "1"
-        address = find_peer(status, request.match_info["name"])
+        address = find_peer(status, request.match_info["name"], self._clock())
         up = status.peer_state(address).up
         if up is None or not status.is_up(address):
             raise web.HTTPConflict(text=f"there is no session; `bgpilot explain {address}` says why")
@@ -84,13 +94,15 @@ def as_json(view: View) -> web.Response:
     return web.Response(body=msgspec.json.encode(view), content_type="application/json", charset="utf-8")
 
 
-def find_peer(status: Status, name: str) -> Address:
-    """Raises HTTPNotFound when it is none, or several."""
+def find_peer(status: Status, name: str, now: float) -> Address:
+    """Raises HTTPNotFound when it is none, or several; UnknownYetError when nobody knows yet."""
     found = peers_named(status, name)
     if len(found) > 1:
         which = ", ".join(f"{peer.address} ({peer.name})" for peer in found)
         raise web.HTTPNotFound(text=f"{len(found)} peers are called {name!r}: name one of {which}")
     if not found:
+        for why in unanswered(status, now):
+            raise UnknownYetError(why)
         raise web.HTTPNotFound(text=_why_none(status, name))
     return found[0].address
 

@@ -33,11 +33,12 @@ from agent.plan.steps import Steps, T
 from agent.settings import Listen
 from agent.status.diff import diff_steps
 from agent.status.door import BusyError, Connection, Door, connection_of, server_log
-from agent.status.explain import explain_steps, not_known
+from agent.status.explain import not_known
+from agent.status.explain_unknown import explained_steps
 from agent.status.hops import parse_prefix
 from agent.status.lately import events_view
 from agent.status.listening import BACKLOG, TURN_MAX, listen_tcp, listen_unix
-from agent.status.ordering import Commands, Ordering, as_json, find_peer
+from agent.status.ordering import Commands, Ordering, UnknownYetError, as_json, find_peer
 from agent.status.peers import View
 from agent.status.readiness import Readiness, not_alive
 from agent.status.scrapes import Scrapes
@@ -80,7 +81,7 @@ class Answers:
     ) -> None:
         """`scenario` makes JSON of all that is known, where somebody can; `make_door` is called for each listener."""
         self._current = current
-        self._ordering = Ordering(current, commands)
+        self._ordering = Ordering(current, commands, clock)
         self._clock = clock
         self._diary = diary
         self._scrapes = Scrapes(registry, clock)
@@ -137,6 +138,8 @@ class Answers:
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             answered = await handler(request)
+        except UnknownYetError as error:
+            return web.json_response({"error": error.text, "reason": error.why.reason}, status=error.status)
         except web.HTTPException as error:
             return web.json_response({"error": error.text or error.reason}, status=error.status)
         except web.RequestPayloadError as error:
@@ -171,17 +174,19 @@ class Answers:
         return as_json(await in_turns(peers_steps(self._current(), self._clock()), PEERS_PER_TURN))
 
     async def _routes(self, request: web.Request) -> web.Response:
-        return as_json(await in_turns(_routes(self._current(), request), ROUTES_PER_TURN))
+        return as_json(await in_turns(_routes(self._current(), self._clock(), request), ROUTES_PER_TURN))
 
     async def _fib(self, request: web.Request) -> web.Response:
-        return as_json(await in_turns(fib_steps(self._current(), prefix=_prefix(request)), ROUTES_PER_TURN))
+        steps = fib_steps(self._current(), self._clock(), prefix=_prefix(request))
+        return as_json(await in_turns(steps, ROUTES_PER_TURN))
 
     async def _diff(self, _request: web.Request) -> web.Response:
         return as_json(await in_turns(diff_steps(self._current, self._clock), ROUTES_PER_TURN))
 
     async def _explain(self, request: web.Request) -> web.Response:
         subject = request.query.get("subject", "")
-        if (view := await in_turns(explain_steps(self._current(), subject), ROUTES_PER_TURN)) is None:
+        steps = explained_steps(self._current(), subject, self._clock())
+        if (view := await in_turns(steps, ROUTES_PER_TURN)) is None:
             raise web.HTTPNotFound(text=not_known(subject))
         return as_json(view)
 
@@ -198,7 +203,8 @@ class Answers:
         return web.Response(body=body, content_type="application/json", charset="utf-8")
 
     def _peer(self, status: Status, request: web.Request) -> View:
-        return peer_view(status, find_peer(status, request.match_info["name"]), self._clock())
+        now = self._clock()
+        return peer_view(status, find_peer(status, request.match_info["name"], now), now)
 
     def _events(self, status: Status, request: web.Request) -> View:
         return events_view(
@@ -231,13 +237,13 @@ def _verdict(reasons: tuple[str, ...]) -> web.Response:
     return web.Response(text="".join(f"{line}\n" for line in reasons or ("ok",)), status=503 if reasons else 200)
 
 
-def _routes(status: Status, request: web.Request) -> Steps[View]:
+def _routes(status: Status, now: float, request: web.Request) -> Steps[View]:
     side = request.query.get("side", "received")
     if side not in SIDES:
         raise web.HTTPBadRequest(text=f"side {side!r} is not one of {', '.join(SIDES)}")
     name = request.query.get("peer")
-    peer = None if name is None else find_peer(status, name)
-    return routes_steps(status, side, peer=peer, prefix=_prefix(request))
+    peer = None if name is None else find_peer(status, name, now)
+    return routes_steps(status, now, side, peer=peer, prefix=_prefix(request))
 
 
 def _number(request: web.Request, name: str, default: int) -> int:

@@ -47,6 +47,8 @@ from bgp.tally import Tally
 SETTLE_SECONDS: Final = 30.0
 """How long a session may take to come up, or to come back: a start waits for peers so long, and nobody misses it."""
 VERSIONS: Final = {4: Family.IPV4, 6: Family.IPV6}
+LISTING: Final = "LISTING"
+"""Phase of an agent that has not carried out any plan: `agent.loop.Phase`."""
 LEARNED_METRIC: Final = 0
 """Metric of routes learned from peers; discard routes have another."""
 
@@ -75,6 +77,8 @@ class FibFacts(Protocol):
     def drift(self) -> Mapping[str, int]: ...
     @property
     def operations(self) -> Mapping[tuple[str, str], int]: ...
+    @property
+    def is_read(self) -> bool: ...
     @property
     def read_error(self) -> str | None: ...
     @property
@@ -181,6 +185,11 @@ class Status:
     figures: Figures = Figures()
     dry_run: bool = False
 
+    @property
+    def has_picture(self) -> bool:
+        """What there is in the cluster is known, and planned for; else `agent.status.picture` says why not."""
+        return self.picture_complete and self.phase != LISTING
+
     def peer_state(self, address: Address) -> PeerState:
         return self.peers.get(address, _NOT_TRIED)
 
@@ -267,7 +276,9 @@ def fib_state(status: Status, failing: Mapping[FibKey, FibFailure], key: FibKey)
         return "failing", failure.error
     if key not in status.fib.actual:
         return "missing", ""
-    return ("installed", "") if key in status.plan.fib else ("leaving", "")
+    if key in status.plan.fib:
+        return "installed", ""
+    return ("leaving", "") if status.has_picture else ("kept", "")
 
 
 def told_state(status: Status, key: RouteKey) -> tuple[str, str]:

@@ -7,7 +7,7 @@ turns between: what is gone when its turn comes is not shown. What they have in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice, product
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
@@ -26,7 +26,7 @@ from agent.status.status import (
     prefix_order,
     told_state,
 )
-from agent.status.views import answer, problems_list
+from agent.status.views import answer, problems_list, unanswered
 from bgp.model import Address, AsPath, Attributes, Prefix, RouteKey
 
 K = TypeVar("K", FibKey, RouteKey)
@@ -39,13 +39,25 @@ SIDES: Final[tuple[Side, ...]] = ("received", "accepted", "advertised")
 
 
 def routes_view(
-    status: Status, side: Side, *, peer: Address | None = None, prefix: Prefix | None = None, limit: int = ROWS_MAX
+    status: Status,
+    now: float,
+    side: Side,
+    *,
+    peer: Address | None = None,
+    prefix: Prefix | None = None,
+    limit: int = ROWS_MAX,
 ) -> View:
-    return finish(routes_steps(status, side, peer=peer, prefix=prefix, limit=limit))
+    return finish(routes_steps(status, now, side, peer=peer, prefix=prefix, limit=limit))
 
 
 def routes_steps(
-    status: Status, side: Side, *, peer: Address | None = None, prefix: Prefix | None = None, limit: int = ROWS_MAX
+    status: Status,
+    now: float,
+    side: Side,
+    *,
+    peer: Address | None = None,
+    prefix: Prefix | None = None,
+    limit: int = ROWS_MAX,
 ) -> Steps[View]:
     """Adj-RIB-In with the reason word of what is not admitted or not installed, what of it is admitted, or what is told
     to peers.
@@ -57,6 +69,7 @@ def routes_steps(
         return _table(
             status,
             "routes",
+            now,
             _told(status, peer, prefix, limit),
             order=_route_order,
             row=lambda key: _advertised(status, key),
@@ -70,6 +83,7 @@ def routes_steps(
     return _table(
         status,
         "routes",
+        now,
         _heard(status, peer, prefix, only_accepted=side == "accepted"),
         order=_route_order,
         row=lambda key: _received(status, failing, key),
@@ -201,20 +215,22 @@ def _as_path(as_path: AsPath) -> str:
     return " ".join(str(it) if isinstance(it, int) else "{" + ",".join(map(str, sorted(it))) + "}" for it in as_path)
 
 
-def fib_view(status: Status, *, prefix: Prefix | None = None, limit: int = ROWS_MAX) -> View:
-    return finish(fib_steps(status, prefix=prefix, limit=limit))
+def fib_view(status: Status, now: float, *, prefix: Prefix | None = None, limit: int = ROWS_MAX) -> View:
+    return finish(fib_steps(status, now, prefix=prefix, limit=limit))
 
 
-def fib_steps(status: Status, *, prefix: Prefix | None = None, limit: int = ROWS_MAX) -> Steps[View]:
+def fib_steps(status: Status, now: float, *, prefix: Prefix | None = None, limit: int = ROWS_MAX) -> Steps[View]:
     """Routes of ours in the kernel, and those that should be there."""
     failing = status.fib.failing
     return _table(
         status,
         "fib",
+        now,
         _of_kernel(status, prefix),
         order=_fib_order,
         row=lambda key: _kernel_route(status, failing, key),
         limit=limit,
+        kernel_read=status.fib.is_read,
     )
 
 
@@ -244,13 +260,15 @@ def _kernel_route(status: Status, failing: Mapping[FibKey, FibFailure], key: Fib
 def _table(
     status: Status,
     name: str,
+    now: float,
     keys: Iterator[K | None],
     *,
     order: Callable[[K], Any],
     row: Callable[[K], View | None],
     limit: int,
     in_all: int | None = None,
-    **more: str | list[View],
+    problems: Sequence[View] = (),
+    **more: str | bool,
 ) -> Steps[View]:
     """The first `limit` rows that are found, in order; when there are more, the rest is only counted.
 
@@ -272,7 +290,8 @@ def _table(
     if in_all is not None:
         left_out = max(0, in_all - len(found))
     rows = [found[key] for key in sorted(found, key=order)]
-    return answer(status, name, {**more, "rows": rows, "left_out": left_out})
+    whys = [*problems_list(unanswered(status, now)), *problems]
+    return answer(status, name, {**more, "rows": rows, "left_out": left_out, "problems": whys})
 
 
 def _route_order(key: RouteKey) -> tuple[tuple[int, int, int], tuple[int, int, str]]:

@@ -16,6 +16,7 @@ from agent.model import Problem
 from agent.plan.steps import Steps, finish
 from agent.status.health import ailments, health_of
 from agent.status.peers import View, is_parting, peer_entry
+from agent.status.picture import no_picture
 from agent.status.remedies import remedy
 from agent.status.status import Status, prefix_order
 from bgp.model import Address, Family, Peer, without_zone
@@ -44,7 +45,7 @@ def peers_steps(status: Status, now: float) -> Steps[View]:
             "router_id": None if identity is None else str(identity.router_id),
             "local_as": None if identity is None else identity.asn,
             "peers": peers,
-            "problems": problems_list(status.problems),
+            "problems": problems_list([*status.problems, *unanswered(status, now)]),
         },
     )
 
@@ -149,7 +150,9 @@ def status_view(status: Status, now: float) -> View:
                 "longest_lag_ms": round(status.figures.longest_lag_seconds * 1000, 1),
                 "longest_own_lag_ms": round(status.figures.longest_own_lag_seconds * 1000, 1),
             },
-            "problems": problems_list([*status.problems, *_kernel_problems(status, CONFLICTS_MAX)]),
+            "problems": problems_list(
+                [*status.problems, *unanswered(status, now), *_kernel_problems(status, CONFLICTS_MAX)]
+            ),
         },
     )
 
@@ -194,6 +197,12 @@ def _kernel_problems(status: Status, limit: int) -> list[Problem]:
         )
         for key in found
     ]
+
+
+def unanswered(status: Status, now: float) -> list[Problem]:
+    """Why an answer is not whole, or nothing at all: there is no picture. Else empty."""
+    none = no_picture(status, now)
+    return [] if none is None else [none]
 
 
 def problems_list(problems: Iterable[Problem]) -> list[View]:

@@ -18,8 +18,9 @@ import pytest
 
 from agent.model import ALWAYS_WATCHED
 from tests.lab.judges import hosts
-from tests.lab.minicluster import Agent, service_object, slice_object
+from tests.lab.minicluster import OUR_PROTOCOL, Agent, service_object, slice_object
 from tests.lab.mortal import BY_BIRD, BY_FRR, GOES, Mortal
+from tests.lab.netns import Family
 from tests.lab.topology import Lab
 from tests.lab.wait import wait_until
 from tests.lab.writes import Writes
@@ -238,6 +239,31 @@ def test_while_the_api_server_is_gone_nothing_happens_and_what_changed_is_put_ri
     assert age > OLD_SECONDS
 
 
+ASKED = [
+    "status",
+    "check",
+    "peers",
+    "peer wire",
+    "routes advertised",
+    "fib",
+    "diff",
+    f"explain {GOES}",
+    "explain default/web",
+    f"explain {SECOND}",
+    "tor-config --vendor frr",
+    "reset wire",
+    "drain",
+]
+FIB_ROUTES = r'bgpilot_fib_routes\{afi="ipv4",table="main"\}'
+
+
+def kernel_routes(scene: Scene, table: str) -> set[str]:
+    """Prefixes of ours in the kernel of node 1."""
+    families: tuple[Family, ...] = ("ipv4", "ipv6")
+    found = (scene.node.kernel_routes(family, "table", table, "proto", OUR_PROTOCOL) for family in families)
+    return set[str]().union(*found)
+
+
 def test_an_agent_that_is_restarted_while_the_api_server_is_gone_leaves_all_as_it_is(scene: Scene) -> None:
     with only_lost(scene, GOES):
         with scene.nobody_told():
@@ -249,12 +275,24 @@ def test_an_agent_that_is_restarted_while_the_api_server_is_gone_leaves_all_as_i
             wait_until(
                 lambda: scene.agent.view("status")["picture"]["age_seconds"] > OLD_SECONDS, within=OLD_SECONDS + 30
             )
-            shown = scene.agent.cli("status").stdout
+            shown = {words: scene.agent.cli(*words.split()) for words in ASKED}
+            (counted,) = metrics(scene.agent, FIB_ROUTES)
+            there, in_main = kernel_routes(scene, "all"), kernel_routes(scene, "main")
         with scene.put_right(COMES, gone=[GOES]):
             scene.api.restore()
 
-    assert "LISTING" in shown
-    assert "incomplete" in shown
+    assert {words: done.returncode for words, done in shown.items()} == dict.fromkeys(ASKED, 3), "not well, not known"
+    for words, done in shown.items():
+        said = (done.stdout + done.stderr).splitlines()
+        (why,) = [line for line in said if re.search(r"\(apiUnreachable, for \d+ \w+\)", line)]
+        assert "the cluster is not known yet" in why, words
+        assert len([line for line in said if line.startswith("! ")]) <= 1, words
+        assert ("pictureIncomplete" in why) is (words != "check"), why
+    assert "LISTING" in shown["status"].stdout
+    assert [line.split()[0] for line in shown["check"].stdout.splitlines()] == ["FAIL", *["SKIP"] * 6]
+    assert in_main
+    assert {line.split()[0] for line in shown["fib"].stdout.splitlines() if " kept " in line} == there
+    assert counted == len([it for it in in_main if ":" not in it])
 
 
 def test_a_store_that_is_restored_from_a_backup_takes_away_what_it_lacks_and_nothing_else(scene: Scene) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.plan.leaving import Cause
-from agent.status import health, peers
+from agent.status import health, peers, picture
 from bgp.check import Reason
 
 ROOT: Final = Path(__file__).parents[2]
@@ -99,10 +99,10 @@ def _read() -> frozenset[str]:
 
 
 def own_words_of_health() -> set[str]:
-    """The reason words that `agent.status.health` has of its own."""
+    """The reason words that `agent.status.health` has of its own, and that for which it has no more to say."""
     path = ROOT / "agent/status/health.py"
     words = {word for call in _calls(path, {"Ailment"}) if (word := _first(call)) is not None}
-    return words | {health.INCOMPLETE, health.NOT_PLANNED}
+    return words | {picture.INCOMPLETE, health.NOT_PLANNED}
 
 
 def said_of_holds() -> set[str]:

@@ -14,6 +14,7 @@ from agent.cli.client import ask
 from agent.cli.present import EXIT_ERROR, RUN_DIR, RunDirOption, answered
 from agent.cli.tor.dialects import DIALECTS, PASSWORD, REMARK, RUN
 from agent.cli.tor.session import NotSayableError, Session, session
+from agent.cli.unknown import known
 from agent.settings import SOCKET_NAME
 
 Vendor = enum.StrEnum("Vendor", {name.upper(): name for name in DIALECTS})  # type: ignore[misc]  # from one list
@@ -54,7 +55,7 @@ def tor_config(
 
 def _peers(run_dir: Path, name: str | None) -> dict[str, Any]:
     if name is None:
-        return dict(answered(lambda: ask(run_dir / SOCKET_NAME, "peers"))["peers"])
+        return dict(answered(lambda: known(ask(run_dir / SOCKET_NAME, "peers")))["peers"])
     peer = answered(lambda: ask(run_dir / SOCKET_NAME, "peers", name))
     return {peer["address"]: peer}
 

@@ -23,6 +23,7 @@ from tests.unit.status.scene import (
     learned,
     missing_secret,
     peer,
+    unheard,
 )
 
 COMMANDS = [
@@ -81,9 +82,15 @@ def degraded(agent):
 def starting(agent):
     """The cluster has not been listed yet."""
     empty(agent)
-    agent.scene.identity = None
-    agent.scene.watches = [WatchState(Kind.NODE, healthy=False, fresh_at=NOW - 1)]
+    agent.scene.identity, agent.scene.kernel.is_read = None, False
+    agent.scene.watches = [WatchState(Kind.NODE, healthy=True, fresh_at=NOW - 1)]
     agent.fields = {"picture_complete": False, "phase": "LISTING", "speaking_at": None}
+    happened(agent, "starting", version="1.2.3")
+
+
+def unheard_of(agent):
+    """The API server has been away since the agent was started; the kernel has what it had."""
+    agent.fields = unheard(agent.scene)
     happened(agent, "starting", version="1.2.3")
 
 
@@ -111,7 +118,7 @@ def huge(agent):
         happened(agent, "problem_solved", subject=f"Service default/web-{number}", reason="annotationInvalid")
 
 
-STATES = {make.__name__: make for make in (healthy, degraded, starting, empty, huge)}
+STATES = {make.__name__: make for make in (healthy, degraded, starting, unheard_of, empty, huge)}
 
 
 def happened(agent, event, **keys):

@@ -9,7 +9,7 @@ import pytest
 
 from agent.plan.leaving import Cause, Leave, Progress
 from tests.unit.cli.test_cli import Agent, bgpilot
-from tests.unit.cli.test_golden import degraded, empty, healthy, starting
+from tests.unit.cli.test_golden import degraded, empty, healthy, starting, unheard_of
 from tests.unit.status.scene import TOR
 
 
@@ -67,6 +67,9 @@ def leaving(agent, progress):
         (hanging, "reset tor-a --wait 0.1"),
         (degraded, "reset tor-b"),
         (empty, "reset tor-a"),
+        (unheard_of, "reset tor-a"),
+        (unheard_of, "drain rack-7"),
+        (unheard_of, "drain rack-7 --force --wait 0"),
     ],
     ids=lambda it: it.split("x")[0] if isinstance(it, str) else it.__name__,
 )

@@ -221,7 +221,10 @@ WORDS_OF = {
     "what can be explained": (
         "explain",
         ("properties", "kind"),
-        said("explain.py", r'_answer\(status, subject, "(\w+)"'),
+        {
+            *said("explain.py", r'_answer\(status, subject, "(\w+)"'),
+            *said("explain_unknown.py", r'(?:return|else) "(\w+)"'),
+        },
     ),
 }
 

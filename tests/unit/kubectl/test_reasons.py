@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.status.nodestate import stopped
-from tests.unit.kubectl.fakecluster import CRASHED, state_of
+from tests.unit.cli.test_golden import healthy, unheard_of
+from tests.unit.cli.test_schemas import complaints
+from tests.unit.kubectl.fakecluster import CRASHED, said_of, state_of
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -96,6 +98,30 @@ def test_a_pod_that_answers_what_is_no_answer_is_said_to(cluster):
     cluster.agent_says("n1", "check", json.dumps({"schema": "bgpilot.check/2", "version": "9.1"}))
     told = "answerUnreadable: pod bgpilot-n1 answers bgpilot.check/2 (bgpilot 9.1), not bgpilot.check/1. Fix: use the"
     assert told in cluster("check").stderr
+
+
+def test_an_agent_without_a_picture_knows_of_no_session_and_its_checks_neither_pass_nor_fail(cluster, tmp_path):
+    for name, change in (("n1", healthy), ("n2", unheard_of)):
+        folder = tmp_path / name
+        folder.mkdir()
+        _, answers = said_of(folder, change, node=name)
+        cluster.node(name)
+        for question, done in answers.items():
+            cluster.agent_says(name, question, done.stdout, code=done.returncode)
+    shown, checked = cluster("peers", "-o", "json"), cluster("check")
+    first, second = json.loads(shown.stdout)["nodes"]
+
+    assert (shown.returncode, checked.returncode) == (3, 3)
+    assert (first["silent"], second["silent"]["reason"]) == (None, "pictureIncomplete")
+    assert complaints(json.loads(cluster("check", "-o", "json").stdout)) == []
+    assert re.findall(r"^(\w+)  (\w+)", checked.stdout, re.MULTILINE) == [
+        ("PASS", "agents"),
+        ("FAIL", "picture"),
+        *(("PASS", name) for name in ("node", "plan", "sessions", "kernel", "objects", "other")),
+    ]
+    assert "n2: the cluster is not known yet" in checked.stdout
+    alone = cluster("check", "--node", "n2").stdout
+    assert len(re.findall(r"^SKIP ", alone, re.MULTILINE)) == 6, alone
 
 
 def test_who_may_not_list_nodes_is_not_told_that_one_is_gone(cluster):

@@ -22,6 +22,7 @@ from agent.scenario.read import read_document
 from agent.scenario.restored import TAKEN_AT, restored
 from agent.scenario.take import Seen, scenario_steps
 from agent.status.explain import explain
+from agent.status.explain_unknown import explained
 from agent.status.status import Status
 from bgp.model import (
     Attributes,
@@ -47,7 +48,20 @@ from bgp.model import (
 )
 from bgp.outbox import Outbox
 from tests.lab.scenario import Stage, load
-from tests.unit.status.scene import MATE, NOW, OWN_PODS, STRAY, TOR, TOR6, VIP, Failure, KernelTable, Scene
+from tests.unit.status.scene import (
+    MATE,
+    MATE_PODS,
+    NOW,
+    OWN_PODS,
+    STRAY,
+    TOR,
+    TOR6,
+    VIP,
+    Failure,
+    KernelTable,
+    Scene,
+    unheard,
+)
 
 FILES = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 PASSWORDS = ("swordfish", b64encode(b"swordfish").decode())
@@ -364,6 +378,16 @@ def test_of_a_peer_that_the_speaker_holds_the_answer_is_the_same():
 
 def test_of_a_picture_that_is_not_complete_the_answer_is_the_same():
     assert_scene_is_the_same(Scene(), picture_complete=False)
+
+
+def test_of_an_agent_without_a_picture_the_answer_is_the_same_with_why_and_for_how_long():
+    scene = Scene()
+    again, status = of_scene(scene, **unheard(scene))
+
+    for subject in map(str, (MATE, MATE_PODS, STRAY, "worker-1", "tor-a", "default/web")):
+        answer = explained(again, subject, TAKEN_AT)
+        assert answer == explained(status, subject, NOW)
+        assert "(apiUnreachable, for 3 min)" in answer["hops"][-1]["text"]
 
 
 def test_a_route_that_is_told_and_wanted_no_more_counts_as_sent():

@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from agent.advertising import TO_ALL_PEERS
 from agent.intent import PodRoutes
 from agent.model import (
+    ALWAYS_WATCHED,
     DISCARD_METRIC,
     FibKey,
     FibRoute,
@@ -64,6 +65,7 @@ class KernelTable:
     conflicts: dict = field(default_factory=dict)
     drift: Counter = field(default_factory=Counter)
     operations: Counter = field(default_factory=Counter)
+    is_read: bool = True
     read_error: str | None = None
     read_failures: int = 0
     adopted: frozenset = frozenset()
@@ -203,6 +205,27 @@ class Scene:
                 **fields,
             }
         )
+
+
+def unheard(scene, *, seconds=190):
+    """An agent that was started without an API server: it knows nothing; what the kernel has is of its life before."""
+    scene.identity, fields = None, {"picture_complete": False, "phase": "LISTING", "speaking_at": None}
+    for some in (scene.peers, scene.states, scene.originated, scene.routes, scene.fib, scene.refused_in):
+        some.clear()
+    for some in (scene.services, scene.watches, scene.problems):
+        some.clear()
+    scene.outbox, scene.rib = Outbox(), Rib()
+    for kind in sorted(ALWAYS_WATCHED):
+        why = Problem(
+            "apiUnreachable",
+            f"watch of {kind}",
+            f"cannot watch all {kind} objects: Cannot connect to host 10.96.0.1:443 ssl:default [Connection refused]",
+            "Check that the API server runs and can be reached from this node.",
+        )
+        state = WatchState(kind, healthy=False, fresh_at=NOW - seconds, broken_at=NOW - seconds, problem=why)
+        scene.watches.append(state)
+        scene.problems.add(why)
+    return fields
 
 
 def missing_secret():

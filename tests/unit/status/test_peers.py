@@ -146,7 +146,7 @@ def test_a_route_for_a_held_peer_is_not_about_to_be_told(scene):
     scene.routes[key] = Route(OWN_PODS, US)
     status = hold(scene, HELD["shutdown"])
 
-    row = next(row for row in routes_view(status, "advertised")["rows"] if row["peer"] == str(TOR6))
+    row = next(row for row in routes_view(status, NOW, "advertised")["rows"] if row["peer"] == str(TOR6))
     assert (row["state"], row["reason"]) == ("held", "shutdown")
     assert explain(status, str(OWN_PODS))["hops"][-1]["reason"] == "shutdown"
 

@@ -15,7 +15,19 @@ from agent.plan.steps import finish
 from agent.status.server import ROUTES_PER_TURN
 from agent.status.tables import ROWS_MAX, SIDES, fib_steps, fib_view, matches, routes_steps, routes_view
 from bgp.model import Held, PathsHeard, RouteKey
-from tests.unit.status.scene import MATE, MATE_PODS, STRAY, TOR, TOR6, Failure, Scene, learned, missing_secret, peer
+from tests.unit.status.scene import (
+    MATE,
+    MATE_PODS,
+    NOW,
+    STRAY,
+    TOR,
+    TOR6,
+    Failure,
+    Scene,
+    learned,
+    missing_secret,
+    peer,
+)
 from tests.unit.status.test_server import asked, get
 
 MANY = [ip_network((0x64000000 + (number << 8), 24)) for number in range(4 * ROUTES_PER_TURN)]
@@ -41,7 +53,7 @@ def test_what_is_advertised_is_not_looked_up_for_each_peer_and_each_prefix_that_
         address = ip_address(f"192.0.3.{number}")
         scene.peers[address] = peer(address, f"node/{number}", 64512, mesh=True)
     scene.routes = Counted(scene.routes)
-    view = routes_view(scene.status(), "advertised", prefix=prefix)
+    view = routes_view(scene.status(), NOW, "advertised", prefix=prefix)
 
     told = {(row["peer"], row["prefix"]) for row in view["rows"]}
     wanted = {(str(key.peer), str(key.prefix)) for key in scene.routes if prefix is None or matches(key.prefix, prefix)}
@@ -51,7 +63,7 @@ def test_what_is_advertised_is_not_looked_up_for_each_peer_and_each_prefix_that_
 
 def test_advertised_routes_say_for_what_and_how_far(scene):
     scene.refused_out[RouteKey(TOR6, STRAY)] = "familyNotSpoken"
-    view = routes_view(scene.status(), "advertised")
+    view = routes_view(scene.status(), NOW, "advertised")
 
     assert [(row["prefix"], row["peer"], row["state"], row["reason"]) for row in view["rows"]] == [
         ("10.244.1.0/24", "192.0.2.2", "sent", None),
@@ -65,7 +77,7 @@ def test_advertised_routes_say_for_what_and_how_far(scene):
 
 def test_what_waits_for_a_session_says_so_and_why_there_is_none(scene):
     scene.states[TOR] = scene.down_state()
-    view = routes_view(scene.status(), "advertised", peer=TOR)
+    view = routes_view(scene.status(), NOW, "advertised", peer=TOR)
 
     assert {(row["state"], row["reason"]) for row in view["rows"]} == {("held", "notEstablished")}
     (why,) = view["problems"]
@@ -78,7 +90,7 @@ def test_what_waits_for_a_session_says_so_and_why_there_is_none(scene):
 def test_of_a_peer_that_must_have_no_session_it_is_said_why(scene, side, problem):
     scene.problems = {problem} - {None}
     scene.peers[TOR6] = replace(scene.peers[TOR6], held=Held("secretMissing"))
-    view = routes_view(scene.status(), side, peer=TOR6)
+    view = routes_view(scene.status(), NOW, side, peer=TOR6)
     (why,) = view["problems"]
 
     assert (view["rows"], why["subject"], why["reason"]) == ([], "BGPPeer tor-b", "secretMissing")
@@ -88,7 +100,7 @@ def test_of_a_peer_that_must_have_no_session_it_is_said_why(scene, side, problem
 
 @pytest.mark.parametrize("peer", [TOR, None])
 def test_where_there_is_a_session_or_all_are_asked_for_nothing_is_said_of_none(scene, peer):
-    assert routes_view(scene.status(), "advertised", peer=peer)["problems"] == []
+    assert routes_view(scene.status(), NOW, "advertised", peer=peer)["problems"] == []
 
 
 @pytest.mark.parametrize(
@@ -109,7 +121,7 @@ def test_a_prefix_asked_for_selects_what_is_inside_and_an_address_what_is_around
 def test_tables_are_bounded_and_say_what_was_left_out(scene):
     many = [ip_network((n << 8, 24)) for n in range(ROWS_MAX + 10)]
     scene.hear(MATE, *many)
-    view = routes_view(scene.status(), "received", peer=MATE)
+    view = routes_view(scene.status(), NOW, "received", peer=MATE)
 
     assert (len(view["rows"]), view["left_out"]) == (ROWS_MAX, 11)
 
@@ -117,14 +129,14 @@ def test_tables_are_bounded_and_say_what_was_left_out(scene):
 def test_the_kernels_view_shows_what_is_there_and_what_should_be(scene):
     scene.want_in_kernel(FibRoute(STRAY, (NextHop(TOR), NextHop(MATE))), there=False)
     scene.kernel.failing[learned(STRAY)] = Failure("Network is unreachable")
-    view = fib_view(scene.status())
+    view = fib_view(scene.status(), NOW)
 
     assert [(row["prefix"], row["type"], row["next_hops"], row["state"], row["details"]) for row in view["rows"]] == [
         ("10.244.1.0/24", "unreachable", [], "installed", None),
         ("10.244.2.0/24", "unicast", ["192.0.2.2"], "installed", None),
         ("203.0.113.0/24", "unicast", ["192.0.2.254", "192.0.2.2"], "failing", "Network is unreachable"),
     ]
-    assert [row["prefix"] for row in fib_view(scene.status(), prefix=STRAY)["rows"]] == ["203.0.113.0/24"]
+    assert [row["prefix"] for row in fib_view(scene.status(), NOW, prefix=STRAY)["rows"]] == ["203.0.113.0/24"]
 
 
 # In turns.
@@ -192,7 +204,7 @@ async def test_others_have_turns_while_a_table_of_many_routes_is_made(full, tmp_
 def test_what_is_gone_when_its_turn_comes_is_not_shown(full, table):
     for prefix in MANY[:100]:
         full.announce(TOR, prefix)
-    steps = table(full.status())
+    steps = table(full.status(), NOW)
     next(steps)
     full.rib.apply(PathsHeard(TOR, withdrawn=tuple(MANY)), 0.0)
     for some in (full.fib, full.kernel.actual, full.routes):

@@ -38,9 +38,9 @@ def test_every_view_is_json_and_names_its_schema(scene):
         status_view(status, NOW),
         peers_view(status, NOW),
         peer_view(status, TOR6, NOW),
-        fib_view(status),
+        fib_view(status, NOW),
         explain(status, "default/web"),
-        *(routes_view(status, side) for side in SIDES),
+        *(routes_view(status, NOW, side) for side in SIDES),
     ]
 
     for view in views:
@@ -121,19 +121,21 @@ def rows(view):
 
 
 def test_received_routes_tell_which_were_refused_and_which_are_installed(scene):
-    view = routes_view(scene.status(), "received")
+    view = routes_view(scene.status(), NOW, "received")
 
     assert [(row["prefix"], row["accepted"], row["installed"], row["reason"]) for row in view["rows"]] == [
         ("10.244.2.0/24", True, True, None),
         ("203.0.113.0/24", False, False, "importNotAllowed"),
     ]
     assert view["rows"][1]["as_path"] == "65000 {1,2}"
-    assert rows(routes_view(scene.status(), "accepted")) == [("10.244.2.0/24", "192.0.2.2")]
-    assert rows(routes_view(scene.status(), "received", peer=TOR)) == [("203.0.113.0/24", "192.0.2.254")]
+    assert rows(routes_view(scene.status(), NOW, "accepted")) == [("10.244.2.0/24", "192.0.2.2")]
+    assert rows(routes_view(scene.status(), NOW, "received", peer=TOR)) == [("203.0.113.0/24", "192.0.2.254")]
 
 
 def reasons(scene, prefix):
-    return [(row["installed"], row["reason"]) for row in routes_view(scene.status(), "accepted", prefix=prefix)["rows"]]
+    return [
+        (row["installed"], row["reason"]) for row in routes_view(scene.status(), NOW, "accepted", prefix=prefix)["rows"]
+    ]
 
 
 def test_an_admitted_route_that_is_not_the_best_says_so(scene):
@@ -160,9 +162,9 @@ def test_a_chosen_route_that_is_not_in_the_kernel_says_why(scene, failing, confl
 def test_a_route_kept_without_a_session_is_marked(scene):
     scene.rib.apply(SpeakerLost("died"), 0.0)
 
-    (row,) = routes_view(scene.status(), "received", prefix=MATE_PODS)["rows"]
+    (row,) = routes_view(scene.status(), NOW, "received", prefix=MATE_PODS)["rows"]
     assert (row["kept"], row["installed"]) == (True, True)
-    assert "kept: session down" in render.routes(routes_view(scene.status(), "received"), wide=False, colour=False)
+    assert "kept: session down" in render.routes(routes_view(scene.status(), NOW, "received"), wide=False, colour=False)
 
 
 def test_the_short_answer_names_the_first_twenty_conflicts_with_holder_and_fix(scene):
