@@ -198,7 +198,7 @@ def test_an_agent_that_starts_while_the_api_server_is_away_moves_nothing_and_liv
         with scene.cluster.api_server_away():
             assert scene.pod.running["agent"].stop() == 0
             scene.pod.start("agent")
-            wait_until(lambda: _reasons(scene) == {"apiUnreachable"}, within=SECONDS)
+            wait_until(lambda: _reasons(scene) == {"apiUnreachable", "pictureIncomplete"}, within=SECONDS)
             assert scene.pod.status()["phase"] == "LISTING"
             assert scene.pod.probe("livenessProbe")
             assert not scene.pod.probe("readinessProbe")

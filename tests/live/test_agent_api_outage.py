@@ -252,7 +252,7 @@ ASKED = [
     f"explain {SECOND}",
     "tor-config --vendor frr",
     "reset wire",
-    "drain",
+    "drain --wait 1",
 ]
 FIB_ROUTES = r'bgpilot_fib_routes\{afi="ipv4",table="main"\}'
 
