@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent.model import DISCARD_METRIC, FibKey, Kind, Problem
+from agent.plan.prefixes import supernets
 from agent.plan.steps import Steps, finish
 from agent.status.explain import explain_steps
 from agent.status.hops import Hop, as_plain, parse_prefix, via
@@ -26,7 +27,7 @@ def explained_steps(status: Status, subject: str, now: float) -> Steps[View | No
     """As `explain` says it, if there is a picture. None: the subject is nothing that could be explained."""
     if (none := no_picture(status, now)) is None:
         return (yield from explain_steps(status, subject))
-    return _unknown(status, subject, none)
+    return _unknown(status, subject.strip(), none)
 
 
 def _unknown(status: Status, subject: str, none: Problem) -> View:
@@ -52,14 +53,10 @@ def _kind(status: Status, subject: str) -> str:
 
 def _in_kernel(status: Status, asked: Prefix) -> Iterator[Hop]:
     """The route of ours that stands there for the prefix, as it was found."""
-    around = asked
-    while True:
+    for around in supernets(asked):
         for metric in (LEARNED_METRIC, DISCARD_METRIC):
             if (route := status.fib.actual.get(FibKey(around, metric))) is not None:
                 hops = ", ".join(via(around, next_hop.gateway) for next_hop in route.next_hops)
                 what = f"{around} via {hops}" if hops else f"{route.type} {around} metric {metric}"
                 yield Hop("kernel", f"{what} is there, and stays until there is a plan")
                 return
-        if around.prefixlen == 0:
-            return
-        around = around.supernet()

@@ -132,6 +132,7 @@ def test_a_plan_that_is_being_made_misses_nothing_of_the_cluster(scene):
         ("worker-1", "node"),
         ("Node worker-1", "node"),
         ("worker-2", "name"),
+        (" Node worker-1 ", "node"),
         ("BGPPeer/tor-a", "peer"),
         ("default/web", "service"),
         ("192.0.2.254", "route"),
