@@ -31,17 +31,28 @@ _ASN_MAX: Final = 0xFFFF_FFFF
 
 def read_text(text: str) -> Scenario:
     """JSON or YAML. Raises ScenarioError."""
+    try:
+        return read_document(_parsed(text))
+    except RecursionError:
+        raise ScenarioError("no scenario: it is nested too deep") from None
+
+
+def _parsed(text: str) -> object:
     if text.lstrip().startswith("{"):
         try:
-            return read_document(json.loads(text))
+            return json.loads(text)
         except json.JSONDecodeError as error:
             if text.startswith("{\n") or '":' in text[:200]:
                 raise ScenarioError(f"line {error.lineno}, column {error.colno}: no JSON: {error.msg}") from None
-    import yaml  # noqa: PLC0415  # a fifth of the time to start, for who needs it
+        except ValueError as error:
+            raise ScenarioError(f"no JSON: {error}") from None
+    from yaml import YAMLError  # noqa: PLC0415  # a fifth of the time to start, for who needs it
+
+    from agent.scenario.nested import read_yaml  # noqa: PLC0415
 
     try:
-        return read_document(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506  # both are safe
-    except yaml.YAMLError as error:
+        return read_yaml(text)
+    except (YAMLError, ValueError) as error:
         raise ScenarioError(f"no YAML: {' '.join(str(error).split())}") from None
 
 

@@ -73,6 +73,20 @@ def test_text_that_is_no_json_is_named_by_line_and_column():
         read_text('{"node": "a",\n')
 
 
+@pytest.mark.parametrize("text", ['{{"node": "a", "cluster": {}}}', "node: a\ncluster: {}\n"], ids=["json", "yaml"])
+def test_what_is_nested_deeper_than_we_can_go_is_refused_and_ends_nothing(text):
+    with pytest.raises(ScenarioError, match="it is nested too deep"):
+        read_text(text.format("[" * 1_000_000 + "]" * 1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [('{"node": ' + "1" * 5000, "no JSON: Exceeds"), ("node: 2026-05-32", "no YAML")]
+)
+def test_a_value_that_is_none_of_its_kind_is_named(text, says):
+    with pytest.raises(ScenarioError, match=says):
+        read_text(text)
+
+
 def test_text_that_is_no_yaml_is_named_by_line():
     with pytest.raises(ScenarioError, match=r"no YAML: .* line 2"):
         read_text("node: a\n  cluster: [\n")
