@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from agent.cli import check, cleanup, completion, diff, events, orders, plan, run, schema, show, support
-from agent.cli.commands import program, written_out
+from agent.cli.commands import launch, program, written_out
 from agent.cli.tor import command as tor
 
 FULL_ONLY: Final = frozenset({"peer"})
@@ -54,4 +54,4 @@ def full_name(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     if completion.ASKED_BY_SHELL in os.environ:
         completion.prepare(os.environ, full_name)
-    app(args=full_name(sys.argv[1:]), prog_name=completion.PROGRAM)
+    launch(app, completion.PROGRAM, full_name(sys.argv[1:]), COMMANDS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -26,6 +27,11 @@ def _plain(message: str) -> str:
         return message.partition(",")[0].replace("Input", "it", 1)
     return message.removeprefix("Value error, ")
 
+from agent.cli.stdout import UnwritableError, guard
+
+EXIT_ERROR: Final = 1
+EXIT_USAGE: Final = 2
+
 
 def program(name: str, about: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
     """`about` is the first line of its help."""
@@ -36,6 +42,7 @@ def program(name: str, about: str, commands: Mapping[str, Callable[..., None]]) 
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command, do in commands.items():
         app.command(command, cls=_Command)(do)
@@ -43,14 +50,32 @@ def program(name: str, about: str, commands: Mapping[str, Callable[..., None]]) 
     return app
 
 
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         from importlib.metadata import version as version_of  # noqa: PLC0415  # as slow as all the rest
 
         typer.echo(f"bgpilot {version_of('bgpilot')}")
         raise typer.Exit
+
+
+def _options(
+    _: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)] = False,
+) -> None:
+    """Of the program itself."""
+
+
+def launch(app: typer.Typer, name: str, arguments: Sequence[str], commands: Collection[str]) -> NoReturn:
+    """Run one command, whose name has been `written_out`; the process ends with it."""
+    guard()
+    begun = arguments[0] if arguments else ""
+    if begun and begun not in commands and (meant := [it for it in commands if it.startswith(begun)]):
+        typer.echo(f"bgpilot: {begun!r} may be {', '.join(meant[:-1])} or {meant[-1]}", err=True)
+        sys.exit(EXIT_USAGE)
+    try:
+        app(args=arguments, prog_name=name)
+    except UnwritableError as error:
+        typer.echo(f"bgpilot: standard output cannot be written: {error.strerror}", err=True)
+    sys.exit(EXIT_ERROR)
 
 
 def written_out(arguments: Sequence[str], commands: Collection[str], *, full_only: Collection[str] = ()) -> list[str]:

@@ -38,6 +38,7 @@ def diff(
         lambda answer, wide, colour: differences(answer, wide=wide, colour=colour, room=room()),
         lambda answer: dict.fromkeys(row["prefix"] or row["peer"] for row in answer["rows"] if not row["waiting"]),
         lambda answer: not answer["differs"],
+        lambda answer: f"… and {answer['left_out']} more: see `bgpilot diff`" if answer["left_out"] else "",
     )
     present(view, output, watch=watch, quiet=quiet)
 

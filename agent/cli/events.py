@@ -51,20 +51,26 @@ def events(
         lambda: ask(run_dir / SOCKET_NAME, "events", last=str(last)),
         lambda answer, wide, colour: lately(answer, wide=wide, colour=colour),
         lambda answer: dict.fromkeys(row["about"] for row in answer["rows"]),
+        cut=_earlier,
     )
     if quiet or not watch:
         present(view, output, watch=watch, quiet=quiet)
         return
     try:
         _follow(run_dir / SOCKET_NAME, view, output)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         raise typer.Exit from None
 
 
 def lately(answer: Answer, *, wide: bool, colour: bool) -> str:
-    earlier = [f"… {answer['left_out']} earlier: see --last"] if answer["left_out"] else []
     lines = [_line(row, wide=wide, colour=colour) for row in answer["rows"]]
-    return "\n".join([*earlier, *(lines or ["Nothing has happened yet."])])
+    if earlier := _earlier(answer):
+        lines.insert(0, earlier)
+    return "\n".join(lines or ["Nothing has happened yet."])
+
+
+def _earlier(answer: Answer) -> str:
+    return f"… {answer['left_out']} earlier: see --last" if answer["left_out"] else ""
 
 
 def _line(row: Mapping[str, Any], *, wide: bool, colour: bool) -> str:

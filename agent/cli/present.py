@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
@@ -51,6 +52,8 @@ class View:
     """The answer as text: wide or not, in colour or not."""
     names: Callable[[Answer], Iterable[str]]
     healthy: Callable[[Answer], bool] = lambda _: True
+    cut: Callable[[Answer], str] = lambda _: ""
+    """What is said aside when the names are not all that there are, and how to go on; tables say it themselves."""
 
 
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
@@ -71,7 +74,8 @@ def present(view: View, output: Output, *, watch: bool = False, quiet: bool = Fa
         return
     answer = answered(view.ask)
     if not quiet:
-        echo(view, answer, output)
+        with suppress(BrokenPipeError):  # whoever reads has had enough; whether all is well stands all the same
+            echo(view, answer, output)
     if not view.healthy(answer):
         raise typer.Exit(EXIT_DEGRADED)
 
@@ -81,6 +85,8 @@ def echo(view: View, answer: Answer, output: Output) -> None:
     colour = wants_colour(sys.stdout)
     typer.echo(_formatted(view, answer, output, colour=colour), color=colour or None, nl=False)
     sys.stdout.flush()
+    if output is Output.NAME and (words := view.cut(answer)):
+        typer.echo(words, err=True)
 
 
 def answered(question: Callable[[], _T]) -> _T:
@@ -114,24 +120,25 @@ def _formatted(view: View, answer: Answer, output: Output, *, colour: bool) -> s
 def _watch(view: View, output: Output) -> None:
     """On a terminal one screen that is drawn anew; else each answer that differs from the one before, behind it.
 
-    An agent that does not answer is said in its place, and asked again: it may be restarting.
+    An agent that does not answer is said in its place, or aside, and asked again: it may be restarting.
     """
     last = ""
     try:
         while True:
-            colour = wants_colour(sys.stdout)
+            colour, failed = wants_colour(sys.stdout), False
             try:
                 said = _formatted(view, view.ask(), output, colour=colour)
             except (UnreachableError, RefusedError) as error:
-                said = f"bgpilot: {error}\n"
+                said, failed = f"bgpilot: {error}\n", True
             if sys.stdout.isatty():
                 typer.echo(_screen(said, shutil.get_terminal_size().lines), color=True, nl=False)
             elif said != last:
-                typer.echo(said, color=colour or None, nl=False)
+                part = "---\n" if output is Output.YAML and not failed else ""
+                typer.echo(part + said, err=failed, color=colour or None, nl=False)
             sys.stdout.flush()
             last = said
             time.sleep(WATCH_SECONDS)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         raise typer.Exit from None
 
 

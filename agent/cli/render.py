@@ -30,7 +30,7 @@ def peers(answer: Answer, *, wide: bool, colour: bool, room: int | None = None) 
     headers = ["PEER", "NAME", "AS", "STATE", "UP/DOWN", "HOLD/KA", "FAMILY", "RCVD", "ACPT", "SENT", "LAST-ERROR"]
     more = ["LOCAL", "LOCAL-AS", "ROUTER-ID", "FLAPS", "DESCRIPTION", "OPTIONS"] if wide else []
     rows = [row for address, peer in answer["peers"].items() for row in _peer_rows(address, peer, wide=wide)]
-    spare = [] if wide else ["HOLD/KA", "AS", "NAME"]
+    spare = [] if wide else ["HOLD/KA", "ACPT", "SENT", "RCVD", "UP/DOWN", "FAMILY", "AS", "NAME"]
     kept, more_rows = few(rows, room)
     lines = [table(headers[:-1] + more + headers[-1:], kept, colour=colour, spare=spare, room=room)]
     if not rows:
@@ -203,9 +203,9 @@ def routes(answer: Answer, *, wide: bool, colour: bool, room: int | None = None)
     if not rows:
         return "\n".join(problem_lines(answer["problems"])) or "No route to show."
     kept, more = few(rows, room)
-    spare = [] if wide else ["NEXT-HOP", "AS-PATH"]
+    spare = [] if wide else [it for it in ("ACCEPTED", "AS-PATH", "INSTALLED", "NEXT-HOP") if it in headers]
     shown = table(headers, kept, colour=colour, spare=spare, room=room)
-    return "\n".join([shown, *_left_out(answer, more), *problem_lines(answer["problems"])])
+    return "\n".join(filter(None, [shown, left_out(answer, more), *problem_lines(answer["problems"])]))
 
 
 def _more_of(row: Answer) -> list[str]:
@@ -214,7 +214,7 @@ def _more_of(row: Answer) -> list[str]:
     return ["" if it is None else str(it) for it in numbers] + [row.get("origin", ""), " ".join(communities)]
 
 
-def fib(answer: Answer, *, colour: bool, room: int | None = None) -> str:
+def fib(answer: Answer, *, wide: bool, colour: bool, room: int | None = None) -> str:
     rows = [
         [
             row["prefix"],
@@ -232,8 +232,8 @@ def fib(answer: Answer, *, colour: bool, room: int | None = None) -> str:
         return "\n".join([_NONE_THERE if answer["kernel_read"] else _NOT_READ, *problem_lines(answer["problems"])])
     headers = ["PREFIX", "TYPE", "NEXT-HOPS", "METRIC", "STATE", "DETAILS"]
     kept, more = few(rows, room)
-    shown = table(headers, kept, colour=colour, spare=["METRIC", "TYPE"], room=room)
-    return "\n".join([shown, *_left_out(answer, more), *problem_lines(answer["problems"])])
+    shown = table(headers, kept, colour=colour, spare=[] if wide else ["METRIC", "TYPE"], room=room)
+    return "\n".join(filter(None, [shown, left_out(answer, more), *problem_lines(answer["problems"])]))
 
 
 _NONE_THERE: Final = "No route of ours is there."
@@ -283,10 +283,11 @@ def _some_problems(problems: Sequence[Answer]) -> list[str]:
     return [*lines, *([f"! … and {more} more: see `bgpilot status`"] if more > 0 else [])]
 
 
-def _left_out(answer: Answer, more: int) -> list[str]:
-    """`more`: rows of the answer that are not shown."""
-    left_out = answer["left_out"] + more
-    return [f"… and {left_out} more: name a prefix or a peer" + (", or `| less`" if more else "")] if left_out else []
+def left_out(answer: Answer, more: int = 0) -> str:
+    """How to see what is not shown: of the table what has no place in an answer, and `more` rows of this one."""
+    rest = answer["left_out"] + more
+    name = "name a prefix or a peer" if "side" in answer else "name a prefix"
+    return f"… and {rest} more: {name}" + (", or `| less`" if more else "") if rest else ""
 
 
 def _seconds(seconds: int | None) -> str:

@@ -106,6 +106,7 @@ def routes(
         lambda answer, wide, colour: render.routes(answer, wide=wide, colour=colour, room=room()),
         lambda answer: dict.fromkeys(row["prefix"] for row in answer["rows"]),
         is_known,
+        cut=render.left_out,
     )
     present(view, output, watch=watch, quiet=quiet)
 
@@ -133,13 +134,14 @@ def fib(
     """Routes of ours in the kernel, and those that should be there. Exit code 3 when these are not the same."""
     view = View(
         lambda: ask(run_dir / SOCKET_NAME, "fib", prefix=prefix),
-        lambda answer, _, colour: render.fib(answer, colour=colour, room=room()),
+        lambda answer, wide, colour: render.fib(answer, wide=wide, colour=colour, room=room()),
         lambda answer: [row["prefix"] for row in answer["rows"]],
         lambda answer: (
             is_known(answer)
             and all(row["state"] == "installed" for row in answer["rows"])
             and not _unseen(run_dir, answer)
         ),
+        render.left_out,
     )
     present(view, output, watch=watch, quiet=quiet)
 
@@ -152,7 +154,7 @@ def _unseen(run_dir: Path, answer: Answer) -> bool:
 
 def explain(
     subject: Annotated[
-        str, typer.Argument(metavar="PREFIX|NAMESPACE/SERVICE|PEER|NODE", autocompletion=completion.peers)
+        str, typer.Argument(metavar="PREFIX|NAMESPACE/SERVICE|PEER|NODE", autocompletion=completion.subjects)
     ],
     *,
     file: FromOption = None,

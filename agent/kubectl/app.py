@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from agent.cli.commands import program, written_out
+from agent.cli.commands import launch, program, written_out
 from agent.kubectl import check, explain, peers, status
 from agent.kubectl import map as map_page
 from agent.kubectl.options import in_order
@@ -30,4 +30,4 @@ app = program(
 
 
 def main() -> None:
-    app(args=written_out(in_order(sys.argv[1:]), COMMANDS), prog_name=PROGRAM)
+    launch(app, PROGRAM, written_out(in_order(sys.argv[1:]), COMMANDS), COMMANDS)
