@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Final, TextIO, TypeVar
+from typing import Final, TextIO
 
 _COLOURS: Final = {
     "Established": "32",
@@ -39,7 +39,6 @@ _COLOURS: Final = {
 _DAY: Final = 86_400
 _SGR: Final = re.compile(r"\x1b\[[0-9;]*m")
 HANG: Final = 4
-_T = TypeVar("_T")
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -64,11 +63,12 @@ def table(
 ) -> str:
     """Lines with a header; columns of numbers to the right. Empty cells show as `-`.
 
-    Where there is no room for all columns, those in `spare` are left out, the first ones first; the last column may be
-    of any length, and is folded by whoever prints (`fold`).
+    Where there is no room for all columns, those in `spare` are left out, the first ones first, and a line below says
+    which; the last column may be of any length, and is folded by whoever prints (`fold`).
     """
+    lost: Sequence[str] = ()
     if room is not None:
-        headers, rows = _fitting(headers, rows, list(spare), room)
+        headers, rows, lost = _fitting(headers, rows, spare, room)
     cells = [[cell or "-" for cell in row] for row in rows]
     columns = [[row[at] for row in cells] for at in range(len(headers))]
     widths = [max(map(len, (header, *column))) for header, column in zip(headers, columns, strict=True)]
@@ -83,23 +83,27 @@ def table(
         return "  ".join(_paint(cell) if paint else cell for cell in padded).rstrip()
 
     head = line(headers, paint=False)
-    return "\n".join([f"\x1b[1m{head}\x1b[0m" if colour else head, *(line(row, paint=colour) for row in cells)])
+    below = [f"… no room for {', '.join(lost)}: see `-o wide`"] if lost else []
+    return "\n".join([f"\x1b[1m{head}\x1b[0m" if colour else head, *(line(row, paint=colour) for row in cells), *below])
 
 
 def _fitting(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], spare: list[str], room: int
-) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], room: int
+) -> tuple[Sequence[str], Sequence[Sequence[str]], Sequence[str]]:
+    """Headers and rows with the columns for which there is room, and the names of the others.
+
+    The last one must have room for the first word of each cell; a wide one that has none leaves room for others.
+    """
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    while spare and sum(widths[:-1]) + 2 * (len(widths) - 1) + len(headers[-1]) > room:
-        if (name := spare.pop(0)) in headers:
-            at = headers.index(name)
-            headers, widths = _without(headers, at), _without(widths, at)
-            rows = [_without(row, at) for row in rows]
-    return headers, rows
-
-
-def _without(things: Sequence[_T], at: int) -> list[_T]:
-    return [*things[:at], *things[at + 1 :]]
+    widths[-1] = max(len(headers[-1]), *(len(row[-1].partition(" ")[0]) for row in rows), 0)
+    kept = {at for at, name in enumerate(headers) if name not in spare}
+    for name in reversed(spare):
+        wider = kept | {headers.index(name)}
+        if sum(widths[at] for at in wider) + 2 * (len(wider) - 1) <= room:
+            kept = wider
+    at = sorted(kept)
+    lost = [name for name in headers if name in spare and headers.index(name) not in kept]
+    return [headers[it] for it in at], [[row[it] for it in at] for row in rows], lost
 
 
 def fold(text: str, room: int) -> str:

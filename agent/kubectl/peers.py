@@ -165,7 +165,7 @@ def _text(answer: Answer, *, wide: bool, colour: bool, room: int | None) -> str:
     more = ["LOCAL", "FLAPS"] if wide else []
     rows = [cells for it in answer["nodes"] for cells in _rows(it, wide=wide)]
     kept, left = few(rows, room)
-    spare = [] if wide else ["FAMILY", "AS", "NAME"]
+    spare = [] if wide else ["FAMILY", "SENT", "RCVD", "UP/DOWN", "AS", "NAME"]
     lines = [table(headers[:-1] + more + headers[-1:], kept, colour=colour, spare=spare, room=room)]
     if not rows:
         lines = ["No session to show."]

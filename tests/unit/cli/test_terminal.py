@@ -70,11 +70,16 @@ def test_at_eighty_columns_no_line_is_broken_by_the_terminal(agent, command):
     assert said <= set(" ".join(lines).split())
 
 
-def test_at_eighty_columns_peers_keeps_what_says_how_they_are(agent):
+def test_at_eighty_columns_the_most_telling_columns_stay_and_a_line_names_the_others(agent):
     head, *rows = seen(agent, "peers", 80)
 
-    assert head.split() == ["PEER", "STATE", "UP/DOWN", "FAMILY", "RCVD", "ACPT", "SENT", "LAST-ERROR"]
-    assert rows[0].split() == ["192.0.2.2", "Established", "01:01:01", "ipv4", "1", "1", "1", "-"]
+    assert head.split() == ["PEER", "NAME", "AS", "STATE", "UP/DOWN", "FAMILY", "LAST-ERROR"]
+    assert rows[0].split() == ["192.0.2.2", "node/worker-2", "64512", "Established", "01:01:01", "ipv4", "-"]
+    assert "… no room for HOLD/KA, RCVD, ACPT, SENT: see `-o wide`" in rows
+    head, *rows = seen(agent, "routes", 80)
+    assert head.split() == ["PREFIX", "PEER", "NEXT-HOP", "AS-PATH", "INSTALLED", "REASON"]
+    assert rows[-1] == "… no room for ACCEPTED: see `-o wide`"
+    assert {"ACCEPTED", "COMMUNITIES"} <= set(" ".join(seen(agent, "routes -o wide", 80)).split())
 
 
 def test_at_two_hundred_columns_peers_is_what_a_pipe_gets(agent):
@@ -89,7 +94,7 @@ def test_a_terminal_gets_no_more_rows_than_somebody_reads_and_a_pipe_gets_them_a
     lines = seen(agent, "fib", 100)
 
     assert len(lines) == 1 + ROWS_ON_TERMINAL + 1
-    assert lines[-1] == "… and 103 more: name a prefix or a peer, or `| less`"
+    assert lines[-1] == "… and 103 more: name a prefix, or `| less`"
     assert len(agent("fib", code=3).splitlines()) == 1 + ROWS_ON_TERMINAL + 103
 
 
@@ -118,8 +123,16 @@ def test_colours_take_no_room_and_long_words_stay_whole():
     assert fold("x" * 30, 10) == "x" * 30
 
 
-def test_columns_that_can_be_spared_go_one_by_one():
+def heads(row, spare, room):
+    return table(["A", "B", "C"], [row], colour=False, spare=spare, room=room).split("\n")[0].split()
+
+
+def test_columns_that_can_be_spared_go_one_by_one_and_one_that_is_too_wide_leaves_room_to_others():
     row = ["a" * 10, "b" * 10, "c" * 10]
-    for room, left in ((40, 3), (24, 2), (12, 1)):
-        lines = table(["A", "B", "C"], [row], colour=False, spare=["B", "A"], room=room).split("\n")
-        assert len(lines[0].split()) == left
+    assert [heads(row, ["B", "A"], room) for room in (40, 24, 12)] == [["A", "B", "C"], ["A", "C"], ["C"]]
+    assert heads(["a" * 50, "b" * 10, "c" * 10], ["B", "A"], 24) == ["B", "C"]
+
+
+def test_the_last_column_has_room_for_the_word_with_which_it_begins():
+    assert heads(["a", "b" * 10, "reason of it"], ["B"], 20) == ["A", "C"]
+    assert heads(["a", "b" * 10, "why it is"], ["B"], 20) == ["A", "B", "C"]
