@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,10 +22,23 @@ from agent.settings import DEFAULT_RUN_DIR, SOCKET_NAME
 PROGRAM: Final = "bgpilot"
 ASKED_BY_SHELL: Final = "_BGPILOT_COMPLETE"
 """The environment variable that says so."""
-_LINES: Final = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")
-"""The line so far: of bash, of the others."""
+_LINE: Final = "_TYPER_COMPLETE_ARGS"
+"""The same for the line so far."""
 _COMMAND: Final = re.compile(r"(\S+\s+)(\S+)(\s.*)", re.DOTALL)
-"""Of a line in which the command's name is not what is being typed; bash parts the words by newlines."""
+"""Of a line in which the command's name is not what is being typed."""
+_BASH: Final = """\
+_bgpilot_completion() {
+    local IFS=$'\\n' line=${COMP_LINE:0:COMP_POINT}
+    local kept=${line##*[[:space:]=]}
+    # To bash a colon ends a word: of an address only what comes behind the last one is replaced.
+    [[ $COMP_WORDBREAKS == *:* && $kept != [\\"\\']* ]] && kept=${kept%"${kept##*:}"} || kept=
+    local -x _BGPILOT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=$line
+    COMPREPLY=($("$1"))
+    COMPREPLY=("${COMPREPLY[@]%%$'\\t'*}")
+    COMPREPLY=("${COMPREPLY[@]#"$kept"}")
+}
+complete -o default -F _bgpilot_completion bgpilot"""
+"""Asks as fish does, whose answers are a line each, with a tab before what is said of it."""
 PATIENCE_SECONDS: Final = 1.0
 
 
@@ -42,6 +56,9 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Whose script.")]) ->
     """
     from typer._completion_shared import get_completion_script  # noqa: PLC0415  # 80 ms, for this alone
 
+    if shell is Shell.BASH:
+        typer.echo(_BASH)
+        return
     typer.echo(get_completion_script(prog_name=PROGRAM, complete_var=ASKED_BY_SHELL, shell=shell))
 
 
@@ -50,23 +67,38 @@ def prepare(environment: MutableMapping[str, str], full_name: Callable[[Sequence
     from typer._completion_classes import completion_init  # noqa: PLC0415  # as above
 
     completion_init()
-    for name in _LINES:
-        if (line := _COMMAND.match(environment.get(name, ""))) is not None:
-            environment[name] = line[1] + full_name([line[2]])[0] + line[3]
+    if (line := _COMMAND.match(environment.get(_LINE, ""))) is not None:
+        environment[_LINE] = line[1] + full_name([line[2]])[0] + line[3]
 
 
 def peers(context: typer.Context, incomplete: str) -> list[str]:
-    """Names and IPv4 addresses: to bash, what comes after a colon is another word."""
+    """Addresses, and the names that stand for one peer."""
+    return _offered(context, incomplete, most=1)
+
+
+def subjects(context: typer.Context, incomplete: str) -> list[str]:
+    """The same with names that several have: `explain` answers for all of them."""
+    return _offered(context, incomplete, most=None)
+
+
+def _offered(context: typer.Context, incomplete: str, *, most: int | None) -> list[str]:
     asked = str(context.params.get("run_dir") or DEFAULT_RUN_DIR)
     try:
         said = fetch(Path(asked) / SOCKET_NAME, "/v1/peers", timeout_seconds=PATIENCE_SECONDS, refusals=False)
     except (UnreachableError, RefusedError, ValueError):
         return []
-    return [it for it in dict.fromkeys(_names(said)) if it.startswith(incomplete)]
+    found = {address: peer["name"] for address, peer in json.loads(said)["peers"].items()}
+    return [it for it in dict.fromkeys(_names(found, most, full=incomplete != "")) if it.startswith(incomplete)]
 
 
-def _names(said: bytes) -> Iterator[str]:
-    for address, peer in json.loads(said)["peers"].items():
-        yield peer["name"].rpartition("/")[2]
-        if ":" not in address:
-            yield address
+def _names(found: Mapping[str, str], most: int | None, *, full: bool) -> Iterator[str]:
+    """Of each peer its address and its name, in full (`BGPPeer/tor-a`) where that is needed or asked for."""
+    many = Counter(form for name in found.values() for form in {name, _short(name)})
+    for address, name in found.items():
+        forms = [it for it in (_short(name), name) if most is None or many[it] <= most]
+        yield from forms if full else forms[:1]
+        yield address
+
+
+def _short(name: str) -> str:
+    return name.rpartition("/")[2]
