@@ -214,10 +214,12 @@ class Agent:
             self._uninstalled = world.uninstalled
             log.info("daemon_set_deleted" if self._uninstalled else "daemon_set_found", name=self._settings.daemon_set)
 
-    def _order_drain(self, text: str | None) -> None:
+    def _order_drain(self, text: str | None) -> bool:
+        before = self._orders.drain() is not None
         self._orders.keep(text)
         log.info("drain_ordered" if text is not None else "undrain_ordered", text=text)
         self._inbox.put(DrainOrdered(text))
+        return before
 
     def _reset(self, peer: Address, families: frozenset[Family]) -> None:
         log.info("reset_ordered", peer=str(peer), soft=bool(families))

@@ -69,12 +69,12 @@ def _reflects(run_dir: Path) -> bool:
 
 def undrain(run_dir: RunDirOption = RUN_DIR) -> None:
     """Take back `drain`: the node announces again what it should. Exit code 1: something else still takes it away."""
-    answered(lambda: order(run_dir / SOCKET_NAME, "undrain"))
+    ordered = answered(lambda: order(run_dir / SOCKET_NAME, "undrain"))["before"]
     until = time.monotonic() + PLANNED_SECONDS
     while (leaving := _leaving(run_dir)) is not None and time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
     if leaving is None:
-        typer.echo("undrained")
+        typer.echo("undrained" if ordered else "no drain was ordered here: nothing to take back")
         return
     for problem in leaving["problems"]:
         typer.echo(f"bgpilot: {problem['message']}. {problem['fix']}", err=True)

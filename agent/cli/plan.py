@@ -18,7 +18,7 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from agent.cli.client import RefusedError
-from agent.cli.present import EXIT_ERROR, Answer, Output, OutputOption, View, present
+from agent.cli.present import EXIT_ERROR, Answer, Output, OutputOption, QuietOption, View, present
 from agent.cli.text import room
 
 PART_ON_TERMINAL: Final = 20
@@ -39,6 +39,7 @@ def plan(
         str, typer.Option("--node", metavar="NODE", help="Plan for this node of the cluster, not for the file's own.")
     ] = "",
     output: OutputOption = Output.TABLE,
+    quiet: QuietOption = False,
 ) -> None:
     """What a node would announce, tell and install, from a file: the same plan as the agent makes, and no agent."""
     from agent.scenario.files import load  # noqa: PLC0415  # what an agent is made of: half a second
@@ -58,7 +59,7 @@ def plan(
         lambda *_: _shown(found.stage.tell(found.plan).rstrip("\n")),
         lambda answer: [announced["prefix"] for announced in answer["announced"]],
     )
-    present(view, output)
+    present(view, output, quiet=quiet)
 
 
 def _shown(text: str) -> str:

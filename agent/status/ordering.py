@@ -30,8 +30,8 @@ ORDER_TEXT_MAX: Final = TEXT_MAX - len("drained: ")
 class Commands(NamedTuple):
     """Who follows the orders."""
 
-    drain: Callable[[str | None], None]
-    """With the text that routers are told; None: no drain. Raises OSError."""
+    drain: Callable[[str | None], bool]
+    """With the text that routers are told; None: no drain. True: there was an order before. Raises OSError."""
     reset: Callable[[Address, frozenset[Family]], None]
     """Ask for these families again; without any, end the session: it comes again."""
 
@@ -55,7 +55,7 @@ class Ordering:
     def add_to(self, app: web.Application) -> None:
         app.router.add_post("/v1/drain", self._drain)
         app.router.add_post("/v1/undrain", self._undrain)
-        app.router.add_post("/v1/reset/{name:.+}", self._reset)
+        app.router.add_post("/v1/reset/{name:.*}", self._reset)
 
     async def _drain(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -71,12 +71,12 @@ class Ordering:
 
     def _keep(self, text: str | None) -> web.Response:
         try:
-            self._commands.drain(text)
+            before = self._commands.drain(text)
         except OSError as error:
             raise web.HTTPInternalServerError(
                 text=f"the order cannot be kept in the run directory, so it is not followed: {error.strerror}"
             ) from error
-        return as_json(answer(self._current(), "order", {"drain": text}))
+        return as_json(answer(self._current(), "order", {"drain": text, "before": bool(before)}))
 
     async def _reset(self, request: web.Request) -> web.Response:
         status, soft = self._current(), request.query.get("soft") == "1"
@@ -112,4 +112,6 @@ def _why_none(status: Status, name: str) -> str:
     for hop in absent_hops(status, name) or problem_hops(status, name):
         if not hop.ok:
             return f"{hop.place}: {hop.text.rstrip('.')}. {hop.fix or remedy(hop.reason)}"
-    return f"no peer is called {name!r}; `bgpilot peers` lists them"
+    names = (it for peer in status.sessions() for it in (peer.name.rpartition("/")[2], peer.name))
+    meant = next((it for it in names if it.lower() == name.lower()), "")  # no two names differ by that alone
+    return f"no peer is called {name!r}; " + (f"did you mean {meant}?" if meant else "`bgpilot peers` lists them")

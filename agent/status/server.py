@@ -97,7 +97,7 @@ class Answers:
         app = self._application()
         app.router.add_get("/v1/status", self._view(lambda status, _: status_view(status, self._clock())))
         app.router.add_get("/v1/peers", self._peers)
-        app.router.add_get("/v1/peers/{name:.+}", self._view(self._peer))
+        app.router.add_get("/v1/peers/{name:.*}", self._view(self._peer))
         app.router.add_get("/v1/routes", self._routes)
         app.router.add_get("/v1/fib", self._fib)
         app.router.add_get("/v1/diff", self._diff)

@@ -19,6 +19,12 @@ def drained(agent):
     agent.on_order = leaving(agent, Progress.OVER)
 
 
+def ordered(agent):
+    """To drain, a while ago."""
+    healthy(agent)
+    agent.orders = ["rack-7"]
+
+
 def slow(agent):
     """Services are withdrawn, and no more."""
     degraded(agent)
@@ -59,6 +65,7 @@ def leaving(agent, progress):
         (starting, "drain rack-7 --wait 0.1"),
         (reflector, "drain rack-7"),
         (healthy, f"drain {'x' * 300}"),
+        (ordered, "undrain"),
         (healthy, "undrain"),
         (starting, "undrain"),
         (healthy, "reset tor-a"),
