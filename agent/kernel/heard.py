@@ -7,6 +7,7 @@ consumes at least four bytes a turn.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, NamedTuple
@@ -51,6 +52,11 @@ NLM_F_ACK_TLVS: Final = 0x200
 KINDS_REMEMBERED_MAX: Final = 4096
 """Route messages remembered without their address: one for each set of next hops, type, metric and prefix length."""
 _RTA_ENCAP_TYPE, _RTA_ENCAP, _RTA_NH_ID = 21, 22, 30
+_RTNH_F_ONLINK: Final = 4
+_ODD_ATTRIBUTES: Final = {7: "a source address", 8: "metrics, such as an MTU", 11: "a realm"}
+"""RTA_PREFSRC, RTA_METRICS and RTA_FLOW: the kernel (6.18) tells them of those routes only that were given some."""
+_RTA_PREF: Final = 20
+"""Of every IPv6 route (RFC 4191); 0 is medium."""
 _NLMSGERR_ATTR_MSG: Final = 1
 _RTM_F_CLONED: Final = 0x200
 _TYPES: Final = {number: kind for kind, number in TYPE_NUMBERS.items()}
@@ -145,6 +151,8 @@ def _decode_rest(body: bytes) -> _Rest:
         oddity = f"type {_TYPE_NAMES.get(kind, kind)}"
     elif tos or source:
         oddity = "a source prefix" if source else f"TOS {tos:#x}"
+    elif not oddity:
+        oddity = _oddity(found, flags)
     table = number_in(found, RTA_TABLE) or table
     type_ = _TYPES.get(kind, RouteType.UNICAST)
     if table == DISCARD_TABLE:
@@ -163,6 +171,15 @@ def _decode_rest(body: bytes) -> _Rest:
     )
 
 
+def _oddity(found: Mapping[int, bytes], flags: int) -> str:
+    """What is not written here and does not keep the route from being read."""
+    if flags & _RTNH_F_ONLINK:
+        return "the flag onlink"
+    if any(found.get(_RTA_PREF, b"")):
+        return "a router preference"
+    return next((said for kind, said in _ODD_ATTRIBUTES.items() if kind in found), "")
+
+
 def _decode_next_hops(found: dict[int, bytes], size: int) -> tuple[tuple[NextHop, ...], str]:
     """Next hops of a unicast route, in order, or what about them we could not have written."""
     if _RTA_NH_ID in found:
@@ -175,13 +192,14 @@ def _decode_next_hops(found: dict[int, bytes], size: int) -> tuple[tuple[NextHop
     while at < len(several):
         if len(several) - at < RTNEXTHOP.size:
             raise MalformedError("a next hop shorter than its header")
-        length, _flags, weight, interface = RTNEXTHOP.unpack_from(several, at)
+        length, flags, weight, interface = RTNEXTHOP.unpack_from(several, at)
         if not RTNEXTHOP.size <= length <= len(several) - at:
             raise MalformedError(f"a next hop of {length} bytes in {len(several) - at}")
         inner = attributes_of(several[at : at + length], RTNEXTHOP.size)
         hop, oddity = _next_hop(inner, interface, size)
-        if hop is None or weight:
-            return (), oddity or "unequal weights"
+        oddity = oddity or ("unequal weights" if weight else _oddity(inner, flags))
+        if hop is None or oddity:
+            return (), oddity
         hops.append(hop)
         at += (length + 3) & ~3
     return in_order(hops), "" if hops else "no next hop"

@@ -77,6 +77,37 @@ async def test_every_shape_that_we_never_write_is_put_right(
     assert bench.fib.drift == {"changed": 1}
 
 
+@pytest.mark.parametrize(
+    ("prefix", "hops", "words", "shown"),
+    [
+        (V4, (G1,), "via {} mtu 1400", "mtu 1400"),
+        (V4, (G1,), "via {} src 198.51.100.1", "src 198"),
+        (V4, (G1,), "via {} dev e0 onlink", "onlink"),
+        (V4, (G1,), "via {} realm 7", "realm 7"),
+        (V4, (G1, G2), "nexthop via {} dev e0 onlink nexthop via {}", "onlink"),
+        (V6, (H1,), "via {} mtu 1400", "mtu 1400"),
+        (V6, (H1,), "via {} src fd00::1", "src fd00::1"),
+        (V6, (H1,), "via {} pref high", "pref high"),
+        (V6, (H1, H2), "nexthop via {} dev e0 onlink nexthop via {}", "onlink"),
+    ],
+)
+async def test_what_somebody_added_to_a_route_of_ours_is_taken_off(
+    bench: Bench, prefix: str, hops: tuple[str, ...], words: str, shown: str
+) -> None:
+    await bench.run(route(prefix, *hops))
+    version = ip_network(prefix).version
+    bench.world.route(f"replace {prefix} proto 179 {words.format(*hops)}", version=version)
+    assert shown in ip(f"-{version} route show {prefix}")
+
+    await bench.drifted()
+    await bench.run(route(prefix, *hops), dirty=())
+
+    assert bench.world.seen() == {ours(prefix, *hops)}
+    assert shown not in ip(f"-{version} route show {prefix}")
+    assert bench.fib.drift == {"changed": 1}
+    assert bench.fib.foreign == ()
+
+
 async def test_one_with_a_tos_stands_beside_ours_and_is_left_alone(bench: Bench) -> None:
     await bench.run(route(V4, G1))
     bench.world.route(f"replace {V4} tos 0x10 via {G2} proto 179")

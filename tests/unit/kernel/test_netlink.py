@@ -176,6 +176,26 @@ def test_a_gateway_of_a_family_that_is_never_written_is_said_and_not_guessed(via
     assert (heard.route, heard.oddity) == (None, oddity)
 
 
+@pytest.mark.parametrize(
+    ("kind", "content", "oddity"),
+    [
+        (7, bytes([192, 0, 2, 9]), "a source address"),
+        (8, struct.pack("=HHI", 8, 2, 1400), "metrics, such as an MTU"),
+        (11, struct.pack("=I", 7), "a realm"),
+        (20, b"\1", "a router preference"),
+        (20, b"\0", ""),
+    ],
+    ids=["source address", "MTU", "realm", "preference", "preference medium"],
+)
+def test_what_else_a_route_has_is_said_and_the_default_is_not(kind, content, oddity):
+    (message,) = messages(b"".join(encoded(Step(Operation.CREATE, FibRoute(IPv4Network("10.0.0.0/24"), (G1,))))))
+    added = struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
+
+    heard = decode_route(message.body + added)
+
+    assert (heard.oddity, heard.route is None) == (oddity, bool(oddity))
+
+
 @pytest.mark.parametrize("via", [b"", b"\0", struct.pack("=H", 10) + bytes(15)])
 def test_a_gateway_that_ends_too_early_is_malformed(via):
     body = struct.pack("=8BI", 2, 0, 0, 0, 254, 179, 0, 1, 0) + struct.pack("=HH", 4 + len(via), 18) + via
