@@ -27,6 +27,7 @@ def _plain(message: str) -> str:
         return message.partition(",")[0].replace("Input", "it", 1)
     return message.removeprefix("Value error, ")
 
+
 from agent.cli.stdout import UnwritableError, guard
 
 EXIT_ERROR: Final = 1
