@@ -9,6 +9,11 @@ from typing import Annotated, Final, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from agent.cli.stdout import UnwritableError, guard
+
+EXIT_ERROR: Final = 1
+EXIT_USAGE: Final = 2
+
 
 class _Command(TyperCommand):
     """Says what is wrong with an argument in plain words: typer hands on those of pydantic, by which it is read."""
@@ -28,12 +33,6 @@ def _plain(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
-from agent.cli.stdout import UnwritableError, guard
-
-EXIT_ERROR: Final = 1
-EXIT_USAGE: Final = 2
-
-
 def program(name: str, about: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
     """`about` is the first line of its help."""
     app = typer.Typer(
@@ -43,7 +42,7 @@ def program(name: str, about: str, commands: Mapping[str, Callable[..., None]]) 
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["--help", "-h"]},
     )
     for command, do in commands.items():
         app.command(command, cls=_Command)(do)
