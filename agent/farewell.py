@@ -9,7 +9,8 @@ and plans nothing.
 Both bounds are needed. Our own replacement being in place says nothing of the other node's: it may look at a picture of
 half a minute ago, and still forward by what it hears from us. And a replacement that never comes, because a node is
 dead, must not keep an old session for ever. For a reflector that ends, time is all there is: whether two of its clients
-have met, it cannot know.
+have met, it cannot know. With a node whose Node is deleted the bounds are for one that does not take leave: one that
+has, or is dead, has no session any more (`agent.meeting.ended`).
 """
 
 from __future__ import annotations

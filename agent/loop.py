@@ -23,13 +23,14 @@ from typing import Final, Protocol
 import structlog
 
 from agent.comparing import Comparing
-from agent.departing import Departing
+from agent.departing import Departing, told_before
 from agent.farewell import Farewells
 from agent.inbox import Dirt, Inbox
 from agent.kernel.fib import Fib, parts
 from agent.kernel.forwarding import forwarding_problems
 from agent.latencies import MEASURED_MAX, Latencies
-from agent.model import DISCARD_METRIC, FibKey, Problem, object_of
+from agent.meeting import ended, has_met_all, mesh_in_place
+from agent.model import DISCARD_METRIC, FibKey, Key, Kind, Node, Problem, object_of
 from agent.plan.leaving import Departure, Progress
 from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.planner import Dirty, Picture, Planner
@@ -208,12 +209,17 @@ class Loop:
             self.inbox.forget()  # everything will be planned anew
         if not world.complete or not self.inbox.interfaces:
             return None
+        if self.phase is Phase.LISTING and not self._dry_run:
+            await self._fib.read()
+            own = world.get(Key(Kind.NODE, "", self._node_name))
+            self.departing.found(told_before(self._fib.actual, own if isinstance(own, Node) else None))
         began_at = self._clock()
-        over = self._farewells.over(
-            self.plan.parting | self.plan.former_clients, began_at, replaced=self._mesh_in_place()
-        )
+        nodes = (key.name for key in dirt.keys if key.kind is Kind.NODE)
+        gone = ended(self.plan, world, self.inbox.rib, self.plan.parting.union(nodes))
+        over = gone | self._over(began_at)
+        told, met = self._speaker.in_sync, has_met_all(self.plan, self.inbox.rib)
         steps = self._planner.steps(
-            self.picture(over=over, progress=self.departing.go_on(began_at, told=self._speaker.in_sync)),
+            self.picture(over=over, progress=self.departing.go_on(began_at, told=told, met=met)),
             Dirty(
                 keys=dirt.keys,
                 prefixes=dirt.prefixes,
@@ -223,6 +229,7 @@ class Loop:
             ),
         )
         delta = await self._finish(steps)
+        self._over(self._clock())  # what parts from now on has its time from now on
         self.departing.see(self.plan.leave, self._clock())
         self.inbox.damper.damping = self.plan.damping
         self._watch_secrets(self.plan.secrets)
@@ -230,6 +237,10 @@ class Loop:
             return None
         self._reach(Phase.PLANNED)
         return delta
+
+    def _over(self, now: float) -> frozenset[str]:
+        left = self.plan.parting | self.plan.former_clients
+        return self._farewells.over(left, now, replaced=bool(left) and mesh_in_place(self.plan, self.inbox.rib))
 
     def picture(self, *, over: frozenset[str] = frozenset(), progress: Progress | None = None) -> Picture:
         """As it is now, with what the plan remembers of itself."""
@@ -321,12 +332,6 @@ class Loop:
         if self.speaking_at is not None and self._clock() - self.speaking_at >= SWEEP_CAP_SECONDS:
             return True
         return all(peer.address in synced for peer in self.plan.peers.values() if peer.held is None)
-
-    def _mesh_in_place(self) -> bool:
-        """Every session that is wanted with another node has brought all that the node had to say."""
-        synced = self.inbox.rib.synced_peers()
-        claims = (claim for name, claim in self.plan.mesh.items() if name not in self.plan.parting)
-        return all(claim.address in synced for claim in claims if claim.peer.held is None)
 
     async def _settle_phase(self, changed: Iterable[FibKey] | None) -> None:
         """`changed` None: look at every route; else at those that changed, and those that were missing before.

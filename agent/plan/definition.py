@@ -142,9 +142,9 @@ def _sessions(own: Own, stood: Standpoint, members: Mapping[str, Member], pictur
     if own.peering is None:
         return sessions
     world = picture.world
-    for name, member in members.items():
+    for name in dict.fromkeys([*members, *picture.mesh]):
         before = picture.mesh.get(name) if name not in picture.over else None
-        claim, left = node_claim(own.peering, stood, member, before)
+        claim, left = node_claim(own.peering, stood, members.get(name), before)
         if left is not None:
             sessions.left[name] = left
         if claim is not None:

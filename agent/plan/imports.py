@@ -173,6 +173,8 @@ def look_at(importing: Importing, path: Path, teller: Teller | None, *, cluster_
     )
     if why is None and inside_any(host(path.next_hop), identity.pod_cidrs):
         why = "nextHopIsPod"
+    if why is None and teller is not None and teller.claim.gone and path.attributes.originator_id is None:
+        why = "peerUnknown"  # but for what it passes on: that leads to others
     if zone_of(path.next_hop):
         return _look_on_link(path, teller, why)
     unreachable = not importing.reach.is_neighbour(path.next_hop)

@@ -2,7 +2,8 @@
 
 What a change of topology takes away stays for a while, until what replaces it is in place: a session that is no longer
 wanted, and a client that is no longer one. A reflector that is not needed any more so goes on reflecting while its
-clients' sessions with each other come up. And a session is what it was as long as its new password is on its way.
+clients' sessions with each other come up. A node whose Node is deleted takes leave, and forwards by what it hears from
+us until it has. And a session is what it was as long as its new password is on its way.
 
 It refuses to know routers outside (`agent.plan.external`), to settle rival claims (`agent.plan.sessions`) and to say
 how long a session that is no longer wanted stays (`agent.farewell`).
@@ -35,12 +36,15 @@ class Left(enum.Enum):
 
 
 def node_claim(
-    peering: Peering, stood: Standpoint, other: Member, before: SessionClaim | None
+    peering: Peering, stood: Standpoint, other: Member | None, before: SessionClaim | None
 ) -> tuple[SessionClaim | None, Left | None]:
     """The session with `other`, and what of it is only left of `before`: the claim of the plan before.
 
-    `before` is None when there was none, or when its time is over.
+    `other` is None when there is no such Node any more; `before` when there was none, or when its time is over.
     """
+    if other is None:
+        kept = gone_claim(peering, before)
+        return kept, Left.SESSION if kept is not None else None
     claim = mesh_claim(peering, stood, other)
     if claim is None:
         kept = kept_claim(peering, other, before)
@@ -91,7 +95,14 @@ def kept_claim(peering: Peering, other: Member, before: SessionClaim | None) -> 
     if before is None or before.peer.held is not None or peering.farewell is not None:
         return None
     there = before.address in other.addresses and before.peer.local_address in peering.identity.addresses
-    return before if there else None
+    return replace(before, gone=False) if there else None
+
+
+def gone_claim(peering: Peering, before: SessionClaim | None) -> SessionClaim | None:
+    """The session with a node whose Node is no more, as it was in the plan before: it may be taking leave."""
+    if before is None or before.peer.held is not None or peering.farewell is not None:
+        return None
+    return replace(before, gone=True) if before.peer.local_address in peering.identity.addresses else None
 
 
 def still_reflecting(stood: Standpoint, identity: Identity | None, left: Iterable[SessionClaim]) -> Standpoint:

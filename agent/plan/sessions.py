@@ -35,15 +35,22 @@ class SessionClaim:
     import_allowed: tuple[AllowedPrefix, ...] = ()
     link: Link | None = None
     """The one that the peer's link-local address is on, and with it the link-local next hops that it tells."""
+    gone: bool = False
+    """The other node's Node is no more, and it may be taking leave: it hears all from us and is not believed about
+    itself. Whoever else claims its address has it."""
 
 
 def settle(claims: Iterable[SessionClaim]) -> tuple[SessionClaim | None, tuple[Problem, ...]]:
     """Whose the session with an address is: the oldest, a Node before a BGPPeer of one second, then by name."""
-    ranked = sorted(claims, key=lambda claim: (claim.created, claim.source.kind is not Kind.NODE, claim.source.name))
+    ranked = sorted(claims, key=_seniority)
     if not ranked:
         return None, ()
     holder, *others = ranked
-    return holder, tuple(_taken(claim, holder) for claim in others)
+    return holder, tuple(_taken(claim, holder) for claim in others if not claim.gone)
+
+
+def _seniority(claim: SessionClaim) -> tuple[bool, float, bool, str]:
+    return claim.gone, claim.created, claim.source.kind is not Kind.NODE, claim.source.name
 
 
 def _taken(claim: SessionClaim, holder: SessionClaim) -> Problem:

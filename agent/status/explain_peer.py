@@ -23,7 +23,7 @@ _BEGUN: Final = frozenset({SessionState.OPEN_SENT, SessionState.OPEN_CONFIRM})
 def peer_hops(status: Status, peer: Peer) -> Iterator[Hop]:
     yield _wanted(status, peer)
     if is_parting(status, peer):
-        stays = "stays until the sessions that replace it have brought everything, two minutes at most"
+        stays = f"stays until {_until(status, peer)}, two minutes at most"
         yield Hop(object_of(peer.name), stays, reason=PARTING, neutral=True)
     held = status.held(peer)
     yield from _no_as(status)
@@ -39,6 +39,13 @@ def peer_hops(status: Status, peer: Peer) -> Iterator[Hop]:
     yield from _kept(status, peer)
     if status.is_up(peer.address):
         yield from _families(status, peer)
+
+
+def _until(status: Status, peer: Peer) -> str:
+    claim = status.plan.mesh.get(peer.name.partition("/")[2])
+    if claim is not None and claim.gone:
+        return "the other node, which is deleted, has taken leave"
+    return "the sessions that replace it have brought everything"
 
 
 def _not_established(status: Status, peer: Peer) -> Hop:

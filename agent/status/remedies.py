@@ -96,7 +96,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "malformedUpdate": "Look on the peer for where the route has its attributes from. Shown until the session ends.",
     "peerRefused": "Correct the field that is named; the other peers are not affected.",
     # The way there.
-    "parting": "Nothing to do: it ends when the sessions that replace it have brought everything.",
+    "parting": "Nothing to do: it ends when the sessions that replace it have brought everything, or when the other "
+    "node, which is deleted, has taken leave.",
     "notEstablished": "See `bgpilot peers --failed` for the last error of the session.",
     "neverTried": "Wait a moment: it is being dialed.",
     "notOriginated": "Nothing to do where another node or a router is to announce it.",

@@ -39,6 +39,10 @@ class Scene:
             for address in VIP.values():
                 node.ip("address", "add", address, "dev", "lo")
             serve_echo(node)
+        self.behind = self.other.pod_cidrs["ipv4"][9]
+        """A pod of the other node that the router has a way to through the first, as one that picks it all the same."""
+        self.other.ip("address", "add", str(self.behind), "dev", "lo")
+        self.router.ip("route", "add", f"{self.behind}/32", "via", str(self.node.address()))
         self.tor: Frr = tor(self.router)
         self.tor.configure(["log stdout debugging", "debug bgp updates in", "debug bgp neighbor-events"])
         self.cluster = MiniCluster(lab)
@@ -56,6 +60,7 @@ class Scene:
         self.cluster.start()
         self.agent = self.cluster.agent(self.node)
         wait_until(lambda: self.tells(self.node) and self.tells(self.other), within=60)
+        self.cluster.wait_meshed()
 
     def table(self, node: Node) -> set[str]:
         """What the router has from this node."""
@@ -203,6 +208,20 @@ def test_an_annotation_of_the_node_drains_it_as_well(scene: Scene) -> None:
     scene.wait_back()
 
 
+def test_it_goes_stage_by_stage_when_it_is_asked_while_the_agent_is_away(scene: Scene) -> None:
+    since = scene.mark()
+    probes = [Probe(scene.router, ip_address(VIP[family]), flows=FLOWS) for family in VIP]
+    scene.agent.kill()
+    scene.annotate("meanwhile")
+    scene.agent.restart()
+    scene.wait_gone()
+
+    wait_until(lambda: scene.heard(since, WHOLE))
+    assert [probe.stop().lost for probe in probes] == [0, 0]
+    scene.annotate(None)
+    scene.wait_back()
+
+
 def test_a_taint_takes_service_addresses_only_and_the_rest_goes_when_the_agent_is_stopped(scene: Scene) -> None:
     since = scene.mark()
     scene.taint(TAINT)
@@ -223,11 +242,15 @@ def test_a_taint_takes_service_addresses_only_and_the_rest_goes_when_the_agent_i
 def test_a_node_that_is_deleted_takes_leave_and_comes_back_when_it_is_made_again(scene: Scene) -> None:
     since = scene.mark()
     probes = [Probe(scene.router, ip_address(VIP[family]), flows=FLOWS) for family in VIP]
+    through = Probe(scene.router, scene.behind)
     scene.api.delete("Node", scene.node.name)
+    wait_until(lambda: scene.heard(since, WHOLE[:2]))
+    assert through.stop().lost == 0, "it forwards to pods of other nodes for as long as it announces services of them"
     scene.wait_gone()
 
     wait_until(lambda: scene.heard(since, WHOLE))
     assert [probe.stop().lost for probe in probes] == [0, 0]
+    wait_until(lambda: scene.cluster.agent(scene.other).view("peers")["peers"].keys() == {str(scene.router.address())})
     scene.api.apply(node_object(scene.node))
     scene.wait_back()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.departing import LASTS_SECONDS, Departing
+from agent.departing import LASTS_SECONDS, MEETING_SECONDS, Departing
 from agent.plan.leaving import Cause, Leave, Progress
 
 ASKED, TAINTED = Leave(Cause.DRAINED, "rack 7"), Leave(Cause.TAINTED, "shutdown")
@@ -128,3 +128,48 @@ def test_an_agent_that_ends_without_a_reason_tells_all_as_usual():
 
     assert departing.go_on(60.0, told=True) is Progress.ASKED
     assert not departing.is_over
+
+
+@pytest.mark.parametrize("found", [Progress.ASKED, Progress.SERVICES])
+def test_an_agent_that_starts_where_routers_hold_what_was_told_goes_on_from_there_when_it_has_met_them(
+    found: Progress,
+):
+    departing = Departing()
+    departing.found(found)
+    departing.see(ASKED, 0.0)
+
+    assert departing.go_on(5.0, told=True, met=False) is found
+    assert departing.go_on(6.0, told=False, met=True) is found
+    assert departing.next_look_at == MEETING_SECONDS
+    assert departing.go_on(7.0, told=True, met=True) is found
+    assert departing.next_look_at == 7.0 + LASTS_SECONDS[found]
+    assert departing.go_on(7.0 + LASTS_SECONDS[found], told=True) is Progress(found + 1)
+
+
+def test_an_agent_that_starts_does_not_wait_for_ever_for_a_router_that_is_away():
+    departing = Departing()
+    departing.found(Progress.ASKED)
+    departing.see(ASKED, 0.0)
+    departing.go_on(MEETING_SECONDS, told=False, met=False)
+
+    assert departing.next_look_at == MEETING_SECONDS + LASTS_SECONDS[Progress.ASKED]
+
+
+def test_an_agent_that_starts_and_ends_at_once_waits_for_nobody():
+    departing = Departing()
+    departing.found(Progress.ASKED)
+    departing.see(ASKED, 0.0)
+    departing.end(1.0)
+
+    assert departing.go_on(1.0 + LASTS_SECONDS[Progress.PODS], told=True, met=False) is Progress.OVER
+
+
+def test_an_agent_that_starts_tainted_withdraws_service_addresses_when_others_have_been_chosen():
+    departing = Departing()
+    departing.found(Progress.ASKED)
+
+    assert _stages(departing, TAINTED, until=60.0) == [
+        (0.0, Progress.ASKED),
+        (MEETING_SECONDS, Progress.ASKED),
+        (MEETING_SECONDS + LASTS_SECONDS[Progress.ASKED], Progress.SERVICES),
+    ]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from typing import Final
 
 import pytest
 
-from agent.intent import Instance, Mesh, MeshMode, NodeValue, SecretRef, Selector
-from agent.model import Node, Secret
+from agent.intent import Instance, Mesh, MeshMode, NodeValue, SecretRef, Selector, ServiceRoutes
+from agent.model import Interface, Key, Kind, Node, Secret, Service
 from agent.plan.definition import make_plan
+from agent.plan.model import NodePlan
 from agent.plan.planner import Planner
-from bgp.model import Address, Held, Password
+from bgp.model import Address, Attributes, Held, Password, Path, PathsHeard, RouteKey
 from tests.unit.plan.histories import Cluster
 
 _NODES = tuple(
@@ -41,7 +42,7 @@ class _Running:
         self.cluster, self.planner = Cluster(), Planner()
         self.then(*_NODES, instance)
 
-    def then(self, *records: Node | Instance | Secret) -> None:
+    def then(self, *records: Node | Instance | Secret | Service) -> None:
         for record in records:
             self.cluster.set(record)
         picture = self.cluster.picture
@@ -153,3 +154,64 @@ def test_a_node_that_never_had_an_as_is_given_none() -> None:
     running = _Running(_AS_FROM_LABEL)
 
     assert running.planner.plan.identity is None
+
+
+_LEFT: Final = _NODES[1].addresses[0]
+"""The address of n2, whose Node is deleted."""
+
+
+def _delete(running: _Running, *then: Node) -> NodePlan:
+    running.cluster.remove(Key(Kind.NODE, "", "n2"))
+    running.then(*then)
+    return running.planner.plan
+
+
+def test_a_node_that_is_deleted_is_told_all_until_its_time_is_over() -> None:
+    running = _Running(_MESHED)
+    told = {key for key in running.planner.plan.routes if key.peer == _LEFT}
+
+    plan = _delete(running)
+    assert told
+    assert told <= plan.routes.keys()
+    assert plan.parting == {"n2"}
+
+    running.cluster.let_go(plan.parting)
+    running.then()
+    assert running.planner.plan.peers.keys() == _OTHERS - {_LEFT}
+    assert running.planner.plan.parting == frozenset()
+
+
+def test_nothing_leads_to_a_node_that_is_deleted_but_what_it_passes_on_stays() -> None:
+    running = _Running(replace(_MESHED, service_routes=ServiceRoutes.IMPORT))
+    vip, of_n3 = ip_network("10.96.0.7/32"), _NODES[2].pod_cidrs[0]
+    own = Path(_LEFT, _LEFT, Attributes(local_pref=100))
+    passed_on = Path(_LEFT, _NODES[2].addresses[0], replace(own.attributes, originator_id=IPv4Address("10.0.0.3")))
+    running.cluster.link((Interface(2, "eth0", up=True, addresses=(ip_interface("10.0.0.1/24"),)),))
+    running.then(Service(namespace="default", name="web", cluster_ips=(vip[0],)))
+    running.cluster.hear(PathsHeard(_LEFT, announced=((own, (vip, _NODES[1].pod_cidrs[0])), (passed_on, (of_n3,)))))
+    running.then()
+    before = {key.prefix for key in running.planner.plan.fib}
+    assert {vip, of_n3} < before
+
+    plan = _delete(running)
+    assert {key.prefix for key in plan.fib} == before - {vip, _NODES[1].pod_cidrs[0]}
+    assert plan.refused_in[RouteKey(_LEFT, vip)] == "peerUnknown"
+
+
+def test_whoever_has_the_address_of_a_node_that_is_deleted_gets_the_session() -> None:
+    running = _Running(_MESHED)
+
+    plan = _delete(running, replace(_NODES[1], name="n9", created=2.0))
+    assert plan.peers[_LEFT].name == "node/n9"
+    assert "peerAddressConflict" not in {problem.reason for problem in plan.problems}
+
+
+def test_a_node_that_is_made_again_parts_no_more() -> None:
+    running = _Running(_MESHED)
+    before = dict(running.planner.plan.peers)
+
+    _delete(running)
+    running.then(_NODES[1])
+    assert running.planner.plan.peers == before
+    assert running.planner.plan.parting == frozenset()
+    assert not running.planner.plan.mesh["n2"].gone
