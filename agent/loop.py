@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from agent.carrying import Carrying, waits
 from agent.comparing import Comparing
 from agent.departing import Departing, told_before
 from agent.farewell import Farewells
@@ -76,6 +77,7 @@ class SpeakerDriver(Protocol):
         peers_changed: bool,
         dirty: Iterable[RouteKey] | None,
         hold_back: Callable[[RouteKey], bool],
+        end_of_rib_waits: bool,
     ) -> None: ...
     def sweep(self, routes: Mapping[RouteKey, Route]) -> None: ...
     def may_hold(self, prefix: Prefix) -> bool: ...
@@ -132,6 +134,7 @@ class Loop:
         self._said: frozenset[Problem] = frozenset()
         self._farewells = Farewells()
         self.departing = Departing()
+        self.carrying = Carrying()
         self._after_pass: list[Callable[[], None]] = []
 
     @property
@@ -164,7 +167,8 @@ class Loop:
 
     async def _one_pass(self, dirt: Dirt) -> None:
         # Before anything else: what is heard while this pass goes on, the next one plans.
-        synced = frozenset[Address]() if self.swept else self.inbox.rib.synced_peers()
+        idle = self.swept and self.carrying.is_over
+        synced = frozenset[Address]() if idle else self.inbox.rib.synced_peers()
         delta = await self._make_plan(dirt)
         await asyncio.sleep(0)  # drivers may have nothing to wait for
         if delta is None:
@@ -185,11 +189,13 @@ class Loop:
         if everything:
             await self._fib.install(self.plan.fib, None)
         self._reach(Phase.FIB_IN_PLACE)
+        self._look_whether_it_carries(synced if whole else frozenset())
         await self._speaker.apply(
             SpeakerPlan(peers=self.plan.peers, routes=self.plan.routes),
             peers_changed=delta.peers or first,
             dirty=None if first else delta.routes,
-            hold_back=self._not_in_kernel,
+            hold_back=lambda key: waits(self.plan, self.carrying.awaited, key) or self._not_in_kernel(key),
+            end_of_rib_waits=bool(self.carrying.awaited) and self.plan.leave is None,
         )
         if self.speaking_at is None:
             self.speaking_at = self._clock()
@@ -310,6 +316,19 @@ class Loop:
         peer = self.plan.peers.get(key.peer)
         return peer is not None and peer.held is None and key in self.plan.routes
 
+    def _look_whether_it_carries(self, synced: frozenset[Address]) -> None:
+        if self.plan.leave is not None and self.departing.progress is Progress.OVER:
+            self.carrying.gone()
+            return
+        self.carrying.look(
+            self._clock(),
+            self.plan,
+            self.inbox.world,
+            kernel=self._fib.actual,
+            rib=self.inbox.rib,
+            synced=synced,
+        )
+
     def _not_in_kernel(self, key: RouteKey) -> bool:
         """The discard route of a prefix of ours is wanted and not in place: the prefix cannot be announced yet.
 
@@ -368,6 +387,8 @@ class Loop:
             rest = min(rest, self.speaking_at + SWEEP_CAP_SECONDS - now)
         if (look_at := self._farewells.next_look_at) is not None:
             rest = min(rest, look_at - now)
+        if (carries_at := self.carrying.next_look_at) is not None:
+            rest = min(rest, carries_at - now)
         if (stage_at := self.departing.next_look_at) is not None:
             rest = min(rest, max(stage_at - now, STAGE_SECONDS_MIN))
         if (expiry_at := self.inbox.next_due_at) is not None:

@@ -299,6 +299,7 @@ class Agent:
             picture_complete=world.complete,
             plan=loop.plan,
             progress=loop.departing.progress,
+            awaited=loop.carrying.awaited,
             peers=self._speaker.states,
             held_by_speaker=self._speaker.held,
             wanted_at=self._speaker.wanted_at,

@@ -258,6 +258,8 @@ class FibRoute:
         return FibKey(self.prefix, self.metric)
 
 
+LEARNED_METRIC: Final = 0
+"""Metric of routes learned from peers; discard routes have another."""
 DISCARD_METRIC: Final = 0xFFFF_FFF0
 """Metric of discard routes: any real route for the same prefix wins."""
 

@@ -19,7 +19,7 @@ Invariants:
 - A key is dirty exactly when its peer is there with its family, wanted and held differ, it is not in flight and not
   waiting to be tried again. `next_command` costs the same whatever the size of the table.
 - End-of-RIB of a session is handed out only while no key of that peer is dirty or in flight: all that is wanted has
-  been answered. A refused route does not hold it back: it was answered too.
+  been answered. A refused route does not hold it back: it was answered too. Nor while it is put off.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class Outbox:
         self._busy = 0
         """Keys in flight."""
         self._end_of_rib_ready: dict[Address, None] = {}
+        self._put_off: frozenset[Address] = frozenset()
         self._retries: Retries[RouteKey] = Retries()
         self._marker_retries: Retries[SendEndOfRib] = Retries()
 
@@ -157,6 +158,13 @@ class Outbox:
             table.owed.clear()
             self._weigh_end_of_rib(peer, table)
             self._tables.drop_if_empty(peer)
+
+    def put_off_end_of_rib(self, peers: Iterable[Address]) -> None:
+        """From these peers, and from no others, routes are kept for now that must come before End-of-RIB."""
+        before, self._put_off = self._put_off, frozenset(peers)
+        for peer in before ^ self._put_off:
+            if table := self._tables.get(peer):
+                self._weigh_end_of_rib(peer, table)
 
     def restarted(self) -> None:
         """ExaBGP started anew: it has no peers, nothing is told, nothing in flight, no session up."""
@@ -434,7 +442,7 @@ class Outbox:
             self._retries.forget(RouteKey(peer, prefix))
 
     def _weigh_end_of_rib(self, peer: Address, table: Table) -> None:
-        if table.owed and table.present and not table.unsettled:
+        if table.owed and table.present and not table.unsettled and peer not in self._put_off:
             self._end_of_rib_ready[peer] = None
         else:
             self._end_of_rib_ready.pop(peer, None)

@@ -154,10 +154,12 @@ class Speaker:
         peers_changed: bool,
         dirty: Iterable[RouteKey] | None,
         hold_back: Callable[[RouteKey], bool],
+        end_of_rib_waits: bool = False,
     ) -> None:
         """Take over the plan; nothing here waits for ExaBGP. `dirty` None: compare everything.
 
-        A route held back is not announced (nor changed) yet, and asked for again at the next call.
+        A route held back is not announced (nor changed) yet, and asked for again at the next call. With
+        `end_of_rib_waits` End-of-RIB to its peer comes after it, or the peer would drop what it has of it from before.
         """
         turned: frozenset[Address] = frozenset()
         self._limits.expire(self._clock())
@@ -173,6 +175,7 @@ class Speaker:
         await self._take_routes(keys, plan.routes, hold_back, pumping=dirty is not None)
         if turned and dirty is not None:
             await self._take_routes(plan.routes, plan.routes, hold_back, only=turned)
+        self.outbox.put_off_end_of_rib({key.peer for key in self._held_back} if end_of_rib_waits else ())
         if judged and self._peers is not None:
             self._upkeep.take_peers(self._peers)
         self._upkeep.telling.pump()

@@ -44,6 +44,8 @@ class Part(NamedTuple):
     starved: str = ""
     """A Service that would drop what comes here for it (`Origination.starved`). A part without sources adds no more."""
     pods: bool = False
+    local: bool = False
+    """As `Origination.local`."""
 
 
 class Share(NamedTuple):
@@ -86,7 +88,14 @@ def pod_wishes(advertisements: Iterable[Advertisement], here: Iterable[Advertise
 def pod_parts(identity: Identity | None, to_peers: frozenset[ToPeers], going: Leaving = STAYING) -> dict[Prefix, Part]:
     if identity is None or identity.pod_routes is not PodRoutes.BGP or going.pods is Telling.NOTHING:
         return {}
-    part = Part((f"{Kind.NODE} {identity.node}",), to_peers, to_mesh=True, discarded=RouteType.UNREACHABLE, pods=True)
+    part = Part(
+        (f"{Kind.NODE} {identity.node}",),
+        to_peers,
+        to_mesh=True,
+        discarded=RouteType.UNREACHABLE,
+        pods=True,
+        local=True,
+    )
     return dict.fromkeys(identity.pod_cidrs, part)
 
 
@@ -137,6 +146,7 @@ def merge_parts(prefix: Prefix, parts: Iterable[Part]) -> Origination | None:
         discarded=next((kind for kind in _DISCARDS if any(part.discarded is kind for part in merged)), None),
         starved=tuple(sorted(part.starved for part in every if part.starved)),
         pods=any(part.pods for part in merged),
+        local=all(part.local for part in merged),
     )
 
 

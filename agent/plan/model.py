@@ -61,6 +61,8 @@ class Origination:
     """Services with this address and traffic policy Local that have no endpoint here: others have it announced."""
     pods: bool = False
     """It is a pod CIDR of this node."""
+    local: bool = False
+    """What comes for it goes to no other node: a pod CIDR, or traffic policy Local."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,7 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
     case = _Case(announcing, subject, taken, _endpoints(announcing.node, subject.slices))
     sources, to_peers = defaultdict[Prefix, list[str]](list), defaultdict[Prefix, set[ToPeers]](set)
     shares, considered, ends = set[Share](), set[Prefix](), dict[Prefix, RouteType | None]()
+    abroad = set[Prefix]()
     silent, in_vain = defaultdict[Address, _Said](dict), dict[Address, str]()
     to_mesh = announcing.to_mesh
     for class_, address in _addresses(subject.service):
@@ -66,6 +67,8 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
                 continue
             silent[address][advertisement.name] = None
             sources[host(address)].append(f"{subject.key} ({class_})")
+            if case.policy(class_) is not TrafficPolicy.LOCAL:
+                abroad.add(host(address))
             if (aggregate := _aggregate(advertisement, address)) is not None:
                 shares.add(Share(advertisement.name, aggregate))
             else:
@@ -75,7 +78,13 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
         if not judged and _is_in_vain(wishes, class_, subject.service.requested):
             in_vain[address] = "requestNotAllowed"
     parts = {
-        prefix: Part(tuple(dict.fromkeys(sources[prefix])), frozenset(to_peers[prefix]), to_mesh, ends[prefix])
+        prefix: Part(
+            tuple(dict.fromkeys(sources[prefix])),
+            frozenset(to_peers[prefix]),
+            to_mesh,
+            ends[prefix],
+            local=prefix not in abroad,
+        )
         for prefix in (sources if to_mesh else to_peers)
     }
     starved = [address for address, said in silent.items() if set(said.values()) == {"noLocalEndpoint"}]
@@ -232,7 +241,7 @@ class _Case:
                 return "nodeSubnet"
             if not inside_any(prefix, announcing.allowed_external_ips):
                 return "externalIPNotAllowed"
-        if self._policy(class_) is TrafficPolicy.LOCAL and Family.of(address) not in self.endpoints.here:
+        if self.policy(class_) is TrafficPolicy.LOCAL and Family.of(address) not in self.endpoints.here:
             return "noLocalEndpoint"
         return None
 
@@ -247,7 +256,7 @@ class _Case:
             return "noEndpoint"
         if (aggregate := _aggregate(wish.by, address)) is None:
             return None
-        if self._policy(class_) is TrafficPolicy.LOCAL:
+        if self.policy(class_) is TrafficPolicy.LOCAL:
             return "aggregateOfLocal"
         if self.taken.by_anybody(self.announcing, aggregate):
             return "aggregateTooWide"
@@ -262,10 +271,10 @@ class _Case:
         """
         if class_ is ServiceAddress.CLUSTER_IP:
             return None
-        local = self._policy(class_) is TrafficPolicy.LOCAL
+        local = self.policy(class_) is TrafficPolicy.LOCAL
         return RouteType.BLACKHOLE_FORWARDED if local else RouteType.UNREACHABLE_FORWARDED
 
-    def _policy(self, class_: ServiceAddress) -> TrafficPolicy:
+    def policy(self, class_: ServiceAddress) -> TrafficPolicy:
         service = self.subject.service
         return service.internal_policy if class_ is ServiceAddress.CLUSTER_IP else service.external_policy
 

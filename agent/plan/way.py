@@ -12,12 +12,11 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from agent.model import FibKey, Problem
+from agent.model import LEARNED_METRIC, FibKey, Problem
 from agent.plan.model import NodePlan
 from agent.plan.prefixes import host, supernets
 from bgp.model import Address
 
-_LEARNED_METRIC: Final = 0
 _UNREACHABLE: Final = "apiUnreachable"
 
 
@@ -35,7 +34,7 @@ def own_way(plan: NodePlan, address: Address) -> str:
     """Empty: there is none. The longest route of each kind, which is the one that counts."""
     learned = announced = ""
     for prefix in supernets(host(address)):
-        route = plan.fib.get(FibKey(prefix, _LEARNED_METRIC))
+        route = plan.fib.get(FibKey(prefix, LEARNED_METRIC))
         if route is not None and not learned:
             hops = ", ".join(str(hop.gateway) for hop in route.next_hops)
             learned = f"this node has installed {prefix} via {hops}, as peers gave it"

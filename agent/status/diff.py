@@ -187,6 +187,8 @@ def _told(facts: _Facts, key: RouteKey) -> Difference | None:
             return Difference(
                 Kind("peer", "refused", reason, waiting=False), meaning_out(reason), outward_remedy(reason)
             )
+        case "pending", str(reason) if reason:
+            return Difference(Kind("peer", "notTold", reason, waiting=True), meaning_out(reason))
         case "pending", _:
             return _held_back(facts, key) or _pending(facts, "notTold")
     return None  # sent, or there is no session: said once for all its routes

@@ -5,9 +5,9 @@ Asks `bgp.bestpath` again, with the same facts as the plan. Reads `Status` only.
 
 from __future__ import annotations
 
-from agent.model import FibKey
+from agent.model import LEARNED_METRIC, FibKey
 from agent.plan.imports import peer_info
-from agent.status.status import LEARNED_METRIC, Status
+from agent.status.status import Status
 from bgp.bestpath import PeerInfo, best
 from bgp.model import Address, Path, Prefix, RouteKey
 

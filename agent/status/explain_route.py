@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Container, Iterator
 from dataclasses import replace
 
-from agent.model import DISCARD_METRIC, FibKey, Problem
+from agent.carrying import UNHEARD_SECONDS
+from agent.model import DISCARD_METRIC, LEARNED_METRIC, FibKey, Problem
 from agent.plan.prefixes import contains, supernets
 from agent.plan.services import split_what
 from agent.plan.steps import Steps
@@ -26,7 +27,6 @@ from agent.status.hops import Hop, parse_prefix, place_of, via
 from agent.status.meanings import meaning_in, meaning_out
 from agent.status.remedies import outward_remedy
 from agent.status.status import (
-    LEARNED_METRIC,
     Status,
     address_order,
     fib_state,
@@ -150,6 +150,11 @@ def _told(status: Status, peer: Peer, key: RouteKey) -> Hop:
             state = status.peer_state(peer.address).state
             fix = f"See `bgpilot peer {key.peer}` for the last error of the session."
             return Hop(place, f"will be sent: the session is {state}", ok=False, reason="notEstablished", fix=fix)
+        case "pending", str(reason) if reason:
+            few, more = status.awaited[:3], len(status.awaited) - 3
+            whose = ", ".join(few) + (f" and {more} more" if more > 0 else "")
+            text = f"is told when the kernel has the pod routes of {whose}, after {UNHEARD_SECONDS:.0f} s at most"
+            return Hop(place, text, ok=False, reason=reason, fix=outward_remedy(reason))
         case "pending", _:
             return Hop(place, "is about to be told", ok=False, reason="pending")
         case state, reason:

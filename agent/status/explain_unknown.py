@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent.model import DISCARD_METRIC, FibKey, Kind, Problem
+from agent.model import DISCARD_METRIC, LEARNED_METRIC, FibKey, Kind, Problem
 from agent.plan.prefixes import supernets
 from agent.plan.steps import Steps, finish
 from agent.status.explain import explain_steps
 from agent.status.hops import Hop, as_plain, parse_prefix, via
 from agent.status.peers import View
 from agent.status.picture import no_picture
-from agent.status.status import LEARNED_METRIC, Status
+from agent.status.status import Status
 from agent.status.views import answer
 from bgp.model import Prefix
 

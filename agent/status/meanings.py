@@ -49,6 +49,7 @@ _OUT: Final[Mapping[str, str]] = {
     "hostnameOnly": "the load balancer gave a name and no address",
     "noLoadBalancer": "the Service is no LoadBalancer (any more), and what its status says of one is left over",
     "noAddressYet": "no load balancer controller has given the Service an address yet",
+    "podRoutesAwaited": "this node lacks pod routes of other nodes, and could not pass on what came for it",
     "noAddressOfFamily": "this node has no address of its family that could be the next hop",
 }
 

@@ -108,6 +108,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "kernelRefused": "The words are the kernel's own; `ip route get NEXTHOP` often shows what is missing.",
     "notBest": "Nothing to do: another path to this prefix is preferred.",
     "maximumPathsReached": "Raise `maximumPaths` of the BGPInstance, if more next hops shall be used at once.",
+    "podRoutesAwaited": "Wait a moment: other nodes tell their pod CIDRs when there are sessions with them.",
     **dict.fromkeys(
         ("notInstalled", "leaving", "pending"),
         "Wait a moment; if it stays, `bgpilot status` shows what the agent is busy with.",

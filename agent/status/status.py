@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from agent.carrying import AWAITED, waits
 from agent.latencies import Latencies
 from agent.model import (
+    LEARNED_METRIC,
     FibKey,
     FibRoute,
     Interface,
@@ -49,8 +51,6 @@ SETTLE_SECONDS: Final = 30.0
 VERSIONS: Final = {4: Family.IPV4, 6: Family.IPV6}
 LISTING: Final = "LISTING"
 """Phase of an agent that has not carried out any plan: `agent.loop.Phase`."""
-LEARNED_METRIC: Final = 0
-"""Metric of routes learned from peers; discard routes have another."""
 
 
 class FibFailure(Protocol):
@@ -150,6 +150,8 @@ class Status:
     plan: NodePlan
     peers: Mapping[Address, PeerState]
     """`Speaker.states`."""
+    awaited: tuple[str, ...] = ()
+    """`Carrying.awaited`."""
     progress: Progress = Progress.OVER
     """How far this node has come in leaving, if `plan.leave` says that it does."""
     held_by_speaker: Mapping[Address, Held] = field(default_factory=dict)
@@ -294,7 +296,7 @@ def told_state(status: Status, key: RouteKey) -> tuple[str, str]:
     if up is not None and route is not None and (why := session_refusal(up, route)) is not None:
         return "refused", why
     if not status.outbox.is_told(key):
-        return "pending", ""
+        return "pending", AWAITED if waits(status.plan, status.awaited, key) else ""
     return ("sent", "") if status.is_up(key.peer) else ("held", "")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
 
@@ -26,6 +27,24 @@ VIP = {"ipv4": "203.0.113.7", "ipv6": "2001:db8:77::7"}
 TAINT = "node.cloudprovider.kubernetes.io/shutdown"
 FLOWS = 16
 """So many that both nodes serve some."""
+AWAITED = "podRoutesAwaited"
+BEHIND_OTHER = """
+table inet kubeproxy {{
+  chain nat {{ type nat hook prerouting priority dstnat; ip daddr {vip} dnat ip to {pod}; }}
+  chain back {{ type nat hook postrouting priority srcnat; ct status dnat masquerade; }}
+}}
+"""
+NO_MESH = """
+table inet nomesh {{
+  chain first {{
+    type filter hook prerouting priority raw
+    ip saddr {ipv4} tcp sport 179 drop
+    ip saddr {ipv4} tcp dport 179 drop
+    ip6 saddr {ipv6} tcp sport 179 drop
+    ip6 saddr {ipv6} tcp dport 179 drop
+  }}
+}}
+"""
 
 
 class Scene:
@@ -122,6 +141,26 @@ class Scene:
     def mark(self) -> int:
         return len(self.tor.bgpd.output())
 
+    def reasons(self, subject: str) -> set[str]:
+        return {hop["reason"] for hop in self.agent.view("explain", subject=subject)["hops"]}
+
+    @contextmanager
+    def endpoint_on_other(self) -> Iterator[None]:
+        """The node passes on what comes for the service to a pod on the other node, as kube-proxy does."""
+        pod = self.other.add_pod()
+        serve_echo(pod)
+        with self.rules("kubeproxy", BEHIND_OTHER.format(vip=VIP["ipv4"], pod=pod.address("ipv4"))):
+            yield
+        self.other.remove_pod(pod)
+
+    @contextmanager
+    def rules(self, table: str, text: str) -> Iterator[None]:
+        self.node.run(["nft", "-f", "-"], stdin=text)
+        try:
+            yield
+        finally:
+            self.node.run(["nft", "delete", "table", "inet", table])
+
     def annotate(self, text: str | None) -> None:
         wanted = node_object(self.node)
         if text is not None:
@@ -187,11 +226,22 @@ def test_status_and_explain_say_why_nothing_is_announced(scene: Scene) -> None:
     assert "nodeDrained" in scene.agent.cli("explain", "tor").stdout
 
 
-def test_undrain_brings_everything_back(scene: Scene) -> None:
-    done = scene.agent.cli("undrain")
+def test_undrain_brings_everything_back_and_services_when_the_node_can_pass_on_what_comes_for_them(
+    scene: Scene,
+) -> None:
+    addresses = {family: str(scene.other.address(family)) for family in VIP}
+    with scene.endpoint_on_other():
+        probe = Probe(scene.router, ip_address(VIP["ipv4"]), flows=FLOWS)
+        with scene.rules("nomesh", NO_MESH.format(**addresses)):
+            done = scene.agent.cli("undrain")
+            assert (done.returncode, done.stdout) == (0, "undrained\n")
+            wait_until(lambda: all(AWAITED in scene.reasons(vip) for vip in VIP.values()))
+            wait_until(lambda: scene.table(scene.node) == scene.pods(scene.node))
 
-    assert (done.returncode, done.stdout) == (0, "undrained\n")
-    scene.wait_back()
+        scene.wait_back()
+
+        assert probe.stop().lost == 0
+    assert not any(AWAITED in scene.reasons(vip) for vip in VIP.values())
 
 
 def test_an_annotation_of_the_node_drains_it_as_well(scene: Scene) -> None:

@@ -60,6 +60,7 @@ class Told:
 
     async def apply(self, _plan, **how):
         self.hold_back = how["hold_back"]
+        self.end_of_rib_waits = how["end_of_rib_waits"]
         self.meanwhile()
 
     def meanwhile(self):

@@ -546,6 +546,24 @@ def test_a_refused_route_does_not_hold_back_end_of_rib(outbox):
     assert outbox.next_command(0.0) == SendEndOfRib(A, Family.IPV4)
 
 
+def test_end_of_rib_that_is_put_off_comes_after_what_is_wanted_then(outbox):
+    outbox.peer_added(B)
+    outbox.put_off_end_of_rib([A])
+    for peer in (A, B):
+        outbox.session_up(peer, {Family.IPV4})
+    assert outbox.next_command(0.0) == SendEndOfRib(B, Family.IPV4)
+    assert outbox.next_command(0.0) is None
+
+    outbox.want(RouteKey(A, P), route(P))
+    outbox.put_off_end_of_rib(())
+
+    assert outbox.next_command(0.0) == Announce((A,), route(P))
+    assert outbox.next_command(0.0) is None
+    for _ in range(2):
+        outbox.answered(True, 0.0)
+    assert outbox.next_command(0.0) == SendEndOfRib(A, Family.IPV4)
+
+
 def test_a_refused_end_of_rib_is_tried_again_unless_the_session_is_gone(outbox):
     outbox.session_up(A, {Family.IPV4})
     outbox.next_command(0.0)

@@ -177,6 +177,26 @@ async def test_a_session_that_another_exabgp_had_before_it_was_asked_anything_ge
     await rig.in_sync()
 
 
+async def test_end_of_rib_waits_for_what_is_held_back_where_it_must_not_come_before(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell()
+    await rig.in_sync()
+    late, other = (RouteKey(TOR.address, a_route(number).prefix) for number in (1, 2))
+    rig.routes.update({late: a_route(1), other: a_route(2)})
+    plan = SpeakerPlan(rig.peers, rig.routes)
+    await rig.speaker.apply(plan, peers_changed=False, dirty=[late], hold_back=late.__eq__, end_of_rib_waits=True)
+    rig.exabgp.comes_up(str(TOR.address))
+    await eventually(lambda: rig.speaker.states[TOR.address].up is not None)
+    await rig.speaker.apply(plan, peers_changed=False, dirty=[other], hold_back=late.__eq__, end_of_rib_waits=True)
+    await eventually(lambda: rig.told() == {str(other.prefix)})
+    assert rig.exabgp.markers == []
+
+    await rig.speaker.apply(plan, peers_changed=False, dirty=(), hold_back=lambda _key: False)
+
+    await eventually(lambda: len(rig.exabgp.markers) == 2)
+    assert rig.told() == rig.wanted()
+
+
 async def test_what_was_reflected_before_the_agents_start_stays_told_until_it_is_swept(rig: Rig) -> None:
     own, passed_on = a_route(1), Route(ip_network("10.2.0.0/24"), ip_address("192.0.2.8"), REFLECTED)
     await rig.exabgp.connect()

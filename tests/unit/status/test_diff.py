@@ -133,6 +133,17 @@ def test_a_discard_route_stays_while_a_peer_may_be_told_of_it(scene):
     assert seen(scene) == ([], [(str(OWN_PODS), "unexpected", "leaving")])
 
 
+def test_what_waits_for_the_pod_routes_of_others_is_on_its_way(scene):
+    for prefix in (VIP, OWN_PODS):
+        scene.outbox.want(RouteKey(TOR, prefix), None)
+        scene.outbox.next_command(NOW)
+        scene.outbox.answered(True, NOW)
+    scene.originated[OWN_PODS] = replace(scene.originated[OWN_PODS], local=True)
+
+    waiting = [(str(OWN_PODS), "notTold", "pending"), (str(VIP), "notTold", "podRoutesAwaited")]
+    assert seen(scene, awaited=("worker-2",)) == ([], waiting)
+
+
 def test_what_exabgp_is_about_to_take_is_on_its_way(scene):
     scene.announce(TOR, STRAY, answer=None)
     del scene.routes[RouteKey(TOR, VIP)]

@@ -250,6 +250,17 @@ def test_a_peer_that_is_up_counts_by_family(scene):
     assert texts[1:] == ["Established, families ipv4", "ipv4: 1 received, 0 accepted, 2 sent"]
 
 
+def test_a_route_that_waits_for_the_pod_routes_of_others_names_them(scene):
+    scene.outbox.want(RouteKey(TOR, VIP), None)
+    status = scene.status(awaited=("worker-2", "worker-3", "worker-4", "worker-5"))
+
+    (waiting,) = [hop for hop in explain(status, str(VIP))["hops"] if hop["reason"] == "podRoutesAwaited"]
+
+    whose = "the kernel has the pod routes of worker-2, worker-3, worker-4 and 1 more"
+    assert waiting["text"] == f"is told when {whose}, after 30 s at most"
+    assert waiting["fix"]
+
+
 @pytest.mark.parametrize("subject", ["", "nonsense", "a/b/c", "/x", "10.0.0.0/33"])
 def test_what_is_no_subject_has_no_answer_or_is_an_unknown_service(scene, subject):
     view = explain(scene.status(), subject)
