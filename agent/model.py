@@ -252,6 +252,8 @@ class FibRoute:
     next_hops: tuple[NextHop, ...] = ()
     type: RouteType = RouteType.UNICAST
     metric: int = 0
+    extra: str = ""
+    """Of a wanted one always empty: what it was found with that we never write, as `ip route` says it (`mtu 1300`)."""
 
     @property
     def key(self) -> FibKey:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
-from agent.kernel.heard import attributes_of, number_in
 from agent.kernel.netlink import (
     ADDRESS_BYTES,
     AF_INET,
@@ -22,8 +21,10 @@ from agent.kernel.netlink import (
     RTA_PRIORITY,
     RTA_TABLE,
     RTMSG,
-    RTNEXTHOP,
     MalformedError,
+    attributes_of,
+    hops_in,
+    number_in,
 )
 from agent.model import Gateway
 from bgp.model import Address, Family
@@ -129,16 +130,8 @@ def _hops(found: dict[int, bytes], flags: int) -> Iterator[Hop]:
     if several is None:
         yield Hop(_gateway(found), number_in(found, RTA_OIF), bool(flags & _RTNH_F_DEAD))
         return
-    at = 0
-    while at < len(several):
-        if len(several) - at < RTNEXTHOP.size:
-            raise MalformedError("a next hop shorter than its header")
-        length, hop_flags, _weight, interface = RTNEXTHOP.unpack_from(several, at)
-        if not RTNEXTHOP.size <= length <= len(several) - at:
-            raise MalformedError(f"a next hop of {length} bytes in {len(several) - at}")
-        inner = attributes_of(several[at : at + length], RTNEXTHOP.size)
-        yield Hop(_gateway(inner), interface, bool(hop_flags & _RTNH_F_DEAD))
-        at += (length + 3) & ~3
+    for hop in hops_in(several):
+        yield Hop(_gateway(hop.attributes), hop.interface, bool(hop.flags & _RTNH_F_DEAD))
 
 
 def _gateway(found: dict[int, bytes]) -> Address | None:

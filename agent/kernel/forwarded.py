@@ -72,9 +72,7 @@ class RoutesAndRules:
         problems = self._socket.problems(one for one in odd if not (one.in_place_of_ours and one.version in spoiled))
         without = spoiled | {rule.version for rule in needed - self._rules}
         incomplete = [
-            FibRoute(route.prefix, type=RouteType.INCOMPLETE, metric=DISCARD_METRIC)
-            for route in discards
-            if route.prefix.version in without
+            replace(route, type=RouteType.INCOMPLETE) for route in discards if route.prefix.version in without
         ]
         routes = {**dump.routes, **{route.key: route for route in incomplete}} if incomplete else dump.routes
         return replace(dump, routes=routes, foreign=(*dump.foreign, *problems))
@@ -100,7 +98,7 @@ class RoutesAndRules:
         old, new = change
         if old is None or old.type is not RouteType.INCOMPLETE:
             return change
-        old = FibRoute(old.prefix, type=self._discards[old.prefix], metric=old.metric)
+        old = replace(old, type=self._discards[old.prefix])
         return None if new == old else RouteChange(old, new)
 
     def _note(self, prefix: Prefix, route: FibRoute | None) -> None:

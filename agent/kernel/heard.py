@@ -7,11 +7,11 @@ consumes at least four bytes a turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, NamedTuple
 
+from agent.kernel.extras import extras_of
 from agent.kernel.netlink import (
     ADDRESS_BYTES,
     AF_INET,
@@ -30,13 +30,14 @@ from agent.kernel.netlink import (
     RTA_VIA,
     RTATTR,
     RTMSG,
-    RTNEXTHOP,
     S32,
     TYPE_NUMBERS,
     U16,
-    U32,
     MalformedError,
     Message,
+    attributes_of,
+    hops_in,
+    number_in,
 )
 from agent.model import (
     FibKey,
@@ -52,11 +53,6 @@ NLM_F_ACK_TLVS: Final = 0x200
 KINDS_REMEMBERED_MAX: Final = 4096
 """Route messages remembered without their address: one for each set of next hops, type, metric and prefix length."""
 _RTA_ENCAP_TYPE, _RTA_ENCAP, _RTA_NH_ID = 21, 22, 30
-_RTNH_F_ONLINK: Final = 4
-_ODD_ATTRIBUTES: Final = {7: "a source address", 8: "metrics, such as an MTU", 11: "a realm"}
-"""RTA_PREFSRC, RTA_METRICS and RTA_FLOW: the kernel (6.18) tells them of those routes only that were given some."""
-_RTA_PREF: Final = 20
-"""Of every IPv6 route (RFC 4191); 0 is medium."""
 _NLMSGERR_ATTR_MSG: Final = 1
 _RTM_F_CLONED: Final = 0x200
 _TYPES: Final = {number: kind for kind, number in TYPE_NUMBERS.items()}
@@ -116,7 +112,7 @@ def decode_route(body: bytes) -> Heard | None:
     if rest.cloned:
         return None
     key = FibKey(prefix, rest.metric)
-    route = None if rest.oddity else FibRoute(prefix, rest.next_hops, rest.type, rest.metric)
+    route = None if rest.oddity else FibRoute(prefix, rest.next_hops, rest.type, rest.metric, rest.extra)
     return Heard(rest.protocol, rest.table, key, route, rest.oddity, rest.beside)
 
 
@@ -135,6 +131,7 @@ class _Rest(NamedTuple):
     cloned: bool
     type: RouteType
     next_hops: tuple[NextHop, ...]
+    extra: str
     oddity: str
     beside: bool
     address: bytes
@@ -142,7 +139,7 @@ class _Rest(NamedTuple):
 
 @lru_cache(maxsize=KINDS_REMEMBERED_MAX)
 def _decode_rest(body: bytes) -> _Rest:
-    family, length, source, tos, table, protocol, _scope, kind, flags = RTMSG.unpack_from(body)
+    family, length, source, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(body)
     found = attributes_of(body, RTMSG.size)
     size = ADDRESS_BYTES[family]
     metric = number_in(found, RTA_PRIORITY)
@@ -151,8 +148,6 @@ def _decode_rest(body: bytes) -> _Rest:
         oddity = f"type {_TYPE_NAMES.get(kind, kind)}"
     elif tos or source:
         oddity = "a source prefix" if source else f"TOS {tos:#x}"
-    elif not oddity:
-        oddity = _oddity(found, flags)
     table = number_in(found, RTA_TABLE) or table
     type_ = _TYPES.get(kind, RouteType.UNICAST)
     if table == DISCARD_TABLE:
@@ -165,19 +160,11 @@ def _decode_rest(body: bytes) -> _Rest:
         cloned=bool(flags & _RTM_F_CLONED),
         type=type_,
         next_hops=hops,
+        extra=extras_of(found, scope=scope, flags=flags),
         oddity=oddity,
         beside=bool(tos or source),
         address=found.get(RTA_DST, bytes(size)),
     )
-
-
-def _oddity(found: Mapping[int, bytes], flags: int) -> str:
-    """What is not written here and does not keep the route from being read."""
-    if flags & _RTNH_F_ONLINK:
-        return "the flag onlink"
-    if any(found.get(_RTA_PREF, b"")):
-        return "a router preference"
-    return next((said for kind, said in _ODD_ATTRIBUTES.items() if kind in found), "")
 
 
 def _decode_next_hops(found: dict[int, bytes], size: int) -> tuple[tuple[NextHop, ...], str]:
@@ -188,20 +175,11 @@ def _decode_next_hops(found: dict[int, bytes], size: int) -> tuple[tuple[NextHop
         hop, oddity = _next_hop(found, number_in(found, RTA_OIF), size)
         return ((hop,) if hop else ()), oddity
     hops: list[NextHop] = []
-    at = 0
-    while at < len(several):
-        if len(several) - at < RTNEXTHOP.size:
-            raise MalformedError("a next hop shorter than its header")
-        length, flags, weight, interface = RTNEXTHOP.unpack_from(several, at)
-        if not RTNEXTHOP.size <= length <= len(several) - at:
-            raise MalformedError(f"a next hop of {length} bytes in {len(several) - at}")
-        inner = attributes_of(several[at : at + length], RTNEXTHOP.size)
-        hop, oddity = _next_hop(inner, interface, size)
-        oddity = oddity or ("unequal weights" if weight else _oddity(inner, flags))
-        if hop is None or oddity:
-            return (), oddity
+    for one in hops_in(several):
+        hop, oddity = _next_hop(one.attributes, one.interface, size)
+        if hop is None or one.weight:
+            return (), oddity or "unequal weights"
         hops.append(hop)
-        at += (length + 3) & ~3
     return in_order(hops), "" if hops else "no next hop"
 
 
@@ -223,28 +201,6 @@ def _next_hop_via(via: bytes, interface: int, size: int) -> tuple[NextHop | None
     if (family, size) != (AF_INET6, ADDRESS_BYTES[AF_INET]):
         return None, f"a gateway of address family {family}"
     return NextHop(_address(via[U16.size :], ADDRESS_BYTES[AF_INET6]), interface), ""
-
-
-def attributes_of(data: bytes, at: int) -> dict[int, bytes]:
-    """Attributes from offset `at` to the end; of one kind the last counts. The flag bits of the kind are masked out."""
-    found: dict[int, bytes] = {}
-    end = len(data)
-    while at < end:
-        if end - at < 4:
-            raise MalformedError(f"{end - at} bytes are no attribute")
-        length, kind = RTATTR.unpack_from(data, at)
-        if not 4 <= length <= end - at:
-            raise MalformedError(f"an attribute of {length} bytes in {end - at}")
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
-        at += (length + 3) & ~3
-    return found
-
-
-def number_in(found: dict[int, bytes], kind: int) -> int:
-    value = found.get(kind, b"\0\0\0\0")
-    if len(value) != 4:
-        raise MalformedError(f"attribute {kind} has {len(value)} bytes instead of 4")
-    return int(U32.unpack(value)[0])
 
 
 def _address(value: bytes, size: int) -> Address:

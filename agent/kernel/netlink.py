@@ -1,7 +1,8 @@
 """The kernel's route messages (rtnetlink, RFC 3549): the numbers, the frames, and routes to bytes.
 
-Pure: the sockets are in `agent.kernel.routes`, the way back in `agent.kernel.heard`. It cannot express what we never
-write: next-hop objects, weights, encapsulation, source routes.
+Pure: the sockets are in `agent.kernel.routes`, the way back from bytes to routes in `agent.kernel.heard`. It cannot
+express what we never write: next-hop objects, weights, encapsulation, source routes, and what is in
+`agent.kernel.extras`.
 
 Numbers are those of linux/netlink.h and linux/rtnetlink.h; all fields are in host byte order.
 """
@@ -217,4 +218,49 @@ def messages(data: bytes) -> Iterator[Message]:
         if not NLMSGHDR.size <= length <= len(data) - at:
             raise MalformedError(f"a message of {length} bytes in {len(data) - at}")
         yield Message(kind, flags, seq, data[at + NLMSGHDR.size : at + length])
+        at += (length + 3) & ~3
+
+
+def attributes_of(data: bytes, at: int) -> dict[int, bytes]:
+    """Attributes from offset `at` to the end; of one kind the last counts. The flag bits of the kind are masked out."""
+    found: dict[int, bytes] = {}
+    end = len(data)
+    while at < end:
+        if end - at < 4:
+            raise MalformedError(f"{end - at} bytes are no attribute")
+        length, kind = RTATTR.unpack_from(data, at)
+        if not 4 <= length <= end - at:
+            raise MalformedError(f"an attribute of {length} bytes in {end - at}")
+        found[kind & 0x3FFF] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def number_in(found: dict[int, bytes], kind: int) -> int:
+    value = found.get(kind, b"\0\0\0\0")
+    if len(value) != 4:
+        raise MalformedError(f"attribute {kind} has {len(value)} bytes instead of 4")
+    return int(U32.unpack(value)[0])
+
+
+class Hop(NamedTuple):
+    """One next hop of RTA_MULTIPATH."""
+
+    attributes: dict[int, bytes]
+    interface: int
+    flags: int
+    weight: int
+    """0 is the lightest."""
+
+
+def hops_in(several: bytes) -> Iterator[Hop]:
+    """What RTA_MULTIPATH holds (struct rtnexthop)."""
+    at = 0
+    while at < len(several):
+        if len(several) - at < RTNEXTHOP.size:
+            raise MalformedError("a next hop shorter than its header")
+        length, flags, weight, interface = RTNEXTHOP.unpack_from(several, at)
+        if not RTNEXTHOP.size <= length <= len(several) - at:
+            raise MalformedError(f"a next hop of {length} bytes in {len(several) - at}")
+        yield Hop(attributes_of(several[at : at + length], RTNEXTHOP.size), interface, flags, weight)
         at += (length + 3) & ~3

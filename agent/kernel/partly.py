@@ -124,7 +124,8 @@ def _with(change: RouteChange, hops: Iterable[NextHop]) -> FibRoute:
 
 
 def _hops_there(change: RouteChange) -> tuple[NextHop, ...]:
-    return change.old.next_hops if change.old is not None else ()
+    """Those that need not be written: none of a route with what we never write."""
+    return change.old.next_hops if change.old is not None and not change.old.extra else ()
 
 
 def _same(wanted: NextHop, there: NextHop) -> bool:

@@ -35,7 +35,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from agent.kernel.heard import attributes_of, number_in
 from agent.kernel.netlink import (
     AF_INET,
     AF_INET6,
@@ -52,6 +51,8 @@ from agent.kernel.netlink import (
     U32,
     MalformedError,
     attribute,
+    attributes_of,
+    number_in,
 )
 from bgp.model import Prefix
 

@@ -84,7 +84,9 @@ def fulfils(wanted: FibRoute, actual: FibRoute) -> bool:
     """Whether there is nothing to write: an interface that was left to the kernel may be any."""
     if wanted == actual:
         return True
-    if wanted.type is not actual.type or len(wanted.next_hops) != len(actual.next_hops):
+    if wanted.type is not actual.type or wanted.extra != actual.extra:
+        return False
+    if len(wanted.next_hops) != len(actual.next_hops):
         return False
     return all(
         without_zone(ours.gateway) == without_zone(there.gateway) and ours.interface in (0, there.interface)

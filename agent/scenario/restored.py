@@ -188,7 +188,9 @@ def _kernel(standing: Field) -> Kernel:
 def _routes(found: Field) -> Iterator[FibRoute]:
     type_, metric = choice(found["type"], RouteType, RouteType.UNICAST), number(found["metric"], _METRIC_MAX) or 0
     hops = in_order([NextHop(address(it["gateway"]), number(it["interface"]) or 0) for it in found["via"].items()])
-    yield from (FibRoute(prefix(item), hops, type_, metric) for item in found["prefixes"].items())
+    set_by_others = found["extra"]
+    extra = set_by_others.label_value() if set_by_others else ""
+    yield from (FibRoute(prefix(item), hops, type_, metric, extra) for item in found["prefixes"].items())
 
 
 def _place(found: Field) -> FibKey:

@@ -14,6 +14,7 @@ the kernel, what is wrong. With it a file answers as the agent would have at tha
       refused: [{peer: 10.0.0.2, prefixes: [192.0.2.1/32]}]      # by ExaBGP
       leaving: [{peer: 10.0.0.2, prefixes: [192.0.2.7/32]}]      # told, and not wanted any more
       kernel: [{prefixes: [10.244.2.0/24], type: unicast, metric: 0, via: [{gateway: 10.0.0.2, interface: 2}]}]
+      #   also extra: mtu 1300            # what somebody else set
       kernelRefused: [{prefix: …, metric: 0, error: …, attempts: 3}]
       kernelConflicts: [{prefix: …, metric: 0, holder: …}]
       problems: [{reason: …, subject: …, message: …, fix: …}]
@@ -150,7 +151,7 @@ def _by_peer(keys: Iterable[RouteKey]) -> list[Part]:
 def _kernel(routes: Iterable[FibRoute]) -> Steps[list[Part]]:
     together: dict[tuple[object, ...], tuple[FibRoute, list[str]]] = {}
     for route in routes:
-        place = route.type, route.metric, route.next_hops
+        place = route.type, route.metric, route.next_hops, route.extra
         together.setdefault(place, (route, []))[1].append(str(route.prefix))
         yield
     return [
@@ -159,6 +160,7 @@ def _kernel(routes: Iterable[FibRoute]) -> Steps[list[Part]]:
             "type": str(route.type),
             "metric": route.metric,
             "via": [{"gateway": str(hop.gateway), "interface": hop.interface} for hop in route.next_hops],
+            **({"extra": route.extra} if route.extra else {}),
         }
         for route, prefixes in together.values()
     ]

@@ -171,9 +171,8 @@ def _of_kernel(state: str, reason: str, text: str = "", *, waiting: bool = False
 
 
 def _words(route: FibRoute) -> str:
-    return (
-        "via " + ", ".join(via(route.prefix, hop.gateway) for hop in route.next_hops) if route.next_hops else route.type
-    )
+    hops = ", ".join(via(route.prefix, hop.gateway) for hop in route.next_hops)
+    return f"{f'via {hops}' if hops else route.type} {route.extra}".rstrip()
 
 
 def _told(facts: _Facts, key: RouteKey) -> Difference | None:

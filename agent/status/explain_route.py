@@ -208,5 +208,7 @@ def _in_kernel(status: Status, key: FibKey) -> Hop:
             return Hop("kernel", f"{what}: {details}", ok=False, reason="kernelConflict")
         case "failing", details:
             return Hop("kernel", f"{what}: {details}", ok=False, reason="kernelRefused")
+        case "changed", details:
+            return Hop("kernel", f"{what}: {details}", ok=False, reason="notInstalled")
         case _:
             return Hop("kernel", f"{what} is not installed", ok=False, reason="notInstalled")

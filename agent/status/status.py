@@ -276,8 +276,10 @@ def fib_state(status: Status, failing: Mapping[FibKey, FibFailure], key: FibKey)
         return "conflict", f"held by {holder}"
     if (failure := failing.get(key)) is not None:
         return "failing", failure.error
-    if key not in status.fib.actual:
+    if (actual := status.fib.actual.get(key)) is None:
         return "missing", ""
+    if key in status.plan.fib and actual.extra:
+        return "changed", f"has {actual.extra}, which we never set"
     if key in status.plan.fib:
         return "installed", ""
     return ("leaving", "") if status.has_picture else ("kept", "")

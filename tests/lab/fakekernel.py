@@ -28,6 +28,7 @@ from bgp.model import Prefix
 from tests.lab.realkernel import PROTOCOL, SUBNETS, Seen
 
 APART = {*FORWARDED, RouteType.INCOMPLETE}
+EXTRAS = ("mtu", "src")
 NAMES = {"static": "protocol 4 (static)", "boot": "protocol 3 (boot)"}
 
 
@@ -235,7 +236,10 @@ class FakeKernel:
         key = FibKey(prefix, int(options.get("metric", "0")))
         hops = (NextHop(ip_address(options["via"])),) if "via" in options else ()
         odd = kind == "prohibit" or "dev" in options
-        entry = Entry(protocol, FibRoute(prefix, hops, RouteType(kind) if not odd else RouteType.UNICAST, key.metric))
+        extra = " ".join(f"{word} {value}" for word, value in options.items() if word in EXTRAS)
+        entry = Entry(
+            protocol, FibRoute(prefix, hops, RouteType.UNICAST if odd else RouteType(kind), key.metric, extra)
+        )
         if odd:
             entry = Entry(protocol, entry.route, kind)
         self._operate(verb, key, entry)
@@ -294,6 +298,7 @@ class FakeKernel:
                 tuple(sorted(str(hop.gateway) for hop in entry.route.next_hops)),
                 entry.type or entry.route.type.value,
                 key.metric,
+                entry.route.extra,
             )
             for key, entries in self._entries.items()
             for entry in entries

@@ -72,6 +72,50 @@ class SpoiledRoutes:
         assert bench.fib.conflicts == {}
 
 
+@pytest.mark.parametrize(
+    ("prefix", "hop", "source"), [(V4, G1, "192.0.2.1"), (V6, H1, "fd00::1")], ids=["IPv4", "IPv6"]
+)
+class RoutesWithMore:
+    """Than we write: somebody else set it, and it does not make them another's."""
+
+    async def test_are_put_right_without_a_hole_and_count_as_changed(self, bench, prefix, hop, source):
+        version = ip_network(prefix).version
+        for extra in ("mtu 1300", f"src {source}"):
+            await bench.run(route(prefix, hop))
+            bench.world.route(f"replace {prefix} via {hop} proto 179 {extra}", version=version)
+            assert bench.world.seen() == {ours(prefix, hop)._replace(extra=extra)}
+
+            await bench.drifted()
+            assert bench.fib.actual[route(prefix).key].extra == extra
+            assert not bench.fib.holds(route(prefix, hop))
+            await bench.run(route(prefix, hop), dirty=())
+
+            assert bench.world.seen(protocol=None) == {ours(prefix, hop)}
+        assert bench.fib.drift == {"changed": 2}
+        assert bench.fib.operations == {("add", "ok"): 1, ("replace", "ok"): 2}
+        assert (bench.fib.foreign, bench.fib.failing) == ((), {})
+
+    async def test_are_put_right_at_start_and_go_when_none_is_wanted(self, bench, prefix, hop, source):
+        version = ip_network(prefix).version
+        for wanted in ((route(prefix, hop),), ()):
+            bench.world.route(f"replace {prefix} via {hop} proto 179 mtu 1300", version=version)
+            bench.new_driver()
+            await bench.fib.resync()
+            await bench.run(*wanted)
+
+            assert bench.world.seen() == {ours(str(one.prefix), hop) for one in wanted}
+
+    async def test_are_put_right_also_where_a_next_hop_is_refused(self, bench, prefix, hop, source):
+        wanted = route(prefix, *in_order(hop, NOWHERE6 if ":" in prefix else NOWHERE))
+        await bench.run(wanted)
+        bench.world.route(f"replace {prefix} via {hop} proto 179 mtu 1300", version=ip_network(prefix).version)
+
+        await bench.drifted()
+        await bench.run(wanted, dirty=())
+
+        assert bench.world.seen() == {ours(prefix, hop)}
+
+
 @pytest.mark.parametrize("preference", [32764, 32765])
 @pytest.mark.parametrize(("version", "prefix"), [(4, "10.96.0.0/16"), (6, "fd96::/48")], ids=["IPv4", "IPv6"])
 class SpoiledRules:

@@ -10,10 +10,10 @@ import ctypes
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent.kernel.forwarded import RoutesAndRules
 from agent.kernel.netlink import DISCARD_TABLE
@@ -39,6 +39,8 @@ class Seen(NamedTuple):
     gateways: tuple[str, ...]
     type: str
     metric: int
+    extra: str = ""
+    """What we never write, but for that of next hops."""
 
 
 @contextmanager
@@ -156,7 +158,23 @@ def _seen(route: dict[str, object]) -> Seen:
         gateways=tuple(sorted(str(hop["via"]["host"] if "via" in hop else hop["gateway"]) for hop in hops)),
         type=str(route.get("type", "unicast")),
         metric=0 if ":" in prefix and metric == 1024 else metric,
+        extra=" ".join(_extras(route)),
     )
+
+
+def _extras(route: Mapping[str, Any]) -> Iterator[str]:
+    for metrics in route.get("metrics", ()):
+        yield from (f"{name} {value}" for name, value in metrics.items())
+    if "prefsrc" in route:
+        yield f"src {route['prefsrc']}"
+    if route.get("pref", "medium") != "medium":
+        yield f"pref {route['pref']}"
+    if "onlink" in route["flags"]:
+        yield "onlink"
+    if "flow" in route:
+        yield "realm " + "/".join(route["flow"].values())
+    if route["scope"] not in ("global", "link"):
+        yield f"scope {route['scope']}"
 
 
 def ip(arguments: str, *, stdin: str = "") -> str:

@@ -36,6 +36,7 @@ FOREIGN: Mapping[Family, str] = {"ipv4": "203.0.113.0/24", "ipv6": "2001:db8:113
 """Told by the routers only while somebody else has a route for it."""
 STRAY: Mapping[Family, str] = {"ipv4": "192.0.2.0/24", "ipv6": "2001:db8:2000::/48"}
 ALLOWED = [{"prefix": "198.51.0.0/16", "le": 24}, {"prefix": "203.0.113.0/24"}, {"prefix": "2001:db8::/32", "le": 48}]
+SAME_HOPS = "nexthop via {router} nexthop via {other} dev eth0"
 REPAIR_SECONDS = 30
 """It takes 0.1 s and a pass, on a machine that has time for it."""
 TTL = 32
@@ -67,13 +68,17 @@ class Scene:
             hops = [str(router.address(family)) for router in self.routers]
             wanted = dict.fromkeys(MANY[family], hops) | {str(self.node.pod_cidrs[family]): []}
             assert self.node.kernel_routes(family, "proto", OUR_PROTOCOL) == wanted
+            shown = self.node.run(["ip", FAMILY_FLAG[family], "route", "show", "proto", OUR_PROTOCOL]).stdout
+            assert not {"mtu", "src", "onlink"} & set(shown.split())
         return True
 
     def damage(self, line: str, of: Mapping[Family, str]) -> None:
-        """`line` are words for `ip route`, with prefix, the first router and an address of nobody to be filled in."""
+        """`line` are words for `ip route`, with prefix, both routers and addresses of ours and of nobody filled in."""
         for family in FAMILIES:
-            router, nobody = self.routers[0].address(family), self.lab.rack1.address(99, family)
-            words = line.format(prefix=of[family], router=router, nobody=nobody).split()
+            router, other = (router.address(family) for router in self.routers)
+            there = {"router": router, "other": other, "own": self.node.address(family)}
+            nobody = self.lab.rack1.address(99, family)
+            words = line.format(prefix=of[family], nobody=nobody, **there).split()
             self.node.ip(FAMILY_FLAG[family], "route", *words)
 
     def metrics(self) -> dict[str, float]:
@@ -122,8 +127,10 @@ ONE: Mapping[Family, str] = {family: MANY[family][7] for family in FAMILIES}
         (f"replace {{prefix}} via {{router}} proto {OUR_PROTOCOL}", "changed"),
         (f"replace {{prefix}} via {{nobody}} proto {OUR_PROTOCOL}", "changed"),
         (f"replace blackhole {{prefix}} proto {OUR_PROTOCOL}", "changed"),
+        (f"replace {{prefix}} proto {OUR_PROTOCOL} mtu 1300 {SAME_HOPS}", "changed"),
+        (f"replace {{prefix}} proto {OUR_PROTOCOL} src {{own}} {SAME_HOPS} onlink", "changed"),
     ],
-    ids=["deleted", "a next hop less", "other way", "discarded"],
+    ids=["deleted", "a next hop less", "other way", "discarded", "its MTU", "its source and a next hop's flag"],
 )
 def test_a_route_of_ours_that_someone_spoiled_is_put_right_and_counted_and_no_other_is_written(
     scene: Scene, line: str, kind: str

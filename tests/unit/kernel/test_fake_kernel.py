@@ -17,7 +17,7 @@ from tests.lab.kernelcontract import (  # noqa: E402
     WholeTable,
     running,
 )
-from tests.lab.kernelspoiled import RefusedNextHops, SpoiledRoutes, SpoiledRules  # noqa: E402
+from tests.lab.kernelspoiled import RefusedNextHops, RoutesWithMore, SpoiledRoutes, SpoiledRules  # noqa: E402
 
 
 @pytest.fixture
@@ -39,6 +39,10 @@ class TestDiscardsForForwardedPackets(DiscardsForForwardedPackets):
 
 
 class TestSpoiledRoutes(SpoiledRoutes):
+    pass
+
+
+class TestRoutesWithMore(RoutesWithMore):
     pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
@@ -25,11 +26,14 @@ from agent.kernel.netlink import (
     REMEMBERED_MAX,
     RTM_DELROUTE,
     RTM_NEWROUTE,
+    RTMSG,
+    U32,
     Encoder,
     MalformedError,
     Message,
     Operation,
     Step,
+    attribute,
     dump_request,
     messages,
 )
@@ -78,6 +82,43 @@ def test_a_route_written_is_the_route_read(route, table, operation):
     assert (heard.route, heard.key, heard.oddity) == (route, route.key, "")
     apart = route.type in FORWARDED
     assert (heard.protocol, heard.table) == (179, DISCARD_TABLE if apart else table)
+
+
+EXTRAS = {
+    "mtu 1300": attribute(8, attribute(2, U32.pack(1300))),
+    "mtu lock 1300": attribute(8, attribute(1, U32.pack(1 << 2)) + attribute(2, U32.pack(1300))),
+    "advmss 500 congctl reno": attribute(8, attribute(8, U32.pack(500)) + attribute(16, b"reno\0")),
+    "src 192.0.2.9": attribute(7, bytes([192, 0, 2, 9])),
+    "src fd00::9": attribute(7, IPv6Address("fd00::9").packed),
+    "realm 5": attribute(11, U32.pack(5)),
+    "realm 3/5": attribute(11, U32.pack(3 << 16 | 5)),
+    "pref high": attribute(20, b"\1"),
+    "pref low": attribute(20, b"\3"),
+}
+
+
+@unhurried
+@given(routes(), st.sampled_from([*EXTRAS]), st.booleans(), st.sampled_from(["", " scope site"]))
+def test_what_somebody_else_set_is_said_of_a_route_that_is_ours_all_the_same(route, extra, onlink, scope):
+    ((_, _, _, body),) = messages(encoded(Step(Operation.CREATE, route))[0])
+    header = bytearray(body[: RTMSG.size])
+    header[6], header[8] = 200 if scope else 0, 4 if onlink else 0
+
+    heard = decode_route(bytes(header) + body[RTMSG.size :] + EXTRAS[extra])
+
+    assert heard.route == replace(route, extra=heard.route.extra)
+    assert set(heard.route.extra.split()) == {*extra.split(), *scope.split(), *(["onlink"] if onlink else [])}
+
+
+@unhurried
+@given(routes(), st.integers(0, 2**32 - 1))
+def test_what_the_kernel_says_of_every_route_is_nothing_that_somebody_set(route, flags):
+    ((_, _, _, body),) = messages(encoded(Step(Operation.CREATE, route))[0])
+    of_state = U32.pack(flags & (1 | 8 | 16 | 32 | 64 | 0x4000 | 0x8000 | 0x2000_0000))
+
+    heard = decode_route(body[:8] + of_state + body[12:] + attribute(12, bytes(32)) + attribute(20, b"\0"))
+
+    assert heard.route == route
 
 
 @unhurried
@@ -174,26 +215,6 @@ def test_a_gateway_of_a_family_that_is_never_written_is_said_and_not_guessed(via
     heard = decode_route(body + bytes(-len(via) % 4))
 
     assert (heard.route, heard.oddity) == (None, oddity)
-
-
-@pytest.mark.parametrize(
-    ("kind", "content", "oddity"),
-    [
-        (7, bytes([192, 0, 2, 9]), "a source address"),
-        (8, struct.pack("=HHI", 8, 2, 1400), "metrics, such as an MTU"),
-        (11, struct.pack("=I", 7), "a realm"),
-        (20, b"\1", "a router preference"),
-        (20, b"\0", ""),
-    ],
-    ids=["source address", "MTU", "realm", "preference", "preference medium"],
-)
-def test_what_else_a_route_has_is_said_and_the_default_is_not(kind, content, oddity):
-    (message,) = messages(b"".join(encoded(Step(Operation.CREATE, FibRoute(IPv4Network("10.0.0.0/24"), (G1,))))))
-    added = struct.pack("=HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
-
-    heard = decode_route(message.body + added)
-
-    assert (heard.oddity, heard.route is None) == (oddity, bool(oddity))
 
 
 @pytest.mark.parametrize("via", [b"", b"\0", struct.pack("=H", 10) + bytes(15)])

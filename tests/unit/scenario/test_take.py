@@ -192,7 +192,9 @@ def spoil(agent):
             case 2:
                 agent.kernel.actual[key] = replace(plan.fib[key], next_hops=plan.fib[key].next_hops[:1])
     stray = FibRoute(ip_network("203.0.113.64/26"), (NextHop(ip_address("10.0.0.9"), 2),))
-    agent.kernel.actual[stray.key] = stray
+    agent.kernel.actual |= {stray.key: stray} | {
+        key: replace(plan.fib[key], extra="mtu 1300") for key in list(plan.fib)[3::4]
+    }
     errors = [SessionError(Direction.RECEIVED, 6, 2, "Administrative Shutdown: tea", NOW - 5, 3)]
     errors += [SessionError(Direction.LOCAL, 0, 0, "Connection refused", NOW - 4)]
     for number, peer in enumerate(plan.peers):

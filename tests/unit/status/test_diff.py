@@ -77,6 +77,10 @@ def changed(scene):
     scene.kernel.actual[learned(MATE_PODS)] = FibRoute(MATE_PODS, (NextHop(TOR),))
 
 
+def set_by_others(scene):
+    scene.kernel.actual[learned(MATE_PODS)] = FibRoute(MATE_PODS, (NextHop(MATE),), extra="mtu 1300")
+
+
 @pytest.mark.parametrize(
     ("spoil", "state", "reason", "text"),
     [
@@ -85,6 +89,7 @@ def changed(scene):
         (refused, "refused", "kernelRefused", "Network is unreachable"),
         (in_part, "refused", "kernelRefused", "192.0.2.254: Network is unreachable"),
         (changed, "changed", "notInstalled", "is via 192.0.2.254, should be via 192.0.2.2"),
+        (set_by_others, "changed", "notInstalled", "is via 192.0.2.2 mtu 1300, should be via 192.0.2.2"),
     ],
 )
 def test_what_keeps_a_route_out_of_the_kernel_is_named(scene, spoil, state, reason, text):

@@ -12,6 +12,7 @@ import pytest
 
 from agent.model import FibRoute, NextHop
 from agent.plan.steps import finish
+from agent.status.explain_unknown import explained
 from agent.status.server import ROUTES_PER_TURN
 from agent.status.tables import ROWS_MAX, SIDES, fib_steps, fib_view, matches, routes_steps, routes_view
 from bgp.model import Held, PathsHeard, RouteKey
@@ -137,6 +138,16 @@ def test_the_kernels_view_shows_what_is_there_and_what_should_be(scene):
         ("203.0.113.0/24", "unicast", ["192.0.2.254", "192.0.2.2"], "failing", "Network is unreachable"),
     ]
     assert [row["prefix"] for row in fib_view(scene.status(), NOW, prefix=STRAY)["rows"]] == ["203.0.113.0/24"]
+
+
+def test_the_kernels_view_says_what_somebody_else_set(scene):
+    scene.kernel.actual[learned(STRAY)] = FibRoute(STRAY, (NextHop(TOR),), extra="mtu 1300 onlink")
+    scene.fib[learned(STRAY)] = FibRoute(STRAY, (NextHop(TOR),))
+    (row,) = fib_view(scene.status(), NOW, prefix=STRAY)["rows"]
+    hop = explained(scene.status(), str(STRAY), NOW)["hops"][-1]
+
+    assert (row["state"], row["details"]) == ("changed", "has mtu 1300 onlink, which we never set")
+    assert (hop["ok"], hop["text"].split(": ")[-1]) == (False, row["details"])
 
 
 # In turns.
