@@ -259,13 +259,21 @@ async def run_external(run_dir: Path, ended: asyncio.Event) -> None:
         run_dir,
         die_with_parent=True,
         on_end=lambda reason: print(f"exabgp: {reason}", file=sys.stderr),  # noqa: T201 - its log
-        on_trouble=lambda trouble: tell_trouble(run_dir, trouble),
+        on_trouble=lambda trouble: _tell_agent(run_dir, trouble),
     )
     process.start()
     obeying = in_background(_end_what_hangs(process, run_dir), name="hung")
     await ended.wait()
     obeying.cancel()
     await process.stop()
+
+
+def _tell_agent(run_dir: Path, trouble: Trouble | None) -> None:
+    """On a full disk it goes unsaid: ExaBGP is started again all the same."""
+    try:
+        tell_trouble(run_dir, trouble)
+    except OSError as error:
+        _log.warning("cannot tell the agent what is wrong with ExaBGP: %s", error)
 
 
 async def _end_what_hangs(process: ExaProcess, run_dir: Path) -> None:
