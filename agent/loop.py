@@ -80,6 +80,7 @@ class SpeakerDriver(Protocol):
         end_of_rib_waits: bool,
     ) -> None: ...
     def sweep(self, routes: Mapping[RouteKey, Route]) -> None: ...
+    def is_over(self, peer: Address) -> bool: ...
     def may_hold(self, prefix: Prefix) -> bool: ...
     def has_told(self, key: RouteKey) -> bool: ...
 
@@ -347,10 +348,11 @@ class Loop:
         return key.metric == DISCARD_METRIC and self._speaker.may_hold(key.prefix)
 
     def _may_sweep(self, synced: frozenset[Address]) -> bool:
-        """Every peer has sent all it has, and it is planned, or we have waited long enough."""
+        """Every peer has sent all it has, and it is planned, or will send nothing; or we have waited long enough."""
         if self.speaking_at is not None and self._clock() - self.speaking_at >= SWEEP_CAP_SECONDS:
             return True
-        return all(peer.address in synced for peer in self.plan.peers.values() if peer.held is None)
+        waited_for = (peer.address for peer in self.plan.peers.values() if peer.held is None)
+        return all(peer in synced or self._speaker.is_over(peer) for peer in waited_for)
 
     async def _settle_phase(self, changed: Iterable[FibKey] | None) -> None:
         """`changed` None: look at every route; else at those that changed, and those that were missing before.

@@ -75,6 +75,7 @@ class Sessions:
         self._nodes: frozenset[Address] = frozenset()
         self._told: dict[Address, set[tuple[object, ...]]] = {}
         self._before_silence: dict[Address, PeerState] = {}
+        self._over: set[Address] = set()
         self._wanted_at: dict[Address, float] = {}
         self.tally = Tally()
         self.configured = 0
@@ -133,9 +134,17 @@ class Sessions:
         state = self._states.pop(peer, PeerState())
         self._sessions.pop(peer, None)
         self._told.pop(peer, None)
+        self._over.discard(peer)
         if (why := self._held.get(peer)) is not None:
             since = state.since if state.up is None else why.at
             self._states[peer] = PeerState(since=since, flaps=state.flaps, last_error=why)
+
+    def is_over(self, peer: Address) -> bool:
+        """Its session ended, and not for another to begin: either side said so, or heard nothing for the hold time.
+
+        Nothing that the peer told counts any more, also if it was another agent that it was told to.
+        """
+        return peer in self._over
 
     def can_refresh(self, peer: Address) -> bool:
         """The peer takes ROUTE-REFRESH (RFC 2918)."""
@@ -163,9 +172,11 @@ class Sessions:
         """
         ends = [(at, list(events)) for at, events in past]
         self._states[peer] = PeerState(flaps=flaps, since=ends[0][0] if flaps and ends else 0.0)
-        for at, events in ends:
+        for number, (at, events) in enumerate(ends):
             for event in events:
                 self._heard(event, at)
+            if flaps and not number:
+                self._ended(peer, self._states[peer].last_error)
         self._told.pop(peer, None)
         if peer in self._held:
             self._forget(peer)
@@ -218,6 +229,7 @@ class Sessions:
         """ExaBGP is gone: every session is down."""
         self.speaks_again()
         self._told.clear()
+        self._over.clear()
         for peer, state in self._states.items():
             self._sessions.pop(peer, None)
             if state.up is not None:
@@ -231,6 +243,7 @@ class Sessions:
             return []
         session.up_at, session.notified = event.at, None
         self._told.pop(event.peer, None)
+        self._over.discard(event.peer)
         up = _negotiated(event.peer, session)
         self._states[event.peer] = replace(
             state,
@@ -262,7 +275,13 @@ class Sessions:
         was_up = state.up is not None
         if not was_up and not self._is_news(event.peer, what):
             return []
+        if was_up:
+            self._ended(event.peer, error)
         return [self._down(event.peer, error, was_up=was_up)]
+
+    def _ended(self, peer: Address, error: SessionError | None) -> None:
+        if error is not None and error.code and (error.code, error.subcode) not in CHANGED:
+            self._over.add(peer)
 
     def _ended_here(self, peer: Address, state: PeerState, error: SessionError) -> list[BgpEvent]:
         if state.up is None:

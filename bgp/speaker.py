@@ -346,6 +346,10 @@ class Speaker:
         """To be read only."""
         return self._upkeep.telling.outbox
 
+    def is_over(self, peer: Address) -> bool:
+        """Its session ended so that nothing it told counts any more, and there is no other."""
+        return self._upkeep.sessions.is_over(peer)
+
     def may_hold(self, prefix: Prefix) -> bool:
         """Some peer is, or may be, told of it: its kernel route must stay."""
         return self._upkeep.telling.may_hold(prefix)

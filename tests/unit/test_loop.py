@@ -35,7 +35,7 @@ from agent.model import (
     WatchState,
 )
 from agent.plan.planner import Planner
-from bgp.model import Attributes, Family, Path, PathsHeard, RouteKey, SessionUp, SpeakerLost
+from bgp.model import Attributes, Family, Path, PathsHeard, RouteKey, SessionDown, SessionUp, SpeakerLost
 from bgp.rib import OWN_STALE_SECONDS, Rib
 from tests.lab.fakekernel import FakeKernel
 from tests.lab.wait import eventually
@@ -57,6 +57,7 @@ class Told:
 
     in_sync = True
     problems = ()
+    over = frozenset()
 
     async def apply(self, _plan, **how):
         self.hold_back = how["hold_back"]
@@ -68,6 +69,9 @@ class Told:
 
     def sweep(self, _routes):
         pass
+
+    def is_over(self, peer):
+        return peer in self.over
 
     def may_hold(self, _prefix):
         return False
@@ -112,21 +116,29 @@ class Scene:
         return {str(key.prefix) for key in self.fib.actual}
 
 
-@pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    scene = Scene()
+@contextlib.asynccontextmanager
+async def running(scene: Scene) -> AsyncIterator[None]:
+    """The other node has told its pod CIDR, and no End-of-RIB."""
     task = asyncio.create_task(scene.loop.run())
     nodes = {key_of(node): node for node in (OWN, OTHER)}
     lists = [Listed(kind, nodes if kind is Kind.NODE else {}) for kind in sorted(ALWAYS_WATCHED)]
     await scene.put(*lists, InterfacesChanged((Interface(2, "eth0", True, (ip_interface("192.0.2.2/24"),)),)))
     up = SessionUp(peer=ADDRESS, router_id=None, peer_asn=64512, hold_seconds=90, families=frozenset({Family.IPV4}))
     await scene.put(up, PathsHeard(ADDRESS, (), ((Path(ADDRESS, ADDRESS, Attributes()), (CIDR,)),)))
-    assert scene.kernel_prefixes() == {"10.244.2.0/24", "10.244.3.0/24"}
+    assert scene.kernel_prefixes() >= {"10.244.2.0/24", "10.244.3.0/24"}
     assert scene.loop.phase is Phase.IN_SYNC
-    yield scene
+    yield
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    async with running(scene):
+        assert scene.kernel_prefixes() == {"10.244.2.0/24", "10.244.3.0/24"}
+        yield scene
 
 
 async def test_routes_stay_while_exabgp_is_away_and_go_when_that_takes_too_long(scene: Scene) -> None:
@@ -316,3 +328,16 @@ async def test_without_a_picture_the_kernels_table_is_read_and_nothing_is_writte
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def test_who_is_given_up_is_not_waited_for_at_a_start() -> None:
+    scene = Scene()
+    await scene.kernel.start(lambda: None)
+    scene.kernel.route("add 10.244.9.0/24 via 192.0.2.3 proto 179")
+    async with running(scene):
+        assert "10.244.9.0/24" in scene.kernel_prefixes()
+
+        scene.speaker.over = {ADDRESS}
+        await scene.put(SessionDown(ADDRESS, "sent 4/0 Hold Timer Expired"))
+
+        assert scene.kernel_prefixes() == {"10.244.2.0/24"}

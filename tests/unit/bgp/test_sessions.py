@@ -512,3 +512,39 @@ def test_a_session_is_wanted_since_it_was_asked_for_or_may_be_again() -> None:
 
     sessions.want({PEER: wanted()}, 8.0)
     assert sessions.wanted_at == {PEER: 8.0}
+
+
+SILENT = Notified(PEER, Direction.SENT, 4, 0, "")
+DOWN = WentDown(PEER, "closing connection")
+
+
+@pytest.mark.parametrize(
+    ("ended", "over"),
+    [
+        ([SILENT, DOWN], True),
+        ([Notified(PEER, Direction.RECEIVED, 6, 2, "maintenance"), DOWN], True),
+        ([Notified(PEER, Direction.RECEIVED, 6, 3, ""), DOWN], False),
+        ([DOWN], False),
+    ],
+    ids=["silent", "shut down", "reconfigured", "may be restarting"],
+)
+def test_a_peer_whose_session_is_over_is_waited_for_no_more_by_the_next_agent_either(
+    ended: list[Heard], over: bool
+) -> None:
+    rejected = [Notified(PEER, Direction.RECEIVED, 6, 5, ""), DOWN]
+    sessions = after(SENT, RECEIVED, UP, *ended, *rejected)
+    told = Sessions()
+    told.remember(PEER, 1, [(1.0, ended), (2.0, rejected)])
+
+    assert (sessions.is_over(PEER), told.is_over(PEER)) == (over, over)
+    for one in (sessions, told):
+        for event in (SENT, RECEIVED, CameUp(PEER, "2.0")):
+            one.heard(event, 3.0)
+        assert not one.is_over(PEER)
+
+
+def test_of_another_exabgp_no_session_is_over() -> None:
+    sessions = after(SENT, RECEIVED, UP, SILENT, DOWN)
+    sessions.lost("ExaBGP is gone", 2.0)
+
+    assert not sessions.is_over(PEER)
