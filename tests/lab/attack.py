@@ -23,6 +23,8 @@ BESIDE = "192.0.2.0/24"
 MARK, MARK_NLRI = "203.0.113.255/32", bytes.fromhex("20cb0071ff")
 RESTLESS = 1
 """Seconds to the next dial, however often the session has ended."""
+HOLD_SECONDS = 90
+"""The peer lives in the test's own thread, and says nothing while that asks others: for seconds on a busy machine."""
 
 
 class Scene:
@@ -34,7 +36,11 @@ class Scene:
         more = {"import": ANYTHING}
         self.cluster.api.apply(INSTANCE, tor_peer(self.router, **more))
         self.cluster.api.apply(
-            tor_peer(self.hostile, name="hostile", **{**more, "asn": ASN, "connectRetrySeconds": RESTLESS})
+            tor_peer(
+                self.hostile,
+                name="hostile",
+                **{**more, "asn": ASN, "connectRetrySeconds": RESTLESS, "holdSeconds": HOLD_SECONDS},
+            )
         )
         self.frr = tor(self.router)
         self.cluster.start()

@@ -48,6 +48,8 @@ AROUND = {
 LOAD_BALANCER_IPS = {"addresses": ["LoadBalancerIP"]}
 NOWHERE = {"matchLabels": {"rack": "none"}}
 PUBLIC = {"matchLabels": {"public": "yes"}}
+HOLD_SECONDS = 90
+"""Of a peer that lives in the test's own thread, and says nothing while that asks others."""
 MED, LOCAL_PREF = 4, 5
 """Attribute codes (RFC 4271)."""
 
@@ -169,10 +171,11 @@ async def test_routers_of_another_as_are_sent_no_local_preference(scene: Scene) 
     )
     scene.service("web", WEB)
     place = scene.lab.host("wire")
-    scene.api.apply(peer_of("wire", place, asn=WIRE_ASN, nodeSelector={"matchLabels": {"rack": "wired"}}))
+    only_there = {"nodeSelector": {"matchLabels": {"rack": "wired"}}}
+    scene.api.apply(peer_of("wire", place, asn=WIRE_ASN, holdSeconds=HOLD_SECONDS, **only_there))
     scene.label(first="wired")
 
-    async with WirePeer(place, asn=WIRE_ASN, hold_seconds=LAB_HOLD_SECONDS) as wire:
+    async with WirePeer(place, asn=WIRE_ASN) as wire:
 
         def codes() -> dict[str, Collection[int]]:
             sent = wire.session.of("announce")

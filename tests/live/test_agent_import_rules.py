@@ -26,7 +26,13 @@ INSTANCE = custom("BGPInstance", "default", {"mesh": {"holdSeconds": LAB_HOLD_SE
 ANYTHING = {"allowed": [{"prefix": "0.0.0.0/0", "ge": 0, "le": 32}, {"prefix": "::/0", "ge": 0, "le": 128}]}
 SOME = {"allowed": [{"prefix": "198.51.0.0/16", "ge": 20, "le": 24}, {"prefix": "2001:db8::/32", "ge": 40, "le": 48}]}
 LABELS = {"wire": "yes"}
-ONE_NODE: dict[str, Any] = {"nodeSelector": {"matchLabels": LABELS}, "connectRetrySeconds": 1}
+HOLD_SECONDS = 90
+"""The peers on the wire live in the test's own thread, and say nothing while it asks others: seconds, if it is busy."""
+ONE_NODE: dict[str, Any] = {
+    "nodeSelector": {"matchLabels": LABELS},
+    "connectRetrySeconds": 1,
+    "holdSeconds": HOLD_SECONDS,
+}
 LOCAL_PREF = attribute(0x40, 5, bytes([0, 0, 0, 100]))
 FINE = ("203.0.113.0/24", "2001:db8:113::/48")
 """What nothing is wrong with, sent last: once it is in the kernel, all before it has been judged."""
@@ -55,12 +61,12 @@ class Scene:
         return {*self.cluster.learned(self.node, "ipv4"), *self.cluster.learned(self.node, "ipv6")} - mesh
 
     def has_learned(self, wanted: set[str]) -> bool:
-        assert self.learned() == wanted, (self.refused(self.outside), self.agent.cli("peers").stdout)
+        assert self.learned() == wanted, self.refused(self.outside)
         return True
 
     def refused(self, peer: Host) -> dict[str, str]:
         """Prefix → reason word of all that the peer has told; of what is used the reason is empty."""
-        rows = self.agent.ask("routes", "--peer", str(peer.address()))["rows"]
+        rows = self.agent.view("routes", peer=str(peer.address()))["rows"]
         return {row["prefix"]: row["reason"] or "" for row in rows}
 
 
