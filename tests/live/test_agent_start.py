@@ -264,7 +264,7 @@ def test_an_address_that_the_node_does_not_have_is_named(cluster: MiniCluster, n
         ("ROUTE_PROTOCOL", "11", "BGPILOT_ROUTE_PROTOCOL 11 is the number of `zebra`"),
         ("LOG_FORMAT", "xml", "BGPILOT_LOG_FORMAT 'xml' is not one of auto, json, console"),
         ("LOG_LEVEL", "loud", "BGPILOT_LOG_LEVEL 'loud' is not one of debug, info, warning, error"),
-        ("DRY_RUN", "perhaps", "'--dry-run' (env var: 'BGPILOT_DRY_RUN'): Input should be a valid boolean"),
+        ("DRY_RUN", "perhaps", "'--dry-run' (env var: 'BGPILOT_DRY_RUN'): it should be a valid boolean"),
     ],
 )
 def test_a_wrong_setting_ends_with_two_and_says_where_it_stands_and_what_would_be_right(
