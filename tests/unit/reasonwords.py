@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from agent import carrying
 from agent.plan.leaving import Cause
 from agent.status import health, peers, picture
 from bgp.check import Reason
@@ -113,7 +114,7 @@ def said_of_holds() -> set[str]:
 def own_words_of_explain() -> set[str]:
     """The reason words of the stations that `bgpilot explain` names, but for those that it hands on."""
     paths = [*sorted((ROOT / "agent/status").glob("explain*.py")), ROOT / "agent/status/equals.py"]
-    words = said_by({str(path.relative_to(ROOT)): () for path in paths}) | {peers.PARTING}
+    words = said_by({str(path.relative_to(ROOT)): () for path in paths}) | {peers.PARTING, carrying.AWAITED}
     for path in paths:
         given = (it.value for call in _calls(path, {"Hop"}) for it in call.keywords if it.arg == "reason")
         words |= {str(it.value) for it in given if isinstance(it, ast.Constant)}
