@@ -23,6 +23,7 @@ class PeersFile:
         self._run_dir = run_dir
         self._validator = Validator()
         self._text = ""
+        self._placed = (0, 0)
         self.peers: Mapping[Address, Peer] | None = None
         """Peers in it that there may be sessions with; None: it has not been written."""
         self.refused: str | None = None
@@ -42,7 +43,7 @@ class PeersFile:
         """
         sections = exaconfig.sections(peers.values(), bridge=process.bridge_command(self._run_dir))
         text = "\n".join([section async for section in in_turns(sections)])
-        if text == self._text:
+        if text == self._text and self._is_in_place():
             self.refused = None
             return None
         try:
@@ -67,10 +68,19 @@ class PeersFile:
         try:
             why = await self._validator.complaint(candidate)
             if why is None:
+                placed = _identity(candidate)
                 candidate.replace(self._run_dir / process.CONFIGURATION)
+                self._placed = placed
         finally:
             candidate.unlink(missing_ok=True)
         return why
+
+    def _is_in_place(self) -> bool:
+        """Nobody has removed it, or put another one there: a `bgpilot speaker` that started in the same moment, say."""
+        try:
+            return _identity(self._run_dir / process.CONFIGURATION) == self._placed
+        except OSError:
+            return False
 
     def _removed(self, peer: Peer) -> PeerRemoved | None:
         """None: it still is what it was."""
@@ -78,6 +88,11 @@ class PeersFile:
         if now is not None and exaconfig.identity(now) == exaconfig.identity(peer):
             return None
         return PeerRemoved(peer.address, replaced=now is not None and not _is_elsewhere(peer, now))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _is_elsewhere(peer: Peer, now: Peer) -> bool:

@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ STOP_SECONDS: Final = 1.5
 SETTLED_SECONDS: Final = 3.0
 """What cannot start (no port, no configuration) has ended by then."""
 LAST_WORDS_SECONDS: Final = 1.0
+ASK_SECONDS: Final = 1.0
+"""An agent that lives has taken a connection by then."""
 CANNOT_LISTEN: Final = "cannotListen"
 HUNG_LOOK_SECONDS: Final = 1.0
 HUNG_LOOKS: Final = 3
@@ -235,6 +238,22 @@ def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None
         process.send_signal(number)
 
 
+def is_vouched_for(run_dir: Path) -> bool:
+    """Whether the configuration that is there is that of an agent that lives: put in place since it has its socket.
+
+    ExaBGP does not start with another one's: it may not be what the next agent wants, and a session that ends a second
+    time before its routes are told anew costs those that routers have kept (RFC 4724 4.2).
+    """
+    try:
+        put_at, came_at = ((run_dir / name).stat().st_mtime_ns for name in (CONFIGURATION, SOCKET))
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(ASK_SECONDS)
+            asked.connect(str(run_dir / SOCKET))
+    except OSError:
+        return False
+    return put_at >= came_at
+
+
 def prepare(run_dir: Path, *, keep: bool) -> None:
     """Make the run directory and a configuration without peers in it, or keep the one that is there.
 
@@ -248,9 +267,8 @@ def prepare(run_dir: Path, *, keep: bool) -> None:
 async def run_external(run_dir: Path, ended: asyncio.Event) -> None:
     """`bgpilot speaker`: ExaBGP beside an agent that comes and goes. Returns on SIGTERM or SIGINT, or when `ended`.
 
-    Starts with the configuration that an agent left in the run directory, or with one without peers.
+    The run directory is prepared.
     """
-    prepare(run_dir, keep=True)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)

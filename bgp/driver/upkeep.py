@@ -176,6 +176,7 @@ class Upkeep:
             self.telling.restarted()
             if self._file.peers is not None:  # it has begun with the file as it is: what it says of new peers counts
                 self.sessions.configure(self._file.peers)
+                self._chores.do(Chore.CONFIGURE)  # or as it was before
         self._alive()
         self.dropped += hello.dropped
         self._timers.cancel("lost")

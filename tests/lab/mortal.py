@@ -102,11 +102,9 @@ class Mortal:
         )
         self.cluster = MiniCluster(lab)
         self.api = self.cluster.api
-        spec = {"import": {"allowed": [{"prefix": self.outside}]}, "holdSeconds": HOLD_SECONDS}
+        self.routers_hold_for(HOLD_SECONDS)
         self.api.apply(
             custom("BGPInstance", "default", {"serviceRoutes": "Import"}),
-            tor_peer(lab.routers[0], name="frr", **spec),
-            tor_peer(lab.routers[1], name="bird", **spec),
             custom("BGPPeer", "wire", {"address": str(lab.routers[2].address()), "asn": WIRE_ASN, **ONLY_HERE}),
             custom("BGPAdvertisement", "vips", {"type": "Service", "service": {"addresses": ["LoadBalancerIP"]}}),
             service_object("web", ["10.96.0.7"], load_balancer_ips=[BY_FRR, BY_BIRD], external_policy="Local"),
@@ -187,6 +185,12 @@ class Mortal:
         self.frr.vtysh("clear bgp *")
         self.bird.peers = {address: replace(peer, extra=bird) for address, peer in self.bird.peers.items()}
         self.bird.configure()
+
+    def routers_hold_for(self, seconds: int) -> None:
+        """As both BGPPeers want it."""
+        spec = {"import": {"allowed": [{"prefix": self.outside}]}, "holdSeconds": seconds}
+        for router, name in zip(self.lab.routers, ("frr", "bird"), strict=False):
+            self.api.apply(tor_peer(router, name=name, **spec))
 
     def serve_goes_on(self, nodes: Collection[Node]) -> None:
         self.api.apply(slice_object("goes", {node.name: [str(self.here.address("ipv4"))] for node in nodes}))

@@ -81,6 +81,21 @@ def test_what_a_killed_pod_has_no_more_stays_in_the_other_nodes_kernel_until_it_
     scene.wait_well()
 
 
+def test_a_killed_pod_whose_settings_were_changed_meanwhile_loses_nothing_either(scene: Mortal) -> None:
+    """Sessions with the settings of before would end a second time, with routes that nobody has vouched for yet."""
+    with scene.watched() as losses:
+        scene.agent.kill()
+        scene.speaker.kill()
+        scene.routers_hold_for(60)
+        scene.start_pod()
+
+    with scene.watched() as changed:
+        scene.routers_hold_for(HOLD_SECONDS)
+
+    assert (losses.lost, changed.lost) == ({}, {}), f"{losses}; {changed}"
+    assert (losses.deleted, changed.deleted) == ({}, {})
+
+
 async def test_a_killed_pod_comes_back_with_r_and_f_bits_and_tells_everything_before_end_of_rib(scene: Mortal) -> None:
     async with WirePeer(scene.lab.routers[2], asn=WIRE_ASN, hold_seconds=HOLD_SECONDS) as wire:
         await eventually(lambda: told_all(wire.session), within=BACK_SECONDS)

@@ -5,9 +5,27 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
+import time
+from ipaddress import IPv4Address, ip_address
+
+import pytest
 
 from bgp.driver import notes, process
+from bgp.model import Family, Peer, SpeakerPlan
+from bgp.speaker import Speaker, SpeakerMode
+from tests.lab.fakeexabgp import FakeExaBgp
 from tests.lab.wait import eventually
+
+TOR = Peer(
+    address=ip_address("192.0.2.1"),
+    name="BGPPeer/tor",
+    local_address=ip_address("192.0.2.9"),
+    local_asn=64512,
+    peer_asn=65001,
+    router_id=IPv4Address("192.0.2.9"),
+    families=frozenset(Family),
+)
 
 
 async def test_on_a_full_disk_exabgp_is_started_again(tmp_path, monkeypatch):
@@ -26,3 +44,58 @@ async def test_on_a_full_disk_exabgp_is_started_again(tmp_path, monkeypatch):
 
     ended.set()
     await beside
+
+
+@pytest.fixture
+async def agent(tmp_path):
+    process.prepare(tmp_path, keep=False)
+    (tmp_path / process.CONFIGURATION).write_text("what an agent before has left")
+    os.utime(tmp_path / process.CONFIGURATION, ns=(1, 1))
+    speaker = Speaker(
+        run_dir=tmp_path, mode=SpeakerMode.EXTERNAL, put=lambda _: None, wake=lambda: None, clock=time.monotonic
+    )
+    await speaker.start()
+    yield speaker
+    await speaker.stop()
+
+
+async def take_peers(agent):
+    await agent.apply(SpeakerPlan({TOR.address: TOR}, {}), peers_changed=True, dirty=None, hold_back=lambda _key: False)
+
+
+async def test_exabgp_starts_with_the_peers_of_the_agent_that_lives_and_with_no_other_ones(tmp_path, agent):
+    """Of an agent that has no picture yet nobody knows whether it will want what is in the file."""
+    left_by_another = await asyncio.to_thread(process.is_vouched_for, tmp_path)
+    await take_peers(agent)
+    await eventually(lambda: "neighbor" in (tmp_path / process.CONFIGURATION).read_text())
+    its_own = await asyncio.to_thread(process.is_vouched_for, tmp_path)
+    await agent.stop()
+    gone = process.is_vouched_for(tmp_path)
+
+    assert (left_by_another, its_own, gone) == (False, True, False)
+
+
+def test_a_socket_that_a_killed_agent_has_left_vouches_for_nothing(tmp_path):
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(tmp_path / process.SOCKET))
+    process.prepare(tmp_path, keep=True)
+
+    assert not process.is_vouched_for(tmp_path)
+
+
+async def test_a_file_that_another_has_put_in_its_place_is_written_again_for_the_exabgp_that_began_with_it(
+    tmp_path, agent
+):
+    exabgp = FakeExaBgp(tmp_path)
+    await exabgp.connect()
+    await take_peers(agent)
+    await eventually(lambda: agent.in_sync)
+    await exabgp.disconnect()
+
+    process.prepare(tmp_path, keep=False)
+    exabgp.new_process()
+    await exabgp.connect()
+
+    await eventually(lambda: exabgp.routes_of(str(TOR.address)) is not None)
+    await eventually(lambda: agent.in_sync)
+    await exabgp.disconnect()
