@@ -13,8 +13,10 @@ What must not come of it:
   beside a living agent, and for a pod that is replaced. And what a living ExaBGP holds of what is held back stays
   (`Speaker`).
 - A router with graceful restart may still have our routes of before the node went (a machine that reboots within the
-  restart time), and drops at End-of-RIB what was not told again. So End-of-RIB to a router waits as long as the routes
-  do, and that router goes on as it did. To nodes it never waits: two that start together would wait for each other.
+  restart time). A session that begins meanwhile says that what it forwarded by is lost (F bits, RFC 4724 3), and the
+  router drops them. On one that has begun before it drops at End-of-RIB what was not told again: so End-of-RIB to a
+  router waits as long as the routes do, and that router goes on as it did. To nodes it never waits: two that start
+  together would wait for each other. Nor are they told of a loss: what they send is for pods of this node.
 - What leaves is not held back: neither a withdrawal, nor what a drain says first.
 - Nodes that the cluster itself says are not Ready are not waited for.
 

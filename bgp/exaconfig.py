@@ -204,7 +204,8 @@ def _password(peer: Peer) -> Iterator[str]:
 
 
 def _extras(peer: Peer) -> Iterator[str]:
-    if told := description(Extras(peer.keepalive_seconds, peer.connect_retry_seconds, node=peer.mesh)):
+    extras = Extras(peer.keepalive_seconds, peer.connect_retry_seconds, peer.mesh, peer.forwarding_lost)
+    if told := description(extras):
         yield f'description "{told}";'
 
 

@@ -249,6 +249,8 @@ class Peer:
     prefix_limits: tuple[tuple[Family, PrefixLimit], ...] = ()
     client: bool = False
     """True: we are a route reflector, and it is our client (RFC 4456)."""
+    forwarding_lost: bool = False
+    """Our OPEN says so, by F bits that are clear (RFC 4724 3): the peer drops what it has kept of ours."""
 
     @property
     def internal(self) -> bool:

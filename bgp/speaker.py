@@ -115,6 +115,7 @@ class Speaker:
             before_correcting=self._keep,
         )
         self._peers: dict[Address, Peer] | None = None
+        self._forwarding_lost = False
         self._refused: tuple[SpeakerProblem, ...] = ()
         self._held: frozenset[Address] = frozenset()
         self._held_back: set[RouteKey] = set()
@@ -176,9 +177,23 @@ class Speaker:
         if turned and dirty is not None:
             await self._take_routes(plan.routes, plan.routes, hold_back, only=turned)
         self.outbox.put_off_end_of_rib({key.peer for key in self._held_back} if end_of_rib_waits else ())
-        if judged and self._peers is not None:
-            self._upkeep.take_peers(self._peers)
+        if judged:
+            self._hand_over_peers()
         self._upkeep.telling.pump()
+
+    def forwarding(self, *, lost: bool) -> None:
+        """Whether OPENs to routers say from now on that what we forwarded by is lost (RFC 4724 3); at first, not."""
+        if lost != self._forwarding_lost:
+            self._forwarding_lost = lost
+            self._hand_over_peers()
+
+    def _hand_over_peers(self) -> None:
+        if self._peers is None:
+            return
+        peers = self._peers
+        if self._forwarding_lost:
+            peers = {address: replace(peer, forwarding_lost=not peer.mesh) for address, peer in peers.items()}
+        self._upkeep.take_peers(peers)
 
     async def _take_routes(
         self,

@@ -28,6 +28,8 @@ class Extras:
     connect_retry_seconds: int | None = None
     node: bool = False
     """The peer is another node, which has this same program in it."""
+    forwarding_lost: bool = False
+    """The F bits of our OPEN are clear (RFC 4724 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def description(extras: Extras) -> str:
         ("keepalive", extras.keepalive_seconds),
         ("connect-retry", extras.connect_retry_seconds),
         ("node", 1 if extras.node else None),
+        ("forwarding-lost", 1 if extras.forwarding_lost else None),
     )
     return " ".join(f"{word}={value}" for word, value in told if value is not None)
 
@@ -64,6 +67,7 @@ def read_description(text: str) -> Extras:
         keepalive_seconds=None if keepalive is None else int(keepalive),
         connect_retry_seconds=None if retry is None else int(retry),
         node=found.get("node") == "1",
+        forwarding_lost=found.get("forwarding-lost") == "1",
     )
 
 

@@ -105,7 +105,7 @@ def replace() -> None:
     """Put every replacement in its place."""
     from exabgp.bgp import neighbor  # noqa: PLC0415
     from exabgp.bgp.message import notification, update  # noqa: PLC0415
-    from exabgp.bgp.message.open.capability import negotiated  # noqa: PLC0415
+    from exabgp.bgp.message.open.capability import Capability, capabilities, negotiated  # noqa: PLC0415
     from exabgp.configuration.neighbor import ParseNeighbor  # noqa: PLC0415
     from exabgp.protocol.family import AFI  # noqa: PLC0415
     from exabgp.reactor import loop, peer  # noqa: PLC0415
@@ -133,6 +133,8 @@ def replace() -> None:
     session.reestablish = patches.start_over(session.reestablish, between)
     session.cli_data = zones.show_zone(patches.show_learned_as(session.cli_data))
     session.reconfigure = reactor.carry_over(session.reconfigure)
+    offered = capabilities.Capabilities
+    offered._graceful = patches.admit_what_is_lost(offered._graceful, Capability.CODE.GRACEFUL_RESTART)  # noqa: SLF001
     negotiated.Negotiated.validate = patches.refuse_own_as(negotiated.Negotiated.validate)
     json.JSON._neighbor = zones.write_zone(patches.write_unknown_as(json.JSON._neighbor))  # noqa: SLF001
     # RFC 9003; ExaBGP reads no more than the 128 bytes of RFC 8203.

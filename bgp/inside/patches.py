@@ -200,6 +200,22 @@ def show_learned_as(cli_data: Method) -> Method:
     return _cli_data
 
 
+def admit_what_is_lost(graceful: Method, code: int) -> Method:
+    """Around `Capabilities._graceful`: the F bits are as the description says.
+
+    Without it they are always set (RFC 4724 3: forwarding state was kept), after a reboot of the machine too, and a
+    router goes on sending to a node that has no routes yet.
+    """
+
+    @functools.wraps(graceful)
+    def _graceful(self: Any, neighbor: Any, restarted: bool) -> None:
+        graceful(self, neighbor, restarted)
+        if code in self and _extras(neighbor["description"]).forwarding_lost:
+            self[code].update(dict.fromkeys(self[code], 0))
+
+    return _graceful
+
+
 def refuse_own_as(validate: Method) -> Method:
     """Around `Negotiated.validate`: `peer-as auto` is for external peers, one of our own AS is refused.
 

@@ -16,11 +16,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from bgp.driver.process import CONFIGURATION
 from tests.lab.bird import Bird
 from tests.lab.frr import Frr
 from tests.lab.minicluster import (
     BGPILOT,
     CLUSTER_ASN,
+    OUR_PROTOCOL,
     ROUTER_ASN,
     MiniCluster,
     custom,
@@ -132,6 +134,18 @@ class Mortal:
         self.agent.kill()
         self.speaker.kill()
         self.start_pod()
+
+    def reboot(self) -> None:
+        """What the pod sees of it: there is nothing of ours in the kernel."""
+        self.agent.kill()
+        self.speaker.kill()
+        for family in ("-4", "-6"):
+            self.node.ip(family, "route", "flush", "table", "all", "proto", OUR_PROTOCOL)
+        self.start_pod()
+
+    def says_that_forwarding_is_lost(self) -> bool:
+        """In the next OPENs, as ExaBGP is configured."""
+        return "forwarding-lost" in (self.agent.run_dir / CONFIGURATION).read_text()
 
     def replace_pod(self) -> None:
         self.agent.stop()

@@ -20,6 +20,8 @@ from tests.lab.machines import Host
 from tests.lab.speaking import entered
 
 OPEN, UPDATE, NOTIFICATION, KEEPALIVE, ROUTE_REFRESH = 1, 2, 3, 4, 5
+CAPABILITIES, GRACEFUL_RESTART = 2, 64
+"""An optional parameter of the OPEN, and one of the capabilities."""
 KEEPALIVE_SECONDS = 2.0
 MP_REACH, MP_UNREACH = 14, 15
 FAMILIES = {1: "ipv4", 2: "ipv6"}
@@ -45,6 +47,18 @@ class Session:
 
     def of(self, *kinds: str) -> list[Sent]:
         return [sent for sent in self.heard if sent.what in kinds]
+
+    def graceful_restart(self) -> tuple[bool, dict[str, bool]]:
+        """R bit, and F bit of each family, of the OPEN that was received (RFC 4724 3)."""
+        options = self.open[10:]
+        while options:
+            kind, length = options[0], options[1]
+            if kind == CAPABILITIES and options[2] == GRACEFUL_RESTART:
+                value = options[4 : 2 + length]
+                families = (value[at : at + 4] for at in range(2, len(value), 4))
+                return bool(value[0] & 0x80), {FAMILIES[it[1]]: bool(it[3] & 0x80) for it in families}
+            options = options[2 + length :]
+        raise AssertionError("no graceful restart in the OPEN")
 
 
 class WirePeer:
@@ -169,8 +183,8 @@ class WirePeer:
         capabilities += capability(6, b"") if self._long_messages else b""
         if self._restart_seconds is not None:
             families = b"".join(struct.pack("!HBB", afi, 1, 0x80) for afi in FAMILIES)
-            capabilities += capability(64, struct.pack("!H", self._restart_seconds) + families)
-        options = bytes([2, len(capabilities)]) + capabilities
+            capabilities += capability(GRACEFUL_RESTART, struct.pack("!H", self._restart_seconds) + families)
+        options = bytes([CAPABILITIES, len(capabilities)]) + capabilities
         asn = self._asn if self._asn < 1 << 16 else 23456
         head = struct.pack("!BHH4sB", 4, asn, self._hold_seconds, self._router_id.packed, len(options))
         return head + options

@@ -18,11 +18,10 @@ from tests.lab.mortal import BACK_SECONDS, GOES, HOLD_SECONDS, WIRE_ASN, Mortal
 from tests.lab.pods import ping
 from tests.lab.topology import Lab
 from tests.lab.wait import eventually, wait_until
-from tests.lab.wirepeer import FAMILIES, Sent, Session, WirePeer
+from tests.lab.wirepeer import Sent, Session, WirePeer
 
 pytestmark = pytest.mark.live
 
-GRACEFUL_RESTART = 64
 SHORT_MS = 30_000.0
 """Far under the restart time, for machines that are busy; README has what was measured."""
 
@@ -104,10 +103,26 @@ async def test_a_killed_pod_comes_back_with_r_and_f_bits_and_tells_everything_be
         before, after = wire.sessions
 
     assert not before.of("notification", "withdraw")
-    assert graceful_restart(after) == (True, {"ipv4": True, "ipv6": True})
+    assert after.graceful_restart() == (True, {"ipv4": True, "ipv6": True})
     for family in ("ipv4", "ipv6"):
         (end,) = [at for at, sent in enumerate(after.heard) if (sent.what, sent.family) == ("end-of-rib", family)]
         assert prefixes(after.heard[:end], family) == scene.routes(family)
+
+
+async def test_a_machine_that_has_lost_its_routes_says_so_until_it_has_them_again(scene: Mortal) -> None:
+    async with WirePeer(scene.lab.routers[2], asn=WIRE_ASN, hold_seconds=HOLD_SECONDS) as wire:
+        await eventually(lambda: told_all(wire.session), within=BACK_SECONDS)
+        await asyncio.to_thread(scene.reboot)
+        await eventually(lambda: len(wire.sessions) == 2 and told_all(wire.session), within=BACK_SECONDS)
+        begun = wire.session.graceful_restart()
+        wire.end_of_rib()
+        await eventually(lambda: not scene.says_that_forwarding_is_lost(), within=BACK_SECONDS)
+        await asyncio.to_thread(scene.wait_well)
+        wire.session.writer.close()
+        await eventually(lambda: len(wire.sessions) == 3 and told_all(wire.session), within=BACK_SECONDS)
+
+    assert begun == (True, {"ipv4": False, "ipv6": False})
+    assert wire.session.graceful_restart() == (False, {"ipv4": True, "ipv6": True})
 
 
 def told_all(session: Session) -> bool:
@@ -116,19 +131,6 @@ def told_all(session: Session) -> bool:
 
 def prefixes(heard: Sequence[Sent], family: str) -> set[str]:
     return {prefix for sent in heard if (sent.what, sent.family) == ("announce", family) for prefix in sent.prefixes}
-
-
-def graceful_restart(session: Session) -> tuple[bool, dict[str, bool]]:
-    """R bit, and F bit of each family, of the OPEN that was received (RFC 4724 3)."""
-    options = session.open[10:]
-    while options:
-        kind, length = options[0], options[1]
-        if kind == 2 and options[2] == GRACEFUL_RESTART:
-            value = options[4 : 2 + length]
-            families = (value[at : at + 4] for at in range(2, len(value), 4))
-            return bool(value[0] & 0x80), {FAMILIES[it[1]]: bool(it[3] & 0x80) for it in families}
-        options = options[2 + length :]
-    raise AssertionError("no graceful restart in the OPEN")
 
 
 def test_a_child_of_the_agent_that_is_killed_or_hangs_comes_back_and_nothing_is_lost(scene: Mortal) -> None:

@@ -135,6 +135,23 @@ async def test_a_node_that_is_not_ready_is_not_waited_for(scene: Coming) -> None
     assert scene.is_told_all()
 
 
+async def test_what_the_node_forwards_by_is_lost_until_it_has_the_pod_routes_of_others(scene: Coming) -> None:
+    await scene.list_all()
+    await scene.put(UP)
+    assert scene.speaker.forwarding_lost
+
+    await scene.put(THEIRS)
+
+    assert not scene.speaker.forwarding_lost
+
+
+async def test_a_restart_has_lost_nothing(scene: Coming) -> None:
+    scene.kernel.route(f"add {CIDR} via {ADDRESS} proto 179")
+    await scene.list_all(OTHER, NEW)
+
+    assert not scene.speaker.forwarding_lost
+
+
 async def test_a_restart_holds_nothing_back_whoever_else_is_missing(scene: Coming) -> None:
     scene.kernel.route(f"add {CIDR} via {ADDRESS} proto 179")
     await scene.list_all(OTHER, NEW)

@@ -59,6 +59,9 @@ class Told:
     problems = ()
     over = frozenset()
 
+    def forwarding(self, *, lost):
+        self.forwarding_lost = lost
+
     async def apply(self, _plan, **how):
         self.hold_back = how["hold_back"]
         self.end_of_rib_waits = how["end_of_rib_waits"]

@@ -134,6 +134,7 @@ def lines_of(**change: object) -> set[str]:
         ({"keepalive_seconds": 5}, {'description "keepalive=5";'}),
         ({"connect_retry_seconds": 7}, {'description "connect-retry=7";'}),
         ({"mesh": True}, {'description "node=1";'}),
+        ({"forwarding_lost": True}, {'description "forwarding-lost=1";'}),
         ({"multihop": 4}, {"outgoing-ttl 4;"}),
         ({"ttl_security_hops": 1}, {"incoming-ttl 255;"}),
         ({"ttl_security_hops": 254}, {"incoming-ttl 2;"}),

@@ -17,7 +17,7 @@ SECONDS = st.none() | st.integers(min_value=0, max_value=0xFFFF)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
-@given(st.builds(Extras, SECONDS, SECONDS, st.booleans()))
+@given(st.builds(Extras, SECONDS, SECONDS, st.booleans(), st.booleans()))
 def test_settings_come_back_as_they_were_written(extras: Extras) -> None:
     assert read_description(description(extras)) == extras
 
