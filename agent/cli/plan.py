@@ -17,7 +17,6 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 
-from agent.cli.client import RefusedError
 from agent.cli.present import EXIT_ERROR, Answer, Output, OutputOption, QuietOption, View, present
 from agent.cli.text import room
 
@@ -76,18 +75,14 @@ def _cut(part: str) -> list[str]:
 
 
 def explained(file: Path, subject: str) -> Answer:
-    """What the agent of the file would have answered. Raises RefusedError."""
+    """What the agent of the file would have answered."""
     from agent.scenario.files import load  # noqa: PLC0415
     from agent.scenario.offline import explained as explained_in  # noqa: PLC0415
-    from agent.status.explain import not_known  # noqa: PLC0415
 
     scenario = readable(lambda: load(file))
     if scenario.version != version("bgpilot"):
         typer.echo(f"bgpilot: the file is of bgpilot {scenario.version}, whose answer may have been another", err=True)
-    answer = readable(lambda: explained_in(scenario, subject))
-    if answer is None:
-        raise RefusedError(not_known(subject))
-    return answer
+    return readable(lambda: explained_in(scenario, subject))
 
 
 def readable(make: Callable[[], T]) -> T:

@@ -12,6 +12,7 @@ from agent.plan.model import NodePlan
 from agent.scenario.form import Scenario, ScenarioError
 from agent.scenario.restored import TAKEN_AT, restored
 from agent.scenario.stage import Stage
+from agent.status.explain import not_known
 from agent.status.explain_unknown import explained as as_explained
 from agent.status.peers import View
 
@@ -38,10 +39,13 @@ def planned(scenario: Scenario, node: str = "") -> Planned:
     return Planned(stage, make_plan(stage.picture), tuple(_notes(scenario, own)))
 
 
-def explained(scenario: Scenario, subject: str) -> View | None:
-    """As `bgpilot explain` said it at that moment; None: it is no subject. Raises ScenarioError."""
+def explained(scenario: Scenario, subject: str) -> View:
+    """As `bgpilot explain` said it at that moment. Raises ScenarioError, also for what it has nothing to say of."""
     found = planned(scenario)
-    return as_explained(restored(scenario, found.stage, found.plan), subject, TAKEN_AT)
+    status = restored(scenario, found.stage, found.plan)
+    if (view := as_explained(status, subject, TAKEN_AT)) is None:
+        raise ScenarioError(not_known(status, subject))
+    return view
 
 
 def _of_other(scenario: Scenario, node: str) -> Scenario:

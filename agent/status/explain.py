@@ -17,6 +17,7 @@ from agent.status.explain_peer import peer_hops, problem_hops
 from agent.status.explain_route import prefix_hops, route_steps
 from agent.status.explain_service import SHARED, service_hops
 from agent.status.hops import Hop, as_plain, parse_prefix
+from agent.status.meant import did_you_mean, meant
 from agent.status.peers import View
 from agent.status.status import Status, prefix_order
 from agent.status.views import answer, peers_named
@@ -48,8 +49,9 @@ def explain_steps(status: Status, subject: str) -> Steps[View | None]:
     return None
 
 
-def not_known(subject: str) -> str:
-    return f"{subject!r} is no node, peer, prefix or address; a Service is named as NAMESPACE/SERVICE"
+def not_known(status: Status, subject: str) -> str:
+    how = did_you_mean(meant(status, subject.strip()), "a Service is named as NAMESPACE/SERVICE")
+    return f"{subject!r} is no node, peer, prefix or address; {how}"
 
 
 def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> View:
@@ -88,7 +90,9 @@ def _of_service(status: Status, namespace: str, name: str) -> Iterator[Hop]:
         return
     yield from none
     if key not in status.services and not wrong:
-        yield Hop(str(key), "does not exist", ok=False, reason="objectNotFound")
+        other = meant(status, f"{namespace}/{name}")
+        words = "does not exist" if other is None else f"does not exist; did you mean {other}?"
+        yield Hop(str(key), words, ok=False, reason="objectNotFound")
 
 
 def _stems_from(sources: tuple[str, ...], name: str) -> bool:

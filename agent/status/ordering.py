@@ -18,6 +18,7 @@ from agent.model import Problem
 from agent.plan.leaving import TEXT_MAX
 from agent.status.explain_absent import absent_hops
 from agent.status.explain_peer import problem_hops
+from agent.status.meant import did_you_mean, peer_meant
 from agent.status.peers import View
 from agent.status.remedies import remedy
 from agent.status.status import Status
@@ -112,6 +113,4 @@ def _why_none(status: Status, name: str) -> str:
     for hop in absent_hops(status, name) or problem_hops(status, name):
         if not hop.ok:
             return f"{hop.place}: {hop.text.rstrip('.')}. {hop.fix or remedy(hop.reason)}"
-    names = (it for peer in status.sessions() for it in (peer.name.rpartition("/")[2], peer.name))
-    meant = next((it for it in names if it.lower() == name.lower()), "")  # no two names differ by that alone
-    return f"no peer is called {name!r}; " + (f"did you mean {meant}?" if meant else "`bgpilot peers` lists them")
+    return f"no peer is called {name!r}; {did_you_mean(peer_meant(status, name), '`bgpilot peers` lists them')}"

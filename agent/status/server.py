@@ -185,9 +185,9 @@ class Answers:
 
     async def _explain(self, request: web.Request) -> web.Response:
         subject = request.query.get("subject", "")
-        steps = explained_steps(self._current(), subject, self._clock())
+        steps = explained_steps(status := self._current(), subject, self._clock())
         if (view := await in_turns(steps, ROUTES_PER_TURN)) is None:
-            raise web.HTTPNotFound(text=not_known(subject))
+            raise web.HTTPNotFound(text=not_known(status, subject))
         return as_json(view)
 
     async def _take(self, _request: web.Request) -> web.Response:

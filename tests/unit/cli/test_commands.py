@@ -10,7 +10,9 @@ import pytest
 import typer
 
 from agent.cli.app import COMMANDS, app, full_name
+from agent.model import Key, Kind
 from tests.unit.cli.test_cli import Agent, bgpilot
+from tests.unit.status.scene import WEB
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
 
@@ -58,6 +60,32 @@ def test_a_name_in_other_letters_is_answered_with_the_right_one_and_an_empty_one
         "did you mean BGPPeer/tor-a?\n",
         "`bgpilot peers` lists them\n",
     ]
+
+
+@pytest.mark.parametrize(
+    ("subject", "meant"),
+    [
+        ("TOR-A", "tor-a"),
+        ("Worker-2", "worker-2"),
+        ("node Worker-3", "Node worker-3"),
+        ("web", "default/web"),
+    ],
+)
+def test_explain_says_whom_a_name_that_is_nobodys_may_mean(agent, subject, meant):
+    agent.fields = {"nodes": {Key(Kind.NODE, "", "worker-3"): None}, "services": {WEB: None}}
+    done = bgpilot("explain", subject, BGPILOT_RUN_DIR=str(agent.run_dir))
+
+    says = f"bgpilot: {subject!r} is no node, peer, prefix or address; did you mean {meant}?\n"
+    assert (done.returncode, done.stderr) == (1, says)
+
+
+def test_explain_says_which_service_a_name_that_is_nobodys_may_mean(agent):
+    agent.fields = {"services": {WEB: None}}
+
+    for subject in ("Default/Web", "prod/web", "svc/web"):
+        assert "does not exist; did you mean default/web?" in agent("explain", subject, code=3)
+    assert "does not exist; did you mean BGPPeer/tor-a?" in agent("explain", "bgppeer/tor-A", code=3)
+    assert "Service default/wet  does not exist  objectNotFound" in agent("explain", "default/wet", code=3)
 
 
 def test_none_of_the_events_is_none_of_those_that_there_are(agent):
