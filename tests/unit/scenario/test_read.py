@@ -79,6 +79,18 @@ def test_what_is_nested_deeper_than_we_can_go_is_refused_and_ends_nothing(text):
         read_text(text.format("[" * 1_000_000 + "]" * 1_000_000))
 
 
+def test_aliases_that_mean_more_than_anybody_writes_are_refused_and_few_are_read():
+    laughs = "".join(f"a{at}: &a{at} [{', '.join([f'*a{at - 1}'] * 9)}]\n" for at in range(1, 30))
+    few = "node: a\ncluster: [&a {kind: Node, metadata: {name: b}}, *a]\n"
+
+    assert len(read_text(few).events) == 2
+    for long in (f"a0: &a0 [x]\n{laughs}", f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 200)}]\n"):
+        with pytest.raises(ScenarioError, match=r"with its aliases \(\*name\) written out it has more than 1\d{7} ch"):
+            read_text(long)
+    with pytest.raises(ScenarioError, match="what begins in line 2 contains itself"):
+        read_text("node: a\ncluster: &a [{kind: List, items: *a}]\n")
+
+
 @pytest.mark.parametrize(
     ("text", "says"), [('{"node": ' + "1" * 5000, "no JSON: Exceeds"), ("node: 2026-05-32", "no YAML")]
 )
