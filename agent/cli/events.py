@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,6 +22,7 @@ from agent.cli.present import (
     echo,
     present,
 )
+from agent.cli.stdout import pause
 from agent.cli.text import room
 from agent.settings import SOCKET_NAME
 
@@ -93,7 +93,7 @@ def _follow(path: Path, view: View, output: Output) -> None:
     silent = ""
     echo(view, answer, output)
     while True:
-        time.sleep(FOLLOW_SECONDS)
+        pause(FOLLOW_SECONDS)
         try:
             fresh = ask(path, "events", after=str(answer["last"]))
             if fresh["began"] != answer["began"]:

@@ -9,7 +9,6 @@ import enum
 import json
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 import typer
 
 from agent.cli.client import RefusedError, UnreachableError
+from agent.cli.stdout import pause
 from agent.cli.text import fold, room, wants_colour
 from agent.settings import DEFAULT_RUN_DIR
 
@@ -137,7 +137,7 @@ def _watch(view: View, output: Output) -> None:
                 typer.echo(part + said, err=failed, color=colour or None, nl=False)
             sys.stdout.flush()
             last = said
-            time.sleep(WATCH_SECONDS)
+            pause(WATCH_SECONDS)
     except (KeyboardInterrupt, BrokenPipeError):
         raise typer.Exit from None
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -53,3 +55,14 @@ def guard() -> None:
     raw = io.FileIO(_FD, "w", closefd=False)
     encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
     sys.stdout = _Standard(io.BufferedWriter(raw), encoding=encoding, errors="replace", line_buffering=raw.isatty())
+
+
+def pause(seconds: float) -> None:
+    """Wait that long, or raise BrokenPipeError as soon as nobody reads standard output any more."""
+    if sys.stdout.isatty():  # a terminal that goes says so by a signal, and macOS cannot poll one
+        time.sleep(seconds)
+        return
+    poll = select.poll()
+    poll.register(_FD, 0)
+    if poll.poll(seconds * 1000):  # errors alone are told
+        raise BrokenPipeError

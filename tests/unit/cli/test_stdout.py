@@ -70,6 +70,19 @@ def test_who_has_read_enough_hears_no_more_of_it_and_the_exit_code_still_says_ho
     assert (done.returncode, done.stderr) == (code, b"")
 
 
+@pytest.mark.parametrize("command", ["peers -w", "events -w"])
+def test_who_watches_and_has_seen_enough_is_followed_at_once_though_nothing_happens_any_more(agent, command):
+    agent.diary.hear({"event": "phase", "level": "info", "timestamp": "2026-01-02T03:04:05Z", "phase": "IN_SYNC"})
+    environment = {**os.environ, "BGPILOT_RUN_DIR": str(agent.run_dir)}
+    watching = [*PROGRAM, *command.split()]
+    with subprocess.Popen(watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout.readline() != b""
+        process.stdout.close()
+        ended = process.wait(60), process.stderr.read()
+
+    assert ended == (0, b"")
+
+
 def test_a_sign_that_an_encoding_does_not_have_stops_nothing(agent):
     agent.diary.hear({"event": "phase", "level": "info", "timestamp": "2026-01-02T03:04:05Z", "phase": "IN_SYNC"})
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "BGPILOT_RUN_DIR": str(agent.run_dir)}
