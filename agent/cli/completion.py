@@ -39,6 +39,23 @@ _bgpilot_completion() {
 }
 complete -o default -F _bgpilot_completion bgpilot"""
 """Asks as fish does, whose answers are a line each, with a tab before what is said of it."""
+_ZSH: Final = """\
+#compdef bgpilot
+_bgpilot_completion() {
+    local line="${words[1,CURRENT]}"
+    compset -P '--*='  # of --peer=2001 only what comes behind the = is replaced
+    eval "$(_BGPILOT_COMPLETE=complete_zsh _TYPER_COMPLETE_ARGS=$line bgpilot)"
+}
+compdef _bgpilot_completion bgpilot"""
+_FISH: Final = """\
+function __bgpilot_asked
+    env _BGPILOT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=$argv _TYPER_COMPLETE_ARGS=(commandline -cp) bgpilot
+end
+function __bgpilot_offered
+    # To fish --peer=2001 is one word: what is offered must begin as it does.
+    __bgpilot_asked get-args | string replace -r '^' -- (commandline -ct | string match -r '^--.*?=' || echo)
+end
+complete --command bgpilot --no-files --arguments '(__bgpilot_offered)' --condition '__bgpilot_asked is-args'"""
 PATIENCE_SECONDS: Final = 1.0
 
 
@@ -48,23 +65,21 @@ class Shell(enum.StrEnum):
     FISH = "fish"
 
 
+_SCRIPTS: Final[Mapping[Shell, str]] = {Shell.BASH: _BASH, Shell.ZSH: _ZSH, Shell.FISH: _FISH}
+
+
 def completion(shell: Annotated[Shell, typer.Argument(help="Whose script.")]) -> None:
     """Print the script with which a shell completes commands, options and peers.
 
     bash: source <(bgpilot completion bash) · zsh: the same with zsh, after compinit · fish: bgpilot completion fish |
     source. For good: the same line in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish.
     """
-    from typer._completion_shared import get_completion_script  # noqa: PLC0415  # 80 ms, for this alone
-
-    if shell is Shell.BASH:
-        typer.echo(_BASH)
-        return
-    typer.echo(get_completion_script(prog_name=PROGRAM, complete_var=ASKED_BY_SHELL, shell=shell))
+    typer.echo(_SCRIPTS[shell])
 
 
 def prepare(environment: MutableMapping[str, str], full_name: Callable[[Sequence[str]], list[str]]) -> None:
     """Have typer answer the shell: with the command's name written out, as the user need not write it."""
-    from typer._completion_classes import completion_init  # noqa: PLC0415  # as above
+    from typer._completion_classes import completion_init  # noqa: PLC0415  # 80 ms, for this alone
 
     completion_init()
     if (line := _COMMAND.match(environment.get(_LINE, ""))) is not None:

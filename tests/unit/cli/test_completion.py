@@ -94,14 +94,15 @@ def test_without_an_agent_nothing_is_offered_and_nothing_said(tmp_path):
     assert offered(tmp_path, "peer", "t") == []
 
 
+@pytest.mark.parametrize("typed", ["exp tor", "routes --peer=tor"])
 @pytest.mark.parametrize(
     ("shell", "says"),
     [("zsh", '_arguments \'*: :(("tor-a"\n"tor-b"))\'\n'), ("fish", "tor-a\ntor-b\n")],
 )
-def test_the_others_are_answered_in_their_own_language(agent, shell, says):
-    """Their scripts call us with these variables; each was tried by hand (zsh 5.9, fish 3.6)."""
+def test_the_others_are_answered_in_their_own_language(agent, shell, says, typed):
+    """Their scripts call us with these variables, and care for `--peer=`; tried by hand with zsh 5.9 and fish 3.6."""
     script = bgpilot("completion", shell).stdout
-    asked = {ASKED_BY_SHELL: f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "bgpilot exp tor"}
+    asked = {ASKED_BY_SHELL: f"complete_{shell}", "_TYPER_COMPLETE_ARGS": f"bgpilot {typed}"}
     asked |= {"_TYPER_COMPLETE_FISH_ACTION": "get-args"} if shell == "fish" else {}
     done = bgpilot(**asked, BGPILOT_RUN_DIR=str(agent.run_dir))
 
