@@ -92,10 +92,9 @@ def _fitting(
 ) -> tuple[Sequence[str], Sequence[Sequence[str]], Sequence[str]]:
     """Headers and rows with the columns for which there is room, and the names of the others.
 
-    The last one must have room for the first word of each cell; a wide one that has none leaves room for others.
+    A wide one for which there is none leaves room for others.
     """
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    widths[-1] = max(len(headers[-1]), *(len(row[-1].partition(" ")[0]) for row in rows), 0)
+    widths = _widths(headers, rows)
     kept = {at for at, name in enumerate(headers) if name not in spare}
     for name in reversed(spare):
         wider = kept | {headers.index(name)}
@@ -104,6 +103,30 @@ def _fitting(
     at = sorted(kept)
     lost = [name for name in headers if name in spare and headers.index(name) not in kept]
     return [headers[it] for it in at], [[row[it] for it in at] for row in rows], lost
+
+
+def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Of the columns; the last one must have room for the first word of each cell."""
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    return [*widths[:-1], max(len(headers[-1]), *(len(row[-1].partition(" ")[0]) for row in rows), 0)]
+
+
+def grouped(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, colour: bool, spare: Sequence[str], room: int | None
+) -> str:
+    """A table; where there is no room even without the spare columns, what is in the first stands above its rows."""
+    widths = zip(headers, _widths(headers, rows), strict=True)
+    kept = [width for name, width in widths if name not in spare]
+    if room is None or sum(kept) + 2 * (len(kept) - 1) <= room:
+        return table(headers, rows, colour=colour, spare=spare, room=room)
+    rest = [row[1:] for row in rows]
+    head, *lines = table(headers[1:], rest, colour=colour, spare=spare, room=room - 2).split("\n")
+    found = [f"  {head}"]
+    for at, line in enumerate(lines):
+        if at < len(rows) and (at == 0 or rows[at][0] != rows[at - 1][0]):
+            found.append(rows[at][0])
+        found.append(f"  {line}")
+    return "\n".join(found)
 
 
 def fold(text: str, room: int) -> str:

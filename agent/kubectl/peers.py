@@ -15,7 +15,7 @@ import typer
 from agent.cli.client import RefusedError
 from agent.cli.present import Answer, Output, OutputOption, QuietOption, View, WatchOption, present
 from agent.cli.render import CAUSES_MAX, few, last_error
-from agent.cli.text import room, table, uptime
+from agent.cli.text import grouped, room, uptime
 from agent.cli.unknown import why_unknown
 from agent.kubectl.alike import Said, alike
 from agent.kubectl.client import NoAnswer, Object, unanswered
@@ -166,7 +166,7 @@ def _text(answer: Answer, *, wide: bool, colour: bool, room: int | None) -> str:
     rows = [cells for it in answer["nodes"] for cells in _rows(it, wide=wide)]
     kept, left = few(rows, room)
     spare = [] if wide else ["FAMILY", "SENT", "RCVD", "UP/DOWN", "AS", "NAME"]
-    lines = [table(headers[:-1] + more + headers[-1:], kept, colour=colour, spare=spare, room=room)]
+    lines = [grouped(headers[:-1] + more + headers[-1:], kept, colour=colour, spare=spare, room=room)]
     if not rows:
         lines = ["No session to show."]
     if left:

@@ -132,7 +132,7 @@ def _text(answer: Answer, *, wide: bool, colour: bool, room: int | None) -> str:
     headers = ["NODE", "AS", "HEALTHY", "PEERS", "ROUTES", "HEARTBEAT", "VERSION", "PROBLEMS"]
     more = ["ADDRESSES", "POD-CIDRS", "ZONE", "MESH", "INSTANCE"] if wide else []
     kept, left = few([_cells(row, wide=wide) for row in answer["nodes"]], room)
-    spare = [] if wide else ["VERSION", "HEARTBEAT", "AS"]
+    spare = [] if wide else ["VERSION", "HEARTBEAT", "AS", "ROUTES", "PEERS"]
     lines = [table(headers[:-1] + more + headers[-1:], kept, colour=colour, spare=spare, room=room)]
     if not answer["nodes"]:
         lines = ["There is no node to show."]

@@ -15,7 +15,7 @@ import pytest
 
 from agent.cli.plan import PART_ON_TERMINAL
 from agent.cli.render import ROWS_ON_TERMINAL
-from agent.cli.text import fold, table
+from agent.cli.text import fold, grouped, table
 from agent.model import FibRoute, NextHop
 from tests.unit.cli.test_cli import Agent
 from tests.unit.cli.test_golden import degraded
@@ -115,6 +115,17 @@ def test_the_rest_of_a_line_stands_below_its_last_column_where_that_begins_in_th
     assert fold("a  b  c  more than half of it", 20) == "a  b  c  more than\n         half of it"
     assert fold("a  b  c  d  more than half", 20) == "a  b  c  d  more\n    than half"
     assert fold("! one two three", 10) == "! one two\n  three"
+
+
+def test_what_a_long_name_leaves_no_room_for_stands_below_it():
+    rows = [["a-long-name", "one", "x", "e f"], ["a-long-name", "two", "y", ""], ["b", "three", "z", ""]]
+    shown = {room: grouped(["A", "B", "C", "D"], rows, colour=False, spare=["C"], room=room) for room in (21, 20, None)}
+
+    assert shown[21].splitlines()[1] == "a-long-name  one    e f"
+    assert shown[20].splitlines() == [
+        *("  B      C  D", "a-long-name", "  one    x  e f", "  two    y  -", "b", "  three  z  -")
+    ]
+    assert shown[None] == table(["A", "B", "C", "D"], rows, colour=False)
 
 
 def test_colours_take_no_room_and_long_words_stay_whole():
