@@ -38,9 +38,10 @@ STOP_IT: Final = (
 _SOCKETS: Final = frozenset({SOCKET_NAME, SOCKET})
 _FILES: Final = frozenset({ORDER, f"{ORDER}.new", CONFIGURATION, f"{CONFIGURATION}.new", TROUBLE, HUNG})
 _HALF_WRITTEN: Final = re.compile(
-    rf"(?:{re.escape(CONFIGURATION)}(?:\.new)?|{re.escape(TROUBLE)}|{re.escape(HUNG)})\.\d+\.tmp|\.writable\.\d+|tmp[a-z0-9_]{{8}}"
+    rf"(?:{re.escape(CONFIGURATION)}(?:\.new)?|{re.escape(TROUBLE)}|{re.escape(HUNG)})(?:\.\d+|\.speaker)?\.tmp"
+    r"|\.writable(?:\.\d+)?|tmp[a-z0-9_]{8}"
 )
-"""What a process that was killed has left; the last are parts of a kubeconfig (`tempfile`)."""
+"""What a process that was killed has left; with numbers, and the last, those of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,6 @@ import gc
 import importlib
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
@@ -96,7 +95,6 @@ def _lock_and_checks(settings: Settings) -> Iterator[None]:
     require_version()
     with InstanceLock():
         _prepare_run_dir(settings.run_dir)
-        _keep_temporary_files_in(settings.run_dir)
         yield
 
 
@@ -109,7 +107,7 @@ def _prepare_run_dir(path: Path) -> None:
         raise StartError(f"cannot make the run directory {path}: {error.strerror}. Give another --run-dir.") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise StartError(f"the run directory {path} is not writable. Mount it writable, or give another --run-dir.")
-    probe = path / f".writable.{os.getpid()}"
+    probe = path / ".writable"
     try:
         probe.touch()
         probe.unlink()
@@ -117,13 +115,6 @@ def _prepare_run_dir(path: Path) -> None:
         raise StartError(
             f"the run directory {path} is not writable: {error.strerror}. Mount it writable, or give another --run-dir."
         ) from error
-
-
-def _keep_temporary_files_in(path: Path) -> None:
-    """Certificates and keys that stand in a kubeconfig itself become files for as long as we run (kubernetes 37): not
-    in a folder that everybody sees, and in a container with a read-only root there is none.
-    """
-    tempfile.tempdir = str(path)
 
 
 async def _run(settings: Settings, diary: Diary) -> None:

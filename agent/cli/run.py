@@ -137,7 +137,7 @@ def speaker(
         refuse(where_it_stands(context, str(error)), EXIT_USAGE)
     try:
         require_version()
-        prepare(path, keep=is_vouched_for(path))
+        prepare(path, keep=is_vouched_for(path), beside=True)
     except (UnusableError, SharedError) as error:
         refuse(str(error), EXIT_REFUSED)
     except OSError as error:

@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import yaml
 
+from agent.cluster.inmemory import held_in_memory, is_in_memory, memory_file
 from agent.cluster.reflector import TransportError
 from agent.loading import without_init
 
@@ -30,6 +31,7 @@ from agent.loading import without_init
 with without_init("kubernetes", "kubernetes.aio"):
     from kubernetes.aio.client.api_client import ApiClient
     from kubernetes.aio.client.configuration import Configuration
+    from kubernetes.aio.config import kube_config
     from kubernetes.aio.config.config_exception import ConfigException
     from kubernetes.aio.config.incluster_config import (
         SERVICE_CERT_FILENAME,
@@ -37,7 +39,9 @@ with without_init("kubernetes", "kubernetes.aio"):
         SERVICE_TOKEN_FILENAME,
         InClusterConfigLoader,
     )
-    from kubernetes.aio.config.kube_config import KubeConfigLoader
+
+# Theirs leaves the key of a client on disk when we are killed (37.0).
+kube_config._create_temp_file_with_content = memory_file  # noqa: SLF001  # nothing public says where
 
 API_UNREACHABLE: Final = "apiUnreachable"
 CONNECT_SECONDS: Final = 10.0
@@ -62,6 +66,7 @@ class Client:
     """One reading of the credentials, with the connections that use it."""
 
     def __init__(self, configuration: Configuration, files: Sequence[Path]) -> None:
+        """`files`: what it is made of; what the configuration has in memory stands in the first."""
         self.users = 0
         """How many requests run on it."""
         self.url: str = configuration.host
@@ -75,9 +80,11 @@ class Client:
         try:
             self._api = ApiClient(configuration)
         except (ssl.SSLError, OSError) as error:
-            files_used = ", ".join(filter(None, (configuration.ssl_ca_cert, configuration.cert_file)))
+            named = filter(None, (configuration.ssl_ca_cert, configuration.cert_file))
+            used = dict.fromkeys(files[0] if is_in_memory(path) else path for path in map(Path, named))
             raise ClusterConfigError(
-                f"cannot use the certificates {files_used}: {error}. Check that they are PEM and belong together."
+                f"cannot use the certificates {', '.join(map(str, used))}: {error}. "
+                "Check that they are PEM and belong together."
             ) from error
         self._api.default_headers.update(
             {
@@ -182,17 +189,19 @@ class KubeconfigFile:
         content = self._read()
         folder = self.path.resolve().parent
         configuration = Configuration()
-        try:
-            loader = KubeConfigLoader(content, config_base_path=str(folder))  # type: ignore[no-untyped-call]  # theirs
-            await loader.load_and_set(configuration)  # type: ignore[no-untyped-call]  # theirs
-            used = loader.current_context["context"].get("user")
-        except (ConfigException, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
-            raise self._error(str(error)) from error
-        if not (configuration.api_key or configuration.cert_file) and "exec" in dict(_users(content)).get(used, {}):
-            raise self._error(f"the program under `exec` of user {used} gives no credentials")
-        named = [user["tokenFile"] for _, user in _users(content) if isinstance(user.get("tokenFile"), str)]
-        named += [configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file]
-        return Client(configuration, (self.path, *(folder / name for name in named if name)))
+        with held_in_memory():  # read when the client is made, and never again
+            try:
+                loader = kube_config.KubeConfigLoader(content, config_base_path=str(folder))  # type: ignore[no-untyped-call]  # theirs
+                await loader.load_and_set(configuration)  # type: ignore[no-untyped-call]  # theirs
+                used = loader.current_context["context"].get("user")
+            except (ConfigException, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+                raise self._error(str(error)) from error
+            if not (configuration.api_key or configuration.cert_file) and "exec" in dict(_users(content)).get(used, {}):
+                raise self._error(f"the program under `exec` of user {used} gives no credentials")
+            named = [user["tokenFile"] for _, user in _users(content) if isinstance(user.get("tokenFile"), str)]
+            named += [configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file]
+            files = (folder / name for name in named if name)
+            return Client(configuration, (self.path, *(file for file in files if not is_in_memory(file))))
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -53,9 +53,12 @@ def read_hung(run_dir: Path) -> Hung | None:
     return _read(run_dir / HUNG, Hung)
 
 
-def write_private(path: Path, text: str) -> None:
-    """Atomically, mode 0600."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+def write_private(path: Path, text: str, *, beside: bool = False) -> None:
+    """Atomically, mode 0600. What a process that was killed leaves half written the next one overwrites.
+
+    `beside`: by `bgpilot speaker`, where the agent may write the same at the same time.
+    """
+    temporary = path.with_name(f"{path.name}{'.speaker' if beside else ''}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -254,14 +254,16 @@ def is_vouched_for(run_dir: Path) -> bool:
     return put_at >= came_at
 
 
-def prepare(run_dir: Path, *, keep: bool) -> None:
+def prepare(run_dir: Path, *, keep: bool, beside: bool = False) -> None:
     """Make the run directory and a configuration without peers in it, or keep the one that is there.
+
+    `beside`: as `write_private` has it.
 
     Raises OSError, SharedError.
     """
     make_run_dir(run_dir)
     if not (keep and (run_dir / CONFIGURATION).exists()):
-        write_private(run_dir / CONFIGURATION, empty_configuration(run_dir))
+        write_private(run_dir / CONFIGURATION, empty_configuration(run_dir), beside=beside)
 
 
 async def run_external(run_dir: Path, ended: asyncio.Event) -> None:

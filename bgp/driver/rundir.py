@@ -14,8 +14,8 @@ from typing import Final
 PRIVATE: Final = 0o700
 OTHERS_MAY_ENTER: Final = 0o077
 OTHERS_MAY_WRITE: Final = 0o022
-OURS: Final = ("bgpilot.sock", "drain", "exabgp.conf", "speaker.", ".writable.", "tmp")
-"""How the names of all that agent and ExaBGP put there begin."""
+OURS: Final = ("bgpilot.sock", "drain", "exabgp.conf", "speaker.", ".writable", "tmp")
+"""How the names of all that agent and ExaBGP put there begin; the last: earlier versions."""
 
 
 class SharedError(Exception):

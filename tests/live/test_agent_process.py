@@ -204,6 +204,7 @@ def test_an_agent_that_is_killed_takes_exabgp_along_and_the_next_start_works(sce
     assert node.kernel_routes("ipv4", "proto", OUR_PROTOCOL) == scene.wanted(node)
     agent.restart()
     scene.wait_whole()
+    assert {path.name for path in agent.run_dir.iterdir()} == {"bgpilot.sock", "exabgp.conf", "speaker.sock"}
 
 
 def test_exabgp_that_is_killed_is_started_again_and_no_kernel_route_is_touched(scene: Scene) -> None:

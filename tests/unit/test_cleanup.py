@@ -16,15 +16,19 @@ OURS = (
     "drain.new",
     "exabgp.conf",
     "exabgp.conf.new",
+    "exabgp.conf.tmp",
+    "exabgp.conf.speaker.tmp",
+    "exabgp.conf.new.tmp",
     "exabgp.conf.17.tmp",
-    "exabgp.conf.new.17.tmp",
     "speaker.trouble",
-    "speaker.trouble.17.tmp",
+    "speaker.trouble.tmp",
     "speaker.hung",
-    "speaker.hung.17.tmp",
+    "speaker.hung.tmp",
+    ".writable",
     ".writable.17",
+    "tmpabc_1234",
 )
-OTHERS = ("exabgp.conf.bak", "exabgp.conf.tmp", "drain.txt", "notes", "bgpilot.sock.old", "writable.17")
+OTHERS = ("exabgp.conf.bak", "exabgp.conf.old.tmp", "drain.txt", "notes", "bgpilot.sock.old", "writable.17")
 
 
 @pytest.fixture

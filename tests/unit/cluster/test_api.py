@@ -1,6 +1,7 @@
 """Configuration, credentials that change under way, and what connections are made of."""
 
 import asyncio
+import base64
 import socket
 import ssl
 import sys
@@ -263,6 +264,47 @@ async def test_a_certificate_authority_that_is_none_is_an_error(tmp_path: Path) 
 
     with pytest.raises(ClusterConfigError, match=r"cannot use the certificates .*ca\.pem"):
         await ApiServer.open(kubeconfig(tmp_path, "https://127.0.0.1:1", ca=tmp_path / "ca.pem"))
+
+
+async def test_certificates_in_the_kubeconfig_itself_are_used_and_never_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed would leave a key there."""
+    authority = trustme.CA()
+    client = authority.issue_cert("client@example.com")
+    tls = certificate(authority)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(tls)
+    user = {
+        "client-certificate-data": encoded(client.cert_chain_pems[0]),
+        "client-key-data": encoded(client.private_key_pem),
+    }
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    async with BadServer(answer(200), tls=tls) as server:
+        config = kubeconfig(tmp_path, server.url, ca=encoded(authority.cert_pem), **user)
+        api = await ApiServer.open(config, recheck_seconds=0.0)
+        first = api._client
+        assert [await status(api), await status(api)] == [200, 200]
+        assert api._client is first  # nothing has changed
+        await api.close()
+
+    assert not [name for name in own_files() if "memfd:kubeconfig" in name]
+
+
+async def test_certificates_in_the_kubeconfig_itself_that_are_none_are_an_error_that_names_it(tmp_path: Path) -> None:
+    config = kubeconfig(tmp_path, "https://127.0.0.1:1", ca=base64.b64encode(b"not PEM").decode())
+
+    with pytest.raises(ClusterConfigError, match=rf"cannot use the certificates {config}: "):
+        await ApiServer.open(config)
+
+
+def encoded(pem: trustme.Blob) -> str:
+    return base64.b64encode(pem.bytes()).decode()
+
+
+def own_files() -> list[str]:
+    """That are open; all but the folder that is read for it."""
+    return [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
 
 
 async def test_a_kubeconfig_without_a_user_is_one_for_a_server_that_asks_for_none(tmp_path: Path) -> None:

@@ -34,9 +34,10 @@ FAST = Limits(
 """Pauses are short, so that a test is; what says that something is dead is as patient as ever."""
 
 
-def kubeconfig(folder: Path, server: str, *, ca: Path | None = None, **user: Any) -> Path:
+def kubeconfig(folder: Path, server: str, *, ca: Path | str | None = None, **user: Any) -> Path:
+    """`ca`: its file, or itself in base64."""
     path = folder / "kubeconfig.json"  # JSON is YAML
-    cluster = {"server": server, **({"certificate-authority": str(ca)} if ca else {})}
+    cluster = {"server": server, **({} if ca is None else authority(ca))}
     path.write_text(
         json.dumps(
             {
@@ -48,6 +49,10 @@ def kubeconfig(folder: Path, server: str, *, ca: Path | None = None, **user: Any
         )
     )
     return path
+
+
+def authority(ca: Path | str) -> dict[str, str]:
+    return {"certificate-authority": str(ca)} if isinstance(ca, Path) else {"certificate-authority-data": ca}
 
 
 class Watched:
