@@ -54,7 +54,8 @@ from agent.status.metrics import make_registry
 from agent.status.news import ROUTE_NOT_ADVERTISED, find_news
 from agent.status.nodestate import Stamp, is_settled, node_state
 from agent.status.ordering import Commands
-from agent.status.server import Answers, in_turns, serving
+from agent.status.server import Answers, in_turns
+from agent.status.serving import serving
 from agent.status.status import Figures, Status
 from bgp.model import Address, Family
 from bgp.speaker import Speaker

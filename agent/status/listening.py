@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from agent.settings import OFF, Listen
+from bgp.unixsocket import UnixSocket
 
 BACKLOG: Final = 256
 """Connections that wait to be taken, in the kernel. One more waits a second or longer, and whoever it is: TCP says
 nothing to it until it asks again."""
 TURN_MAX: Final = 16
 """Of which so many are taken before others on the event loop have their turn."""
-SOCKET_MODE_MASK: Final = 0o177
 
 
 class ListenError(OSError):
@@ -28,23 +28,16 @@ class ListenError(OSError):
         return self.strerror or ""
 
 
-def listen_unix(path: Path) -> socket.socket:
-    """A socket of mode 0600. What a dead agent left is replaced; a living one's is not."""
-    if _answers(path):
-        raise ListenError(errno.EADDRINUSE, f"another agent answers on {path}. Give each its own --run-dir.")
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(SOCKET_MODE_MASK)
+def listen_unix(named: UnixSocket) -> socket.socket:
+    """What a dead agent left is replaced; a living one's is not."""
+    if _answers(named.path):
+        raise ListenError(errno.EADDRINUSE, f"another agent answers on {named.path}. Give each its own --run-dir.")
     try:
-        path.unlink(missing_ok=True)
-        listening.bind(str(path))
+        return named.bind()
     except OSError as error:
-        listening.close()
         raise ListenError(
-            error.errno, f"cannot make {path} (--run-dir, BGPILOT_RUN_DIR): {error.strerror}. Give another."
+            error.errno, f"cannot make {named.path} (--run-dir, BGPILOT_RUN_DIR): {error.strerror}. Give another."
         ) from error
-    finally:
-        os.umask(before)
-    return listening
 
 
 def _answers(path: Path) -> bool:

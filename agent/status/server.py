@@ -1,4 +1,4 @@
-"""Who answers from outside: the CLI's API on a unix socket, metrics and probes over TCP.
+"""What is answered from outside: the CLI's API on a unix socket, metrics and probes over TCP (`agent.status.serving`).
 
     /v1/status  /v1/peers  /v1/peers/NAME  /v1/routes  /v1/fib
     /v1/diff  /v1/events  /v1/explain                                            JSON, unix socket only
@@ -7,20 +7,17 @@
     /metrics                                                                     metrics address, unix socket
     /livez  /readyz                                                              health address, unix socket
 
-Reads `Status`, and hands orders in by the left door; it changes nothing itself. The socket is mode 0600 from the moment
-it exists. A question over which our own code falls is a mistake of ours: 500, and logged with its traceback, once for
-each path and error in a row. Each listener has a `Door` of its own: so many connections and requests at a time, the
-next request gets 503. A body has at most 1 KiB, and an answer at most `tables.ROWS_MAX` rows. What goes over peers or
-routes is made in turns: others have theirs after a few milliseconds.
+Reads `Status`, and hands orders in by the left door; it changes nothing itself. A question over which our own code
+falls is a mistake of ours: 500, and logged with its traceback, once for each path and error in a row. Each listener has
+a `Door` of its own: so many connections and requests at a time, the next request gets 503. A body has at most 1 KiB,
+and an answer at most `tables.ROWS_MAX` rows. What goes over peers or routes is made in turns: others have theirs after
+a few milliseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
@@ -30,14 +27,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from agent.diary import ENTRIES_MAX, Diary
 from agent.log import log
 from agent.plan.steps import Steps, T
-from agent.settings import Listen
 from agent.status.diff import diff_steps
-from agent.status.door import BusyError, Connection, Door, connection_of, server_log
+from agent.status.door import BusyError, Door, connection_of
 from agent.status.explain import not_known
 from agent.status.explain_unknown import explained_steps
 from agent.status.hops import parse_prefix
 from agent.status.lately import events_view
-from agent.status.listening import BACKLOG, TURN_MAX, listen_tcp, listen_unix
 from agent.status.ordering import Commands, Ordering, UnknownYetError, as_json, find_peer
 from agent.status.peers import View
 from agent.status.readiness import Readiness, not_alive
@@ -49,8 +44,6 @@ from bgp.model import Prefix
 
 FAILING_MAX: Final = 64
 """Paths remembered as failing; then they are logged anew."""
-IDLE_SECONDS: Final = 15.0
-"""A connection without a request is closed after this."""
 NUMBER_DIGITS_MAX: Final = 12
 PEERS_PER_TURN: Final = 100
 """Looked at before the event loop gets its turn: about 5 ms."""
@@ -58,8 +51,6 @@ ROUTES_PER_TURN: Final = 500
 """The same, where they are looked at only, or written down as rows."""
 OBJECTS_PER_TURN: Final = 200
 """The same, where they are written down."""
-SHUTDOWN_SECONDS: Final = 0.2
-"""What requests in progress get when the agent ends; there are three servers, and 2 s in all for everything."""
 DOOR: Final = web.AppKey("door", Door)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -262,39 +253,3 @@ def _prefix(request: web.Request) -> Prefix | None:
     if (prefix := parse_prefix(text)) is None:
         raise web.HTTPBadRequest(text=f"{text!r} is no prefix or address")
     return prefix
-
-
-@asynccontextmanager
-async def serving(
-    answers: Answers, *, socket_path: Path, metrics_address: Listen | None, health_address: Listen | None
-) -> AsyncIterator[None]:
-    """Answer while the context lasts. Raises ListenError when an address cannot be had; then nothing listens."""
-    async with AsyncExitStack() as stack:
-        listening = listen_unix(socket_path)
-        stack.callback(socket_path.unlink, missing_ok=True)
-        await _start(stack, answers.api(), listening)
-        if metrics_address is not None:
-            await _start(stack, answers.metrics(), listen_tcp("--metrics-address", metrics_address))
-        if health_address is not None:
-            await _start(stack, answers.health(), listen_tcp("--health-address", health_address))
-        yield
-
-
-async def _start(stack: AsyncExitStack, app: web.Application, listening: socket.socket) -> None:
-    stack.callback(listening.close)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=server_log(),
-        keepalive_timeout=IDLE_SECONDS,
-        shutdown_timeout=SHUTDOWN_SECONDS,
-    )
-    stack.push_async_callback(runner.cleanup)
-    await runner.setup()
-    protocols, door = runner.server, app[DOOR]
-    assert protocols is not None  # noqa: S101  # there is one after `setup`
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(door, protocols()), sock=listening, backlog=TURN_MAX
-    )
-    listening.listen(BACKLOG)
-    stack.callback(server.close)

@@ -40,6 +40,8 @@ log: Final = logging.getLogger(__name__)
 
 
 class Chore(enum.Enum):
+    LISTEN = enum.auto()
+    """Our socket has no name any more: a bridge that comes would not find us."""
     CONFIGURE = enum.auto()
     """Write the file: peers have changed."""
     RESYNC = enum.auto()
@@ -90,6 +92,8 @@ class Chores:
         self._due: set[Chore] = set()
         self._refresh: set[tuple[Address, Family]] = set()
         self._restart: set[Address] = set()
+        self._unheard = ""
+        """Why nobody can connect to us, as logged."""
         self._work = asyncio.Event()
         self._working = False
         self._task: asyncio.Task[None] | None = None
@@ -122,6 +126,15 @@ class Chores:
         self._due.update(chores)
         self._work.set()
 
+    def look(self) -> None:
+        """Whether somebody has deleted what is to be in the run directory."""
+        if self._link.lost:
+            self.do(Chore.LISTEN)
+        if self._file.lost:
+            self._file.forget()
+            log.warning("ExaBGP's configuration was no longer in the run directory: it is written anew")
+            self.do(Chore.CONFIGURE)
+
     def refresh(self, wanted: Iterable[tuple[Address, Family]]) -> None:
         """Have these peers send again all that they have."""
         self._refresh.update(wanted)
@@ -149,6 +162,8 @@ class Chores:
                 self._owner.wake()
 
     async def _all_due(self) -> None:
+        if self._take(Chore.LISTEN):
+            await self._listen_anew()
         if self.peers is None:
             return
         if self._take(Chore.CONFIGURE):
@@ -170,6 +185,17 @@ class Chores:
         due = chore in self._due
         self._due.discard(chore)
         return due
+
+    async def _listen_anew(self) -> None:
+        try:
+            await self._link.start()
+        except OSError as error:
+            if str(error) != self._unheard:
+                log.warning("the bridge's socket is no longer in the run directory and cannot be made anew: %s", error)
+            self._unheard = str(error)
+        else:
+            self._unheard = ""
+            log.warning("the bridge's socket was no longer in the run directory: it has been made anew")
 
     async def _configure(self, peers: Mapping[Address, Peer]) -> None:
         try:

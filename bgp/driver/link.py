@@ -11,8 +11,6 @@ an `ask`, lines of text. The bridge's first line is its hello (`bgp.inside.bridg
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ import msgspec
 from bgp.background import TURN_SECONDS
 from bgp.exaevents import EventReader, Heard, Malformed
 from bgp.exatext import ANSWERS, DONE
+from bgp.unixsocket import UnixSocket
 
 LINE_MAX: Final = 4 * 1024 * 1024
 """An UPDATE of 64 KiB with 32,000 prefixes of IPv4 is a line of about 700 kB."""
@@ -87,7 +86,7 @@ class Link:
         on_lost: Callable[[], None],
     ) -> None:
         """`on_pause` is called when all that has arrived so far has been handed over."""
-        self._path = path
+        self._named = UnixSocket(path)
         self._on_hello = on_hello
         self._on_event = on_event
         self._on_answer = on_answer
@@ -114,26 +113,27 @@ class Link:
         """ExaBGP owes us an answer."""
         return bool(self._expected)
 
+    @property
+    def lost(self) -> bool:
+        """No bridge that comes would find us."""
+        return self._named.lost
+
     async def start(self) -> None:
-        """Raises OSError when the run directory cannot be written."""
-        self._path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        before = os.umask(0o177)
-        try:
-            listener.bind(str(self._path))
-        except OSError:
-            listener.close()
-            raise
-        finally:
-            os.umask(before)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=READ_BYTES)
+        """Listen; again when `lost`: the bridge that is connected stays so.
+
+        Raises OSError when the run directory cannot be written.
+        """
+        before = self._server
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._named.bind(), limit=READ_BYTES)
+        if before is not None:
+            before.close()
 
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
             self._hang_up()
             await self._server.wait_closed()
-        self._path.unlink(missing_ok=True)
+        self._named.remove()
 
     def send(self, lines: list[str]) -> None:
         """Pipelined commands: each will be answered through `on_answer`, in this order."""

@@ -36,6 +36,15 @@ class PeersFile:
     async def stop(self) -> None:
         await self._validator.stop()
 
+    @property
+    def lost(self) -> bool:
+        """Somebody has deleted it."""
+        return bool(self._text) and not (self._run_dir / process.CONFIGURATION).exists()
+
+    def forget(self) -> None:
+        """Have the next `put` write it."""
+        self._text = ""
+
     async def put(self, peers: Mapping[Address, Peer]) -> tuple[PeerRemoved, ...] | None:
         """Answers with the peers that are in it no more, or have become others; None: it is as it was.
 

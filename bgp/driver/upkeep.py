@@ -274,6 +274,7 @@ class Upkeep:
 
     def _watch(self) -> None:
         self._timers.later("watch", 1.0, self._watch)
+        self._chores.look()
         match self._silence.tick(heard=self.link.heard, unanswered=self.link.unanswered):
             case Verdict.ASK:
                 self._chores.do(Chore.ASK)

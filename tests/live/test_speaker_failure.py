@@ -1,6 +1,7 @@
 """What ends and comes back: ExaBGP killed, the bridge killed, the agent restarted beside an ExaBGP that goes on."""
 
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -234,7 +235,8 @@ async def test_a_session_that_comes_up_while_the_agent_is_away_gets_its_end_of_r
             assert len(wire.sessions) == 1
 
 
-async def test_a_killed_bridge_comes_back_and_no_session_notices(lab: LabFactory) -> None:
+@pytest.mark.parametrize("emptied", [False, True], ids=["", "after the run directory was emptied"])
+async def test_a_killed_bridge_comes_back_and_no_session_notices(lab: LabFactory, *, emptied: bool) -> None:
     net = lab(nodes=1)
     node = net.node(1)
     async with WirePeer(net.router, asn=TOR_ASN) as wire, Speaking(node) as speaking:
@@ -244,6 +246,8 @@ async def test_a_killed_bridge_comes_back_and_no_session_notices(lab: LabFactory
         await eventually(lambda: len(wire.session.of("end-of-rib")) == 2)
         exabgp = speaking.exabgp_pid()
         (bridge,) = Path(f"/proc/{exabgp}/task/{exabgp}/children").read_text().split()
+        if emptied:
+            shutil.rmtree(speaking.run_dir)
         os.kill(int(bridge), signal.SIGKILL)
         await eventually(lambda: len(wire.session.of("route-refresh")) == 2)
         speaking.add_route(one, route("10.2.0.0/24", node.address()))

@@ -1,6 +1,8 @@
 """The speaker and its link against an ExaBGP that is only its API: what is lost on the way, and what comes of it."""
 
 import asyncio
+import shutil
+import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -13,7 +15,7 @@ import pytest
 
 from bgp.driver.chores import ENDED_UNHEARD
 from bgp.driver.link import LINE_MAX, CommandRefusedError, Link, LinkLostError
-from bgp.driver.process import CONFIGURATION
+from bgp.driver.process import CONFIGURATION, SOCKET
 from bgp.model import (
     Attributes,
     BgpEvent,
@@ -263,6 +265,32 @@ async def test_what_the_plan_no_longer_tells_while_it_is_gone_through_is_not_kep
     assert inheriting.told() == inheriting.wanted()
 
 
+async def test_an_agent_whose_run_directory_is_emptied_is_found_by_the_next_bridge_and_exabgp_finds_its_peers(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    await rig.exabgp.connect()
+    await rig.tell(a_route(1))
+    await rig.in_sync()
+    there, socket = rig.configuration.read_text(), rig.configuration.with_name(SOCKET)
+    rig.events.clear()
+    shutil.rmtree(rig.configuration.parent)
+    await eventually(lambda: rig.configuration.exists() and socket.exists())
+    await rig.in_sync()
+    await rig.tell(a_route(2))
+    await rig.in_sync()
+
+    assert rig.told() == rig.wanted()  # over the connection that there is
+    assert rig.events == []
+    assert rig.configuration.read_text() == there
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+    assert len([line for line in caplog.messages if "the bridge's socket was no longer" in line]) == 1
+    await rig.exabgp.disconnect()
+    await rig.exabgp.connect()
+    await rig.tell(a_route(3))
+    await rig.in_sync()
+    assert rig.told() == rig.wanted()
+
+
 async def test_another_exabgp_is_told_everything_anew(rig: Rig) -> None:
     await rig.exabgp.connect()
     await rig.tell(*map(a_route, range(10)))
@@ -443,7 +471,7 @@ HELLO = '{"instance": "a", "bridge": "b", "dropped": 0, "pending": %d, "peers": 
 
 
 async def bridge(ear: Ear, pending: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_unix_connection(ear.link._path)
+    reader, writer = await asyncio.open_unix_connection(ear.link._named.path)
     writer.write((HELLO % pending).encode())
     await eventually(lambda: ear.link.connected)
     return reader, writer
@@ -510,7 +538,7 @@ async def test_a_line_without_end_is_given_up(ear: Ear) -> None:
 
 async def test_a_new_bridge_takes_the_place_of_one_that_hangs(ear: Ear) -> None:
     _, old = await bridge(ear)
-    _, new = await asyncio.open_unix_connection(ear.link._path)
+    _, new = await asyncio.open_unix_connection(ear.link._named.path)
     new.write((HELLO % 0).encode())
     await eventually(lambda: ear.said == ["a", "lost", "a"])
     old.close()
@@ -518,7 +546,7 @@ async def test_a_new_bridge_takes_the_place_of_one_that_hangs(ear: Ear) -> None:
 
 
 async def test_the_socket_is_ours_alone(ear: Ear) -> None:
-    assert ear.link._path.stat().st_mode & 0o777 == 0o600
+    assert ear.link._named.path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_table_that_is_refused_stops_nothing_and_is_asked_for_again(rig: Rig) -> None:

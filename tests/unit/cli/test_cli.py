@@ -27,7 +27,8 @@ from agent.model import FibRoute, Kind, NextHop, Problem, WatchState
 from agent.plan.leaving import Cause, Leave, Progress
 from agent.status.metrics import make_registry
 from agent.status.ordering import Commands
-from agent.status.server import Answers, serving
+from agent.status.server import Answers
+from agent.status.serving import serving
 from agent.status.tables import ROWS_MAX
 from bgp.model import Held, RouteKey
 from tests.unit.status.scene import MATE_PODS, NOW, OWN_PODS, STRAY, TOR, TOR6, Failure, Scene, learned, missing_secret

@@ -22,7 +22,8 @@ from agent.scenario.files import load
 from agent.scenario.take import Seen, scenario_steps
 from agent.status.metrics import make_registry
 from agent.status.ordering import Commands
-from agent.status.server import Answers, serving
+from agent.status.server import Answers
+from agent.status.serving import serving
 from agent.support import bundle, node
 from bgp.exaconfig import configuration
 from tests.unit.scenario.test_take import Agent as Known

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from agent.diary import Diary
 from agent.status.ordering import Commands
-from agent.status.server import OBJECTS_PER_TURN, Answers, serving
+from agent.status.server import OBJECTS_PER_TURN, Answers
+from agent.status.serving import serving
 from tests.unit.status.scene import NOW, Scene
 
 

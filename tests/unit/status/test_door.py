@@ -23,7 +23,8 @@ from agent.status.door import CONNECTIONS_MAX, PATIENCE_SECONDS, REQUESTS_MAX, B
 from agent.status.listening import BACKLOG
 from agent.status.ordering import Commands
 from agent.status.scrapes import CROWD
-from agent.status.server import Answers, serving
+from agent.status.server import Answers
+from agent.status.serving import serving
 from tests.lab.wait import eventually
 from tests.unit.status.scene import NOW, Scene
 from tests.unit.status.test_server import answers, free_port

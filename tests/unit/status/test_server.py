@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 import socket
 import stat
 from ipaddress import ip_address
@@ -20,7 +21,10 @@ from agent.settings import Listen
 from agent.status.listening import ListenError, listen_tcp, listen_unix
 from agent.status.metrics import make_registry
 from agent.status.ordering import Commands
-from agent.status.server import Answers, serving
+from agent.status.server import Answers
+from agent.status.serving import serving
+from bgp.unixsocket import UnixSocket
+from tests.lab.wait import eventually
 from tests.unit.status.scene import NOW, Scene, peer
 
 
@@ -234,10 +238,10 @@ def free_port():
 
 def test_a_socket_left_by_a_dead_agent_is_replaced(tmp_path):
     path = tmp_path / "bgpilot.sock"
-    listen_unix(path).close()
+    listen_unix(UnixSocket(path)).close()
     assert path.exists()
 
-    listen_unix(path).close()
+    listen_unix(UnixSocket(path)).close()
 
 
 async def test_a_socket_of_a_living_agent_is_left_alone(tmp_path):
@@ -251,7 +255,45 @@ async def test_a_socket_of_a_living_agent_is_left_alone(tmp_path):
 
 def test_a_run_dir_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ListenError, match=r"--run-dir.*No such file"):
-        listen_unix(tmp_path / "none" / "bgpilot.sock")
+        listen_unix(UnixSocket(tmp_path / "none" / "bgpilot.sock"))
+
+
+async def test_a_socket_that_somebody_deletes_is_made_anew_and_that_is_logged_once(tmp_path):
+    path = tmp_path / "run" / "bgpilot.sock"
+    path.parent.mkdir()
+    with capture_logs() as logs:
+        async with (
+            serving(answers(Scene()), socket_path=path, metrics_address=None, health_address=None, look_seconds=0.01),
+            aiohttp.ClientSession("http://agent", connector=aiohttp.UnixConnector(str(path))) as before,
+        ):
+            assert (await get(before, "/v1/status"))[0] == 200
+            shutil.rmtree(path.parent)
+            await eventually(path.exists)
+            async with aiohttp.ClientSession("http://agent", connector=aiohttp.UnixConnector(str(path))) as after:
+                assert (await get(after, "/v1/status"))[0] == 200
+            assert (await get(before, "/v1/status"))[0] == 200  # on the connection that it has
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+    assert [line["event"] for line in logs] == ["socket_made_anew"]
+    assert not path.exists()
+
+
+async def test_a_socket_that_a_living_agent_has_taken_the_name_of_is_left_to_it(tmp_path):
+    path = tmp_path / "bgpilot.sock"
+    with capture_logs() as logs:
+        async with serving(
+            answers(Scene()), socket_path=path, metrics_address=None, health_address=None, look_seconds=0.01
+        ):
+            path.unlink()
+            with listen_unix(UnixSocket(path)) as other:
+                other.listen()
+                there = path.stat()
+                await eventually(lambda: logs)
+                other.accept()[0].close()
+    assert path.stat().st_ino == there.st_ino
+    assert [line["event"] for line in logs] == ["socket_lost"]
+    assert "another agent answers" in logs[0]["reason"]
 
 
 async def test_a_port_that_is_taken_is_named_with_its_flag_and_nothing_goes_on_listening(tmp_path):
