@@ -132,7 +132,7 @@ class Chores:
             self.do(Chore.LISTEN)
         if self._file.lost:
             self._file.forget()
-            log.warning("ExaBGP's configuration was no longer in the run directory: it is written anew")
+            log.warning("ExaBGP's configuration is no longer what was written to the run directory: it is written anew")
             self.do(Chore.CONFIGURE)
 
     def refresh(self, wanted: Iterable[tuple[Address, Family]]) -> None:
@@ -196,6 +196,8 @@ class Chores:
         else:
             self._unheard = ""
             log.warning("the bridge's socket was no longer in the run directory: it has been made anew")
+            self._file.forget()  # who starts an ExaBGP asks which is newer (`bgp.driver.process.is_vouched_for`)
+            self.do(Chore.CONFIGURE)
 
     async def _configure(self, peers: Mapping[Address, Peer]) -> None:
         try:

@@ -23,7 +23,7 @@ class PeersFile:
         self._run_dir = run_dir
         self._validator = Validator()
         self._text = ""
-        self._placed = (0, 0)
+        self._placed: tuple[int, int] | None = None
         self.peers: Mapping[Address, Peer] | None = None
         """Peers in it that there may be sessions with; None: it has not been written."""
         self.refused: str | None = None
@@ -38,8 +38,8 @@ class PeersFile:
 
     @property
     def lost(self) -> bool:
-        """Somebody has deleted it."""
-        return bool(self._text) and not (self._run_dir / process.CONFIGURATION).exists()
+        """Somebody has deleted it, or put another in its place."""
+        return bool(self._text) and self._placed != _identity(self._run_dir / process.CONFIGURATION)
 
     def forget(self) -> None:
         """Have the next `put` write it."""
@@ -52,7 +52,7 @@ class PeersFile:
         """
         sections = exaconfig.sections(peers.values(), bridge=process.bridge_command(self._run_dir))
         text = "\n".join([section async for section in in_turns(sections)])
-        if text == self._text and self._is_in_place():
+        if text == self._text and not self.lost:
             self.refused = None
             return None
         try:
@@ -84,13 +84,6 @@ class PeersFile:
             candidate.unlink(missing_ok=True)
         return why
 
-    def _is_in_place(self) -> bool:
-        """Nobody has removed it, or put another one there: a `bgpilot speaker` that started in the same moment, say."""
-        try:
-            return _identity(self._run_dir / process.CONFIGURATION) == self._placed
-        except OSError:
-            return False
-
     def _removed(self, peer: Peer) -> PeerRemoved | None:
         """None: it still is what it was."""
         now = (self.peers or {}).get(peer.address)
@@ -99,8 +92,11 @@ class PeersFile:
         return PeerRemoved(peer.address, replaced=now is not None and not _is_elsewhere(peer, now))
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
     return found.st_ino, found.st_mtime_ns
 
 
