@@ -127,7 +127,7 @@ def speaker(
     """Run ExaBGP beside an agent of `--speaker external`, so that sessions outlive the agent."""
     from agent.bugs import run_guarded  # noqa: PLC0415  # as above
     from agent.log import set_up_logging  # noqa: PLC0415
-    from bgp.driver.process import is_vouched_for, prepare, run_external  # noqa: PLC0415  # loads ExaBGP's side only here
+    from bgp.driver.beside import prepare, run_external  # noqa: PLC0415  # loads ExaBGP's side only here
     from bgp.driver.rundir import SharedError  # noqa: PLC0415
     from bgp.inside.launcher import UnusableError, require_version  # noqa: PLC0415
 
@@ -137,7 +137,7 @@ def speaker(
         refuse(where_it_stands(context, str(error)), EXIT_USAGE)
     try:
         require_version()
-        prepare(path, keep=is_vouched_for(path), beside=True)
+        prepare(path)
     except (UnusableError, SharedError) as error:
         refuse(str(error), EXIT_REFUSED)
     except OSError as error:

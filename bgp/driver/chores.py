@@ -196,7 +196,7 @@ class Chores:
         else:
             self._unheard = ""
             log.warning("the bridge's socket was no longer in the run directory: it has been made anew")
-            self._file.forget()  # who starts an ExaBGP asks which is newer (`bgp.driver.process.is_vouched_for`)
+            self._file.forget()  # who starts an ExaBGP asks which is newer (`bgp.driver.beside.is_vouched_for`)
             self.do(Chore.CONFIGURE)
 
     async def _configure(self, peers: Mapping[Address, Peer]) -> None:

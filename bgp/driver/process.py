@@ -17,7 +17,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from typing import Final
 
 import bgp
 from bgp.background import in_background
-from bgp.driver.notes import Trouble, read_hung, tell_trouble, write_private
+from bgp.driver.notes import Trouble, write_private
 from bgp.driver.rundir import make_run_dir
 from bgp.exaconfig import configuration
 from bgp.inside.bridge import instance_of
@@ -44,13 +43,7 @@ STOP_SECONDS: Final = 1.5
 SETTLED_SECONDS: Final = 3.0
 """What cannot start (no port, no configuration) has ended by then."""
 LAST_WORDS_SECONDS: Final = 1.0
-ASK_SECONDS: Final = 1.0
-"""An agent that lives has taken a connection by then."""
 CANNOT_LISTEN: Final = "cannotListen"
-HUNG_LOOK_SECONDS: Final = 1.0
-HUNG_LOOKS: Final = 3
-"""So often in a row an ExaBGP must be said to hang before it is ended. Looks are counted, not seconds: who was stopped
-together with it, as with all of the pod, hears that it goes on before he has looked again."""
 LOG_LINE_MAX: Final = 64 * 1024
 LOG_REPEAT_SECONDS: Final = 60.0
 LOG_KINDS_MAX: Final = 256
@@ -238,22 +231,6 @@ def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None
         process.send_signal(number)
 
 
-def is_vouched_for(run_dir: Path) -> bool:
-    """Whether the configuration that is there is that of an agent that lives: put in place since it has its socket.
-
-    ExaBGP does not start with another one's: it may not be what the next agent wants, and a session that ends a second
-    time before its routes are told anew costs those that routers have kept (RFC 4724 4.2).
-    """
-    try:
-        put_at, came_at = ((run_dir / name).stat().st_mtime_ns for name in (CONFIGURATION, SOCKET))
-        with socket.socket(socket.AF_UNIX) as asked:
-            asked.settimeout(ASK_SECONDS)
-            asked.connect(str(run_dir / SOCKET))
-    except OSError:
-        return False
-    return put_at >= came_at
-
-
 def prepare(run_dir: Path, *, keep: bool, beside: bool = False) -> None:
     """Make the run directory and a configuration without peers in it, or keep the one that is there.
 
@@ -264,48 +241,6 @@ def prepare(run_dir: Path, *, keep: bool, beside: bool = False) -> None:
     make_run_dir(run_dir)
     if not (keep and (run_dir / CONFIGURATION).exists()):
         write_private(run_dir / CONFIGURATION, empty_configuration(run_dir), beside=beside)
-
-
-async def run_external(run_dir: Path, ended: asyncio.Event) -> None:
-    """`bgpilot speaker`: ExaBGP beside an agent that comes and goes. Returns on SIGTERM or SIGINT, or when `ended`.
-
-    The run directory is prepared.
-    """
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    tell_trouble(run_dir, None)
-    process = ExaProcess(
-        run_dir,
-        die_with_parent=True,
-        on_end=lambda reason: print(f"exabgp: {reason}", file=sys.stderr),  # noqa: T201 - its log
-        on_trouble=lambda trouble: _tell_agent(run_dir, trouble),
-    )
-    process.start()
-    obeying = in_background(_end_what_hangs(process, run_dir), name="hung")
-    await ended.wait()
-    obeying.cancel()
-    await process.stop()
-
-
-def _tell_agent(run_dir: Path, trouble: Trouble | None) -> None:
-    """On a full disk it goes unsaid: ExaBGP is started again all the same."""
-    try:
-        tell_trouble(run_dir, trouble)
-    except OSError as error:
-        _log.warning("cannot tell the agent what is wrong with ExaBGP: %s", error)
-
-
-async def _end_what_hangs(process: ExaProcess, run_dir: Path) -> None:
-    """End an ExaBGP that the agent says hangs."""
-    stood = 0
-    while True:
-        await asyncio.sleep(HUNG_LOOK_SECONDS)
-        hung = read_hung(run_dir)
-        stood = stood + 1 if hung is not None and hung.instance == process.instance else 0
-        if hung is not None and stood >= HUNG_LOOKS:
-            process.kill(hung.trouble)
-            stood = 0
 
 
 def launcher(arguments: Sequence[str]) -> list[str]:

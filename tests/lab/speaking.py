@@ -37,7 +37,7 @@ NODE_ASN = 64512
 PATIENCE_SECONDS = 30.0
 EXTERNAL = """
 import asyncio, pathlib, sys
-from bgp.driver.process import run_external
+from bgp.driver.beside import run_external
 asyncio.run(run_external(pathlib.Path(sys.argv[1]), asyncio.Event()))
 """
 

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, ip_address
 
 import pytest
 
-from bgp.driver import notes, process
+from bgp.driver import beside, notes, process
 from bgp.model import Family, Peer, SpeakerPlan
 from bgp.speaker import Speaker, SpeakerMode
 from tests.lab.fakeexabgp import FakeExaBgp
@@ -38,12 +38,12 @@ async def test_on_a_full_disk_exabgp_is_started_again(tmp_path, monkeypatch):
     monkeypatch.setattr(notes, "write_private", full)
     monkeypatch.setattr(process, "launcher", lambda _: ["sh", "-c", f"echo started >> {starts}; exit 1"])
     ended = asyncio.Event()
-    beside = asyncio.create_task(process.run_external(tmp_path, ended))
+    running = asyncio.create_task(beside.run_external(tmp_path, ended))
 
     await eventually(lambda: len(starts.read_text().splitlines()) == 2)
 
     ended.set()
-    await beside
+    await running
 
 
 @pytest.fixture
@@ -65,12 +65,12 @@ async def take_peers(agent):
 
 async def test_exabgp_starts_with_the_peers_of_the_agent_that_lives_and_with_no_other_ones(tmp_path, agent):
     """Of an agent that has no picture yet nobody knows whether it will want what is in the file."""
-    left_by_another = await asyncio.to_thread(process.is_vouched_for, tmp_path)
+    left_by_another = await asyncio.to_thread(beside.is_vouched_for, tmp_path)
     await take_peers(agent)
     await eventually(lambda: "neighbor" in (tmp_path / process.CONFIGURATION).read_text())
-    its_own = await asyncio.to_thread(process.is_vouched_for, tmp_path)
+    its_own = await asyncio.to_thread(beside.is_vouched_for, tmp_path)
     await agent.stop()
-    gone = process.is_vouched_for(tmp_path)
+    gone = beside.is_vouched_for(tmp_path)
 
     assert (left_by_another, its_own, gone) == (False, True, False)
 
@@ -80,7 +80,7 @@ def test_a_socket_that_a_killed_agent_has_left_vouches_for_nothing(tmp_path):
         killed.bind(str(tmp_path / process.SOCKET))
     process.prepare(tmp_path, keep=True)
 
-    assert not process.is_vouched_for(tmp_path)
+    assert not beside.is_vouched_for(tmp_path)
 
 
 async def test_a_file_that_another_has_put_in_its_place_is_written_again_for_the_exabgp_that_began_with_it(
