@@ -84,11 +84,11 @@ class Told:
 
 
 class Scene:
-    def __init__(self):
+    def __init__(self, world=None):
         self.now = 1000.0
         self.kernel = FakeKernel()
         self.speaker = Told()
-        self.inbox = Inbox(world=World(), rib=Rib(), clock=lambda: self.now)
+        self.inbox = Inbox(world=world or World(), rib=Rib(), clock=lambda: self.now)
         self.fib = Fib(self.kernel.table, clock=lambda: self.now)
         self.loop = Loop(
             node_name=OWN.name,

@@ -11,11 +11,13 @@ from ipaddress import ip_interface, ip_network
 
 import pytest
 
+from agent.cluster.world import World
 from agent.farewell import PARTING_CAP_SECONDS
 from agent.kernel.table import RouteChange
 from agent.model import (
     ALWAYS_WATCHED,
     DISCARD_METRIC,
+    Applied,
     FibRoute,
     Gone,
     Interface,
@@ -23,11 +25,12 @@ from agent.model import (
     Kind,
     Listed,
     NextHop,
+    Node,
     RouteType,
 )
 from agent.plan.leaving import DRAIN_ANNOTATION, Progress
-from bgp.model import SessionDown
-from tests.unit.test_loop import ADDRESS, OTHER, OWN, Scene, key_of, scene
+from bgp.model import Peer, SessionDown
+from tests.unit.test_loop import ADDRESS, OTHER, OWN, Scene, key_of, running, scene
 
 __all__ = ["scene"]
 
@@ -87,3 +90,18 @@ async def test_a_node_that_was_away_when_it_was_deleted_has_no_session_to_end(sc
     await scene.put(Gone(key_of(OTHER)))
 
     assert ADDRESS not in scene.loop.plan.peers
+
+
+@pytest.mark.parametrize("node", [OWN, OTHER], ids=["this one", "another"])
+async def test_a_node_that_is_deleted_and_at_once_made_again_has_kept_its_sessions(node: Node) -> None:
+    """ExaBGP is never handed peers that lack it."""
+    scene, handed = Scene(World(OWN.name)), list[Peer | None]()
+    async with running(scene):
+        before, routes = scene.loop.plan.peers[ADDRESS], scene.kernel_prefixes()
+        scene.speaker.meanwhile = lambda: handed.append(scene.loop.plan.peers.get(ADDRESS))
+        await scene.put(Gone(key_of(node)))
+        await scene.put(Applied(key_of(node), replace(node, created=node.created + 7.0, uid="another")))
+
+        assert len(handed) >= 2
+        assert [peer for peer in handed if peer != before] == []
+        assert scene.kernel_prefixes() == routes
