@@ -18,7 +18,9 @@ What must not come of it:
   router waits as long as the routes do, and that router goes on as it did. To nodes it never waits: two that start
   together would wait for each other. Nor are they told of a loss: what they send is for pods of this node.
 - What leaves is not held back: neither a withdrawal, nor what a drain says first.
-- Nodes that the cluster itself says are not Ready are not waited for.
+- Nodes that the cluster itself says are not Ready are not waited for. Others are, although nothing may listen on their
+  BGP port, or they have the drain annotation: so it is while a pod is replaced, or a drain has just begun, and other
+  nodes then have routes to their pods.
 
 It plans nothing and tells nobody.
 """
