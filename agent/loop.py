@@ -38,7 +38,7 @@ from agent.plan.planner import Dirty, Picture, Planner
 from agent.plan.steps import Steps
 from agent.plan.way import with_own_way
 from bgp.model import Address, Family, Prefix, Route, RouteKey, SpeakerPlan
-from bgp.speaker import SpeakerProblem
+from bgp.problems import SpeakerProblem
 
 UNJUDGED_PER_TURN: Final = 10_000
 """Prefixes handed back to the inbox before the event loop gets its turn: about 3 ms."""

@@ -23,17 +23,15 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from bgp import exaconfig
-from bgp.check import Reason, carries, carries_extended_next_hops
 from bgp.driver.chores import RETRY_SECONDS
 from bgp.driver.upkeep import SILENT, SPEAKER_SILENT, Upkeep
-from bgp.exaconfig import MAX_PREFIXES_EXCEEDED
-from bgp.limits import MAX_PREFIXES_NEAR, Excess, Limits
+from bgp.limits import Limits
 from bgp.model import (
     Address,
     BgpEvent,
@@ -50,12 +48,9 @@ from bgp.model import (
     SpeakerPlan,
 )
 from bgp.outbox import Outbox
+from bgp.problems import SpeakerProblem, lacks, malformed, near_limit, over_limit
 from bgp.retry import Failing
 from bgp.tally import Tally
-
-NO_COMMON_FAMILY: Final = "noCommonFamily"
-FAMILY_NOT_NEGOTIATED: Final = "familyNotNegotiated"
-MALFORMED_UPDATE: Final = "malformedUpdate"
 
 AUDIT_SECONDS: Final = 300.0
 KEYS_PER_TURN: Final = 250
@@ -66,16 +61,6 @@ class SpeakerMode(enum.StrEnum):
     CHILD = "child"
     EXTERNAL = "external"
     """ExaBGP is started by `bgpilot speaker` and outlives the agent."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakerProblem:
-    """Something the user can mend; equal problems are one."""
-
-    reason: str
-    subject: str
-    message: str
-    fix: str
 
 
 class Speaker:
@@ -412,66 +397,15 @@ class Speaker:
         if (why := self._upkeep.refused) is not None:
             fix = "The last good configuration stays in force."
             found.add(SpeakerProblem("configurationRefused", "ExaBGP", why, fix))
-        found.update(map(_over_limit, self._limits.exceeded), map(_near_limit, self._limits.near))
+        found.update(map(over_limit, self._limits.exceeded), map(near_limit, self._limits.near))
         for address, update in self._malformed.items():
             if (peer := (self._peers or {}).get(address)) is not None:
-                found.add(_malformed(peer, update))
+                found.add(malformed(peer, update))
         for address, state in self.states.items():
             if state.up is not None and (peer := (self._peers or {}).get(address)) is not None:
-                found.update(_lacks(peer, state.up))
+                found.update(lacks(peer, state.up))
         return frozenset(found)
 
 
 def _is_reflected(route: Route) -> bool:
     return route.attributes.originator_id is not None
-
-
-def _over_limit(excess: Excess) -> SpeakerProblem:
-    again = "It may try again when the limit or another setting of the session is changed, or after `shutdown: true`."
-    if excess.limit.restart_seconds is not None:
-        again = f"It may try again {excess.limit.restart_seconds} s after the session was ended."
-    fix = f"Find out why it tells so much, or give it a higher limit. {again}"
-    return SpeakerProblem(MAX_PREFIXES_EXCEEDED, excess.peer.name, f"{excess.text}: there is no session with it", fix)
-
-
-def _near_limit(excess: Excess) -> SpeakerProblem:
-    share = f"{excess.limit.warning_percent} % or more of the {excess.limit.prefixes} {excess.family_name} prefixes"
-    then = "nothing but this follows" if excess.limit.warning_only else "at more than all of them the session is ended"
-    fix = "Find out why it tells so much, or give it a higher limit."
-    return SpeakerProblem(MAX_PREFIXES_NEAR, excess.peer.name, f"it has told {share} that it may: {then}", fix)
-
-
-def _malformed(peer: Peer, update: PathsHeard) -> SpeakerProblem:
-    prefix, *others = update.withdrawn
-    what = f"{prefix} and {len(others)} others are" if others else f"{prefix} is"
-    message = f"it has told a malformed UPDATE ({update.malformed}): {what} taken for withdrawn (RFC 7606)"
-    fix = "Look on the peer for where the route has its attributes from. It says so until the session ends."
-    return SpeakerProblem(MALFORMED_UPDATE, peer.name, message, fix)
-
-
-def _lacks(peer: Peer, up: SessionUp) -> Iterator[SpeakerProblem]:
-    """What the other side has not agreed to on the session that there is."""
-    missing = sorted(family for family in peer.families & up.offered if not carries(up, family))
-    if missing:
-        yield _no_families(peer, missing)
-    if peer.extended_next_hop and up.extended_next_hop_offered and not carries_extended_next_hops(up):
-        yield _no_next_hops(peer)
-
-
-def _no_families(peer: Peer, missing: list[Family]) -> SpeakerProblem:
-    """Most routers refuse a session without any family (NOTIFICATION 2/7); GoBGP 4.8 has it all the same."""
-    names = ", ".join(missing)
-    if len(missing) == len(peer.families):
-        reason, what = NO_COMMON_FAMILY, f"there is a session with no address family in common; offered here: {names}"
-    else:
-        reason, what = FAMILY_NOT_NEGOTIATED, f"the session does not carry {names}, which the peer has not agreed to"
-    fix = f"Activate {names} in the router's neighbor statement for {peer.local_address}, or correct `families` here."
-    if peer.mesh:
-        fix = "Nothing to do when a node's addresses have just changed; else see `bgpilot peers` on the other node."
-    return SpeakerProblem(reason, peer.name, f"{what}: no such route goes either way", fix)
-
-
-def _no_next_hops(peer: Peer) -> SpeakerProblem:
-    fix = "Switch it on at the peer (FRR: `neighbor ... capability extended-nexthop`), or off here."
-    message = "it has not agreed to IPv6 next hops of IPv4 routes (RFC 8950): routes that need it are not sent"
-    return SpeakerProblem(Reason.NEXT_HOP_NOT_NEGOTIATED, peer.name, message, fix)

@@ -63,6 +63,7 @@ _CHOSEN_IN: Final = (
     "agent/cluster/parse.py",
     "bgp/driver/process.py",
     "bgp/driver/upkeep.py",
+    "bgp/problems.py",
     "bgp/speaker.py",
     "bgp/limits.py",
     "bgp/exaconfig.py",
