@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 import yaml
@@ -136,6 +137,9 @@ class Client:
             )
         except aiohttp.ClientConnectorCertificateError as error:
             raise UntrustedError(str(error.certificate_error)) from error
+        except aiohttp.ServerTimeoutError as error:  # in its own words one for each path
+            what = f"{urlsplit(url).netloc} takes no connection within {CONNECT_SECONDS:.0f} s"
+            raise TransportError(API_UNREACHABLE, what) from error
         except (aiohttp.ClientError, OSError) as error:
             raise TransportError(API_UNREACHABLE, str(error) or type(error).__name__) from error
         response: aiohttp.ClientResponse = answer.response

@@ -25,7 +25,7 @@ from agent.status.explain_unwanted import unwanted_hops
 from agent.status.explain_withheld import dispute_hops, disputed, withheld_hops
 from agent.status.hops import Hop, parse_prefix, place_of, via
 from agent.status.meanings import meaning_in, meaning_out
-from agent.status.remedies import outward_remedy
+from agent.status.remedies import kernel_remedy, outward_remedy
 from agent.status.status import (
     Status,
     address_order,
@@ -207,7 +207,8 @@ def _in_kernel(status: Status, key: FibKey) -> Hop:
         case "conflict", details:
             return Hop("kernel", f"{what}: {details}", ok=False, reason="kernelConflict")
         case "failing", details:
-            return Hop("kernel", f"{what}: {details}", ok=False, reason="kernelRefused")
+            fix = kernel_remedy([next_hop.gateway for next_hop in route.next_hops])
+            return Hop("kernel", f"{what}: {details}", ok=False, reason="kernelRefused", fix=fix)
         case "changed", details:
             return Hop("kernel", f"{what}: {details}", ok=False, reason="notInstalled")
         case _:

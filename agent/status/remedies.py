@@ -5,10 +5,11 @@ The words are those of `bgp.check.Reason`, `agent.plan` and the drivers; a test 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from bgp.check import Reason
+from bgp.model import Address
 
 REMEDIES: Final[Mapping[str, str]] = {
     # A route of ours that does not go to a peer.
@@ -128,6 +129,18 @@ _OUTWARD: Final[Mapping[str, str]] = {
 def outward_remedy(reason: str) -> str:
     """For what is not announced, or not told to a peer."""
     return _OUTWARD.get(reason) or remedy(reason)
+
+
+def kernel_remedy(gateways: Collection[Address | None]) -> str:
+    """Of a route that the kernel refuses, with the next hop in the commands where there is but one."""
+    (gateway,) = gateways if len(gateways) == 1 else (None,)
+    if gateway is None:
+        return remedy("kernelRefused")
+    ip = "ip -6 route" if gateway.version == 6 else "ip route"
+    return (
+        f"The words are the kernel's own; `{ip} get {gateway}` and `{ip} show match {gateway}` show how it would reach "
+        "that next hop."
+    )
 
 
 def remedy(reason: str) -> str:

@@ -101,7 +101,7 @@ NODE_FAULTS: Mapping[str, Fault] = {
         "203.0.113.0/24: (failing|refused)",
         _ROUTE,
         "kernelRefused",
-        "ip route get",
+        r"ip route show match 172\.18\.0\.99",
         "bgpilot_fib_routes_failing",
         _RECONCILE,
         goes_on=_TRIED_AGAIN,
@@ -157,7 +157,7 @@ NODE_FAULTS: Mapping[str, Fault] = {
         lambda ward: ward.written(slice_object("web", {ward.other.name: ["10.244.1.9"]})),
         "",
         _SERVICE,
-        "noLocalEndpoint",
+        "its spec.internalTrafficPolicy is Local",
         "run a ready pod of the Service here",
         r'bgpilot_.*\{.*reason="noLocalEndpoint".*\}',
         (),  # as the rules say: other nodes announce it
@@ -183,7 +183,7 @@ NODE_FAULTS: Mapping[str, Fault] = {
     ),
     "watch silent": Fault(
         harms.api_silent,
-        "changes of .*Node, Service.* are not heard",
+        "changes of BGPAdvertisement, .*, ServiceCIDR are not heard.* takes no connection",
         ("status",),
         "not watched for .*(apiUnreachable|streamSilent)",
         "",

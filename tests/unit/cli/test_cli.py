@@ -279,6 +279,46 @@ def test_check_says_once_why_the_cluster_is_not_heard_and_each_rule_that_lacks(a
         "FAIL  picture    changes of BGPPeer are not heard, the last that was holds: no. Fix: Grant bgppeers.",
         "FAIL  picture    changes of Node, Service are not heard, the last that was holds: refused. Fix: See.",
     ]
+    for command in ("peers", "status"):
+        assert [line for line in agent(command, code=3 * (command == "status")).splitlines() if "! watch" in line] == [
+            "! watch of BGPPeer: cannot watch all BGPPeer objects: no. Fix: Grant bgppeers.",
+            "! watch of Node, Service: refused. Fix: See.",
+        ]
+
+
+def test_check_says_why_a_node_is_nothing_in_bgp_in_its_first_line(agent):
+    agent.scene.identity = None
+    agent.scene.problems.add(
+        Problem("nodeAddressConflict", "Node worker-1", "its address is taken.", "Give it another.")
+    )
+
+    assert "FAIL  node       this node is nothing in BGP: its address is taken. Fix: Give it another." in agent(
+        "check", code=3
+    )
+
+
+def test_check_waits_for_nothing_when_the_kernel_refuses_a_route_for_good(agent):
+    agent.fields = {"phase": "WORKING"}
+    assert "FAIL  plan told  the plan is not carried out yet (phase WORKING)" in agent("check", code=3)
+    agent.scene.kernel.failing[learned(MATE_PODS)] = Failure("Nexthop has invalid gateway")
+    del agent.scene.kernel.actual[learned(MATE_PODS)]
+
+    assert agent("check", "-o", "name", code=3) == "sessions\nkernel\n"
+
+
+def test_what_begins_with_its_subject_is_not_said_to_be_about_it(agent):
+    label = Problem("nodeExcluded", "Node worker-1", "Node worker-1 has the label", "Remove it.")
+    agent.scene.problems.add(label)
+
+    assert "! Node worker-1 has the label. Fix: Remove it." in agent("status", code=3).splitlines()
+    assert "NOTE  objects    Node worker-1 has the label. Fix: Remove it." in agent("check", code=3)
+
+
+def test_status_counts_the_drift_that_there_was(agent):
+    assert "0 conflicts\n" in agent("status", code=3)
+    agent.scene.kernel.drift = {"missing": 2, "changed": 1}
+
+    assert "0 conflicts; drift since the start: 3\n" in agent("status", code=3)
 
 
 def test_check_notes_what_keeps_nothing_from_working_and_passes(agent):
@@ -376,6 +416,12 @@ def test_events_are_told_with_their_times_the_newest_last(agent):
     assert agent("events", "-o", "name") == "192.0.2.254\nBGPPeer tor-b\n"
     assert agent("events", "-n", "1").startswith("… 1 earlier: see --last\n2026-01-02T03:04:02Z")
     assert json.loads(agent("events", "-o", "json"))["rows"][1]["reason"] == "secretMissing"
+
+
+def test_the_fix_of_an_event_is_a_sentence_of_its_own(agent):
+    happen(agent, 0, "problem", reason="noPeer", subject="BGPAdvertisement a", message="nobody is told", fix="Add one.")
+
+    assert "noPeer: nobody is told. Fix: Add one.\n" in agent("events", "-o", "wide")
 
 
 def test_events_are_followed_over_a_restart_of_the_agent(agent):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 
 from agent.model import FibRoute, NextHop, Problem, Service
 from agent.status.explain import explain
-from agent.status.remedies import REMEDIES
+from agent.status.remedies import REMEDIES, kernel_remedy
 from bgp.check import Reason
 from bgp.model import Direction, PeerState, RouteKey, SessionError, SpeakerLost
 from tests.unit.reasonwords import OF_ADDRESSES, OF_ROUTES, said_by
@@ -120,6 +122,33 @@ def test_an_address_of_a_service_that_is_not_announced_here_says_why(scene):
 
     for subject in ("192.0.2.77", "192.0.2.77/32"):
         assert hops(scene, subject) == [("Service default/web", False, "noLocalEndpoint")]
+
+
+def test_which_traffic_policy_keeps_an_address_silent_is_said(scene):
+    scene.services[WEB] = Service(
+        namespace="default",
+        name="web",
+        cluster_ips=(ip_address("10.96.0.9"),),
+        external_ips=(ip_address("192.0.2.77"),),
+    )
+    for address, policy in (("10.96.0.9", "internalTrafficPolicy"), ("192.0.2.77", "externalTrafficPolicy")):
+        scene.not_advertised[WEB, address] = "noLocalEndpoint"
+        (hop,) = (it for it in explain(scene.status(), address)["hops"] if it["reason"] == "noLocalEndpoint")
+
+        assert f"{address} is not announced here: its spec.{policy} is Local, and no endpoint" in hop["text"]
+
+
+@pytest.mark.parametrize(
+    ("gateways", "says"),
+    [
+        (["192.0.2.254"], "`ip route get 192.0.2.254` and `ip route show match 192.0.2.254` show"),
+        (["2001:db8::fe"], "`ip -6 route get 2001:db8::fe` and `ip -6 route show match 2001:db8::fe` show"),
+        (["192.0.2.254", "192.0.2.2"], "`ip route get NEXTHOP` often"),
+        ([], "`ip route get NEXTHOP` often"),
+    ],
+)
+def test_what_the_kernel_refuses_is_looked_into_by_the_next_hop(gateways, says):
+    assert says in kernel_remedy([ip_address(it) for it in gateways])
 
 
 def test_an_unannounced_address_is_found_though_a_wider_route_is_known(scene):

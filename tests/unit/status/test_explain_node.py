@@ -56,6 +56,14 @@ def test_what_is_wrong_with_the_node_is_a_no_with_its_fix(scene):
     assert hops["Node worker-2"] == (TWICE.message, TWICE.reason, TWICE.fix)
 
 
+def test_what_keeps_the_own_node_out_of_bgp_is_said_once(scene):
+    scene.identity = None
+    scene.problems.add(NO_NODE)
+    hops = explain(scene.status(), "worker-1")["hops"]
+
+    assert [hop["reason"] for hop in hops].count("nodeNotFound") == 1
+
+
 def test_what_somebody_wants_so_is_said_and_no_no(scene):
     scene.problems.add(EXCLUDED)
     view = explain(scene.status(), "worker-1")
