@@ -25,6 +25,7 @@ from agent.cli.present import (
     WatchOption,
     present,
 )
+from agent.cli.problems import said_of
 from agent.cli.render import as_it_should_be, last_error
 from agent.cli.unknown import INCOMPLETE, why_unknown
 from agent.settings import SOCKET_NAME
@@ -138,10 +139,14 @@ def _unheard(broken: Iterable[Mapping[str, Any]]) -> Iterator[Fault]:
 
 
 def _node(answers: Answers) -> Check:
-    identity, leaving = answers["status"]["identity"], answers["status"]["leaving"]
+    status = answers["status"]
+    identity, leaving = status["identity"], status["leaving"]
     if identity is None:
-        fix = "look at the Node object and at the BGPInstance that selects it"
-        return Check("node", "", (Fault("this node is nothing in BGP", fix, "nodeNotPlanned"),))
+        fatal = {it["reason"]: it["text"] for it in status["ailments"] if it["fatal"]}
+        fixes = [it["fix"] for it in status["problems"] if it["reason"] in fatal and it["fix"]]
+        fix = fixes[0] if fixes else "look at the Node object and at the BGPInstance that selects it"
+        why = "".join(f": {text.rstrip('.')}" for text in [*fatal.values()][:1])
+        return Check("node", "", (Fault(f"this node is nothing in BGP{why}", fix, "nodeNotPlanned"),))
     good = f"AS {identity['asn']}, router id {identity['router_id']}"
     return Check("node", good + (f"; leaving: {leaving['reason']}" if leaving else ""), ())
 
@@ -151,7 +156,7 @@ def _exabgp(answers: Answers) -> Check:
     faults = []
     if count := status["routes"]["failing"]:
         faults.append(Fault(f"ExaBGP does not take {count} routes", "the log names them", "speakerRefused"))
-    elif status["phase"] != SETTLED and not status["dry_run"]:
+    elif status["phase"] != SETTLED and not status["dry_run"] and not _kernel(answers).faults:
         faults.append(Fault(f"the plan is not carried out yet (phase {status['phase']})", "wait a moment"))
     return Check("plan told", f"{status['routes']['told']} routes told", tuple(faults))
 
@@ -193,7 +198,7 @@ def _objects(answers: Answers) -> Check:
     faults, notes = list[Fault](), list[Fault]()
     for it in status["problems"]:
         reason = it["reason"]
-        fault = Fault(f"{it['subject']}: {it['message'].rstrip('.')}", it["fix"], reason)
+        fault = Fault(said_of(it).rstrip("."), it["fix"], reason)
         if reason in _IDLE or (reason in status["degraded"] and reason not in _SEEN):
             faults.append(fault)
         elif reason not in status["degraded"] and reason not in broken:

@@ -17,7 +17,8 @@ from agent.cli.present import (
     WatchOption,
     present,
 )
-from agent.cli.render import CAUSES_MAX, few, problem_lines
+from agent.cli.problems import problem_lines
+from agent.cli.render import CAUSES_MAX, few
 from agent.cli.text import room, table
 from agent.settings import SOCKET_NAME
 

@@ -80,11 +80,12 @@ def _line(row: Mapping[str, Any], *, wide: bool, colour: bool) -> str:
     moment = row["time"][len("2026-") if narrow else 0 : len(SECOND)] + "Z"
     about = " ".join(it for it in (row["name"], row["about"] if wide or row["name"] is None else "") if it)
     text = f"{row['reason']}: {row['text']}" if row["reason"] else row["text"]
-    fix = f" Fix: {row['fix']}" if wide and row["fix"] else ""
+    if wide and row["fix"]:
+        text = f"{text.rstrip('. ')}. Fix: {row['fix']}"
     event = f"{row['event']:<{EVENT_WIDTH}}"
     if colour and row["warning"]:
         event = f"\x1b[33m{event}\x1b[0m"
-    return f"{moment}  {event}  {about:<{0 if narrow else ABOUT_WIDTH}}  {text}{fix}".rstrip()
+    return f"{moment}  {event}  {about:<{0 if narrow else ABOUT_WIDTH}}  {text}".rstrip()
 
 
 def _follow(path: Path, view: View, output: Output) -> None:

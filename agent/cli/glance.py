@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from agent.cli.render import STAGES, Answer, problem_lines
+from agent.cli.problems import problem_lines
+from agent.cli.render import STAGES, Answer
 from agent.cli.text import age, fact_lines, uptime
 from agent.cli.unknown import is_known, without_causes
 
@@ -33,7 +34,7 @@ def status(answer: Answer) -> str:
             ("Peers", f"{peers['established']} of {peers['configured']} established" + _of_peers(peers)),
             ("Announced", ", ".join(_counts(routes, ["originated", "wanted", "told", "refused", "failing"]))),
             ("Heard", f"{routes['heard']} prefixes, {routes['not_admitted']} paths not admitted"),
-            ("Kernel", ", ".join(_counts(fib, ["installed", "wanted", "failing", "conflicts", "drift"]))),
+            ("Kernel", ", ".join(_counts(fib, ["installed", "wanted", "failing", "conflicts"])) + _drift(fib["drift"])),
         ]
     else:
         facts.append(("Routing", "not known yet; `bgpilot fib` shows what the kernel has"))
@@ -77,6 +78,11 @@ def _of_peers(peers: Answer) -> str:
 
 
 _OF_PEERS: Final = (("held", "must have no session"), ("restarting", "restarting"), ("parting", "parting"))
+
+
+def _drift(count: int) -> str:
+    """It has been put right, as far as nothing else is said."""
+    return f"; drift since the start: {count}" if count else ""
 
 
 def _counts(answer: Answer, names: Sequence[str]) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
+from agent.cli.problems import problem_lines
 from agent.cli.text import age, fact_lines, table, uptime
-from agent.cli.unknown import INCOMPLETE, in_words, is_known, without_causes
+from agent.cli.unknown import is_known, without_causes
 
 Answer: TypeAlias = Mapping[str, Any]
 _Row = TypeVar("_Row")
@@ -37,7 +38,9 @@ def peers(answer: Answer, *, wide: bool, colour: bool, room: int | None = None) 
         lines = [_no_session(answer)] if is_known(answer) else []
     if more_rows:
         lines.append(f"… and {more_rows} lines more: see `bgpilot peers --failed`, or `bgpilot peers | less`")
-    return "\n".join([*lines, *_causes(answer["peers"]), *_some_problems(without_causes(answer["problems"]))])
+    return "\n".join(
+        [*lines, *_causes(answer["peers"]), *problem_lines(without_causes(answer["problems"]), PROBLEMS_MAX)]
+    )
 
 
 def _no_session(answer: Answer) -> str:
@@ -264,23 +267,6 @@ def _mark(hop: Answer) -> str:
     if hop.get("neutral"):
         return "--"
     return "ok" if hop["ok"] else "NO"
-
-
-def problem_lines(problems: Sequence[Answer]) -> list[str]:
-    return [_problem(it) for it in problems]
-
-
-def _problem(it: Answer) -> str:
-    if it["reason"] == INCOMPLETE:
-        return f"! {in_words(it)}"
-    line = f"! {it['subject']}: {it['message']}"
-    return f"{line.rstrip('. ')}. Fix: {it['fix']}" if it["fix"] else line
-
-
-def _some_problems(problems: Sequence[Answer]) -> list[str]:
-    more = len(problems) - PROBLEMS_MAX
-    lines = problem_lines(problems[:PROBLEMS_MAX])
-    return [*lines, *([f"! … and {more} more: see `bgpilot status`"] if more > 0 else [])]
 
 
 def left_out(answer: Answer, more: int = 0) -> str:

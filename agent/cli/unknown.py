@@ -14,7 +14,7 @@ from agent.cli.client import RefusedError
 Answer: TypeAlias = Mapping[str, Any]
 
 INCOMPLETE: Final = "pictureIncomplete"
-_WATCH: Final = "watch of "
+WATCH: Final = "watch of "
 """How the subjects of Problems begin whose sum that is."""
 
 
@@ -43,5 +43,5 @@ def without_causes(problems: Sequence[Answer]) -> Sequence[Answer]:
     """Of an agent without a picture one line says why: not one for each watch, too."""
     if all(it["reason"] != INCOMPLETE for it in problems):
         return problems
-    rest = [it for it in problems if it["reason"] != INCOMPLETE and not it["subject"].startswith(_WATCH)]
+    rest = [it for it in problems if it["reason"] != INCOMPLETE and not it["subject"].startswith(WATCH)]
     return [*(it for it in problems if it["reason"] == INCOMPLETE), *rest]

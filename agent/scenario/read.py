@@ -52,6 +52,8 @@ def _parsed(text: str) -> object:
 
     try:
         return read_yaml(text)
+    except ScenarioError:  # a ValueError, too
+        raise
     except (YAMLError, ValueError) as error:
         raise ScenarioError(f"no YAML: {' '.join(str(error).split())}") from None
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
 
 from agent.model import DISCARD_METRIC, FibKey, FibRoute, Problem
@@ -23,7 +23,7 @@ from agent.status.hops import via
 from agent.status.meanings import meaning_out
 from agent.status.news import AS_WANTED, EXPECTED
 from agent.status.peers import MEANT, View, held_words, is_parting, why_not
-from agent.status.remedies import outward_remedy, remedy
+from agent.status.remedies import kernel_remedy, outward_remedy, remedy
 from agent.status.status import SETTLE_SECONDS, Status, address_order, prefix_order, told_state
 from agent.status.views import answer, problems_list
 from agent.status.weights import Weight, weight_of
@@ -149,7 +149,8 @@ def _in_kernel(facts: _Facts, key: FibKey) -> Difference | None:
     if (holder := status.fib.conflicts.get(key)) is not None:
         return _of_kernel("conflict", "kernelConflict", f"held by {holder}")
     if (failure := facts.failing.get(key)) is not None:
-        return _of_kernel("refused", "kernelRefused", failure.error)
+        fix = kernel_remedy([] if wanted is None else [hop.gateway for hop in wanted.next_hops])
+        return replace(_of_kernel("refused", "kernelRefused", failure.error), fix=fix)
     if wanted is None:
         return _unexpected(facts, key)
     if actual is None:

@@ -6,7 +6,7 @@ Reads `Status` only. A hop that is ok has no reason; hops after a "no" are left 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 from agent.model import Key, Kind
@@ -55,7 +55,7 @@ def not_known(status: Status, subject: str) -> str:
 
 
 def _answer(status: Status, subject: str, kind: str, hops: Iterator[Hop]) -> View:
-    found = [hop for hop, _ in zip(hops, range(HOPS_MAX), strict=False)]
+    found = list(dict.fromkeys(islice(hops, HOPS_MAX)))  # a Node and its pod CIDR may be told no by one problem
     return answer(
         status,
         "explain",

@@ -58,7 +58,7 @@ def silent_hops(status: Status, prefix: Prefix, *, neutral: bool) -> Iterator[Ho
         if only:
             yield from _not_by(status, prefix, key, only, reason)
             continue
-        yield _silent(key, address, reason, neutral=neutral)
+        yield _silent(status, key, address, reason, neutral=neutral)
         if reason == "aggregateOfLocal":
             yield from _half_holes(status, prefix)
     for problem in sorted(_starving(status, prefix), key=lambda it: it.subject):
@@ -82,7 +82,7 @@ def service_hops(status: Status, key: Key, *, followed: Collection[Prefix]) -> I
                 yield from _not_by(status, prefix, key, only, reason)
             else:
                 neutral = what not in asked and (bool(followed) or reason == "noAddressYet")
-                yield _silent(key, address, reason, neutral=neutral)
+                yield _silent(status, key, address, reason, neutral=neutral)
                 if reason == "aggregateOfLocal" and prefix is not None:
                     yield from _half_holes(status, prefix)
     if isinstance(service, Service):
@@ -93,10 +93,18 @@ def service_hops(status: Status, key: Key, *, followed: Collection[Prefix]) -> I
             yield from unwanted_hops(status, key, service, left, neutral=said)
 
 
-def _silent(key: Key, what: str, reason: str, *, neutral: bool) -> Hop:
+def _silent(status: Status, key: Key, what: str, reason: str, *, neutral: bool) -> Hop:
     words = "has no address to announce" if reason in _WITHOUT_ADDRESS else f"{what} is not announced here"
-    text = f"{words}: {meaning_out(reason)}"
+    text = f"{words}: {_local(status, key, what) if reason == 'noLocalEndpoint' else meaning_out(reason)}"
     return Hop(str(key), text, ok=neutral, reason=reason, neutral=neutral, fix=outward_remedy(reason))
+
+
+def _local(status: Status, key: Key, address: str) -> str:
+    """Which of the two policies it is depends on the class of the address."""
+    service = status.services.get(key)
+    internal = isinstance(service, Service) and address in map(str, service.cluster_ips)
+    policy = "spec.internalTrafficPolicy" if internal else "spec.externalTrafficPolicy"
+    return f"its {policy} is Local, and no endpoint on this node can be used"
 
 
 def _not_by(status: Status, prefix: Prefix, service: Key, name: str, reason: str) -> Iterator[Hop]:
