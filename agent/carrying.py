@@ -9,9 +9,9 @@ kernel; or for a while at most.
 
 What must not come of it:
 - A restart is no return: what the node forwards by is in the kernel all the time. If routes to other nodes are found
-  there at the start, nothing is held back at all. That goes for an agent beside a living ExaBGP, for another ExaBGP
-  beside a living agent, and for a pod that is replaced. And what a living ExaBGP holds of what is held back stays
-  (`Speaker`).
+  there at the start, or something of what the node itself told, nothing is held back at all: where no other node is to
+  be heard, it served by what it has. That goes for an agent beside a living ExaBGP, for another ExaBGP beside a living
+  agent, and for a pod that is replaced. And what a living ExaBGP holds of what is held back stays (`Speaker`).
 - A router with graceful restart may still have our routes of before the node went (a machine that reboots within the
   restart time). A session that begins meanwhile says that what it forwarded by is lost (F bits, RFC 4724 3), and the
   router drops them. On one that has begun before it drops at End-of-RIB what was not told again: so End-of-RIB to a
@@ -50,7 +50,7 @@ class Rib(Protocol):
 
 
 class Carrying:
-    __slots__ = ("_fresh", "_over", "_since", "awaited", "next_look_at")
+    __slots__ = ("_fresh", "_over", "_since", "_told", "awaited", "next_look_at")
 
     def __init__(self) -> None:
         self.awaited: tuple[str, ...] = ()
@@ -61,10 +61,15 @@ class Carrying:
         self._over = False
         self._fresh = True
         """The agent has just started: what is in the kernel is of an earlier life."""
+        self._told = False
 
     @property
     def is_over(self) -> bool:
         return self._over
+
+    def found(self, *, told: bool) -> None:
+        """At a start: whether the kernel still has something of what an earlier agent told, and had not withdrawn."""
+        self._told = told
 
     def gone(self) -> None:
         """All sessions have ended, and with them what was heard: it begins anew when the node comes back."""
@@ -86,7 +91,7 @@ class Carrying:
         lacking = dict[str, bool]()
         for node, there in _others(plan, world, kernel):
             lacking[node] = lacking.get(node, False) or not there
-        in_service = self._fresh and not all(lacking.values())
+        in_service = self._fresh and (self._told or not all(lacking.values()))
         self._fresh = False
         self._since = now if self._since is None else self._since
         unheard = [address for address in _tellers(plan, world) if address not in synced]

@@ -221,7 +221,9 @@ class Loop:
         if self.phase is Phase.LISTING and not self._dry_run:
             await self._fib.read()
             own = world.get(Key(Kind.NODE, "", self._node_name))
-            self.departing.found(told_before(self._fib.actual, own if isinstance(own, Node) else None))
+            before = told_before(self._fib.actual, own if isinstance(own, Node) else None)
+            self.departing.found(before)
+            self.carrying.found(told=before is not Progress.OVER)
         began_at = self._clock()
         nodes = (key.name for key in dirt.keys if key.kind is Kind.NODE)
         gone = ended(self.plan, world, self.inbox.rib, self.plan.parting.union(nodes))

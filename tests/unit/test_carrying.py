@@ -16,6 +16,7 @@ from agent.departing import LASTS_SECONDS
 from agent.intent import ExternalPeer, Instance, ServiceRoutes
 from agent.model import (
     ALWAYS_WATCHED,
+    DISCARD_METRIC,
     Applied,
     EndpointSlice,
     Interface,
@@ -157,6 +158,15 @@ async def test_a_restart_holds_nothing_back_whoever_else_is_missing(scene: Comin
     await scene.list_all(OTHER, NEW)
 
     assert scene.is_told_all()
+
+
+@pytest.mark.parametrize("told", [VIP, PODS])
+async def test_a_restart_holds_nothing_back_where_no_other_node_is_to_be_heard(scene: Coming, told) -> None:
+    scene.kernel.route(f"add blackhole {told} metric {DISCARD_METRIC} proto 179")
+    await scene.list_all()
+
+    assert scene.is_told_all()
+    assert not scene.speaker.forwarding_lost
 
 
 async def test_a_drain_is_told_in_the_middle_of_the_wait_and_the_return_from_it_waits_again(scene: Coming) -> None:
