@@ -86,7 +86,10 @@ class Carrying:
         synced: AbstractSet[Address],
     ) -> None:
         """`synced`: who has sent all they have, of which all is planned, and in the kernel if it can be."""
-        if self._over or plan.identity is None:
+        if plan.identity is None:
+            self.gone()
+            return
+        if self._over:
             return
         lacking = dict[str, bool]()
         for node, there in _others(plan, world, kernel):

@@ -355,7 +355,9 @@ class Loop:
         """Every peer has sent all it has, and it is planned, or will send nothing; or we have waited long enough."""
         if self.speaking_at is not None and self._clock() - self.speaking_at >= SWEEP_CAP_SECONDS:
             return True
-        waited_for = (peer.address for peer in self.plan.peers.values() if peer.held is None)
+        waited_for = [peer.address for peer in self.plan.peers.values() if peer.held is None]
+        if not waited_for:  # an ExaBGP beside the agent may still announce what the one before had told
+            return self._speaker.in_sync
         return all(peer in synced or self._speaker.is_over(peer) for peer in waited_for)
 
     async def _settle_phase(self, changed: Iterable[FibKey] | None) -> None:

@@ -61,9 +61,9 @@ ALL = EndOfRib(ADDRESS, Family.IPV4)
 class Coming(Scene):
     """A node that starts beside another one, with a router, a Service and one whose endpoint is here."""
 
-    async def list_all(self, *others):
+    async def list_all(self, *others, own=OWN):
         found = {kind: {} for kind in sorted(ALWAYS_WATCHED)}
-        found[Kind.NODE] = {key_of(node): node for node in (OWN, *(others or (OTHER,)))}
+        found[Kind.NODE] = {key_of(node): node for node in (own, *(others or (OTHER,))) if node is not None}
         for kind, record in OBJECTS.items():
             found[kind] = {Key(kind, "", record.name): record}
         found[Kind.SERVICE] = {Key(Kind.SERVICE, "default", one.name): one for one in SERVICES}
@@ -167,6 +167,15 @@ async def test_a_restart_holds_nothing_back_where_no_other_node_is_to_be_heard(s
 
     assert scene.is_told_all()
     assert not scene.speaker.forwarding_lost
+
+
+async def test_a_node_that_was_deleted_while_its_agent_was_away_waits_when_it_is_there_again(scene: Coming) -> None:
+    scene.kernel.route(f"add blackhole {VIP} metric {DISCARD_METRIC} proto 179")
+    await scene.list_all(own=None)
+
+    await scene.put(Applied(key_of(OWN), OWN))
+
+    assert scene.held_back() == {VIP}
 
 
 async def test_a_drain_is_told_in_the_middle_of_the_wait_and_the_return_from_it_waits_again(scene: Coming) -> None:

@@ -105,3 +105,23 @@ async def test_a_node_that_is_deleted_and_at_once_made_again_has_kept_its_sessio
         assert len(handed) >= 2
         assert [peer for peer in handed if peer != before] == []
         assert scene.kernel_prefixes() == routes
+
+
+async def test_a_node_that_was_deleted_while_its_agent_was_away_forwards_until_exabgp_has_been_told() -> None:
+    scene = Scene()
+    scene.speaker.in_sync = False
+    await scene.kernel.table.start(lambda: None)
+    await scene.kernel.write([RouteChange(None, route) for route in (POD, VIP, LEARNED)])
+    task = asyncio.create_task(scene.loop.run())
+    try:
+        link = Interface(2, "eth0", True, (ip_interface("192.0.2.2/24"),))
+        await scene.put(*(Listed(kind, {}) for kind in sorted(ALWAYS_WATCHED)), InterfacesChanged((link,)))
+        assert str(LEARNED.prefix) in scene.kernel_prefixes()
+
+        scene.speaker.in_sync = True
+        await scene.put()
+        assert scene.kernel_prefixes() == set()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
