@@ -37,6 +37,7 @@ from agent.plan.model import NodePlan, PlanDelta
 from agent.plan.planner import Dirty, Picture, Planner
 from agent.plan.steps import Steps
 from agent.plan.way import with_own_way
+from agent.sweeping import Sweeping
 from bgp.model import Address, Family, Prefix, Route, RouteKey, SpeakerPlan
 from bgp.problems import SpeakerProblem
 
@@ -44,8 +45,6 @@ UNJUDGED_PER_TURN: Final = 10_000
 """Prefixes handed back to the inbox before the event loop gets its turn: about 3 ms."""
 STEP_SECONDS: Final = 0.005
 """How long a plan is worked on before the event loop gets its turn."""
-SWEEP_CAP_SECONDS: Final = 120.0
-"""How long routes found at start wait for the peers that could confirm them."""
 STAGE_SECONDS_MIN: Final = 0.05
 """Between two looks at whether the last withdrawals of a drain have been sent."""
 
@@ -81,7 +80,7 @@ class SpeakerDriver(Protocol):
     ) -> None: ...
     def forwarding(self, *, lost: bool) -> None: ...
     def sweep(self, routes: Mapping[RouteKey, Route]) -> None: ...
-    def is_over(self, peer: Address) -> bool: ...
+    def over_at(self, peer: Address) -> float | None: ...
     def may_hold(self, prefix: Prefix) -> bool: ...
     def has_told(self, key: RouteKey) -> bool: ...
 
@@ -120,8 +119,6 @@ class Loop:
         """Monotonic second of the first time that the speaker was handed a plan."""
         self.pass_began_at: float | None = None
         """Monotonic second; None between two passes."""
-        self.swept = False
-        """Routes of an earlier life that nobody claimed have been removed."""
         self._node_name = node_name
         self._planner = planner
         self._fib = fib
@@ -137,6 +134,7 @@ class Loop:
         self._farewells = Farewells()
         self.departing = Departing()
         self.carrying = Carrying()
+        self.sweeping = Sweeping()
         self._after_pass: list[Callable[[], None]] = []
 
     @property
@@ -169,7 +167,7 @@ class Loop:
 
     async def _one_pass(self, dirt: Dirt) -> None:
         # Before anything else: what is heard while this pass goes on, the next one plans.
-        idle = self.swept and self.carrying.is_over
+        idle = self.sweeping.done and self.carrying.is_over
         synced = frozenset[Address]() if idle else self.inbox.rib.synced_peers()
         delta = await self._make_plan(dirt)
         await asyncio.sleep(0)  # drivers may have nothing to wait for
@@ -205,10 +203,10 @@ class Loop:
         elif dirt.asked_at is not None:
             self.latencies.announcing(filter(self._is_wanted, islice(delta.routes, MEASURED_MAX)), dirt.asked_at)
         self._reach(Phase.SPEAKING)
-        if not self.swept and whole and self._may_sweep(synced):
-            self.swept = True
-            self._speaker.sweep(self.plan.routes)
-        await self._fib.prune(self.plan.fib, None if everything else delta.fib, hold=self._still_told, sweep=self.swept)
+        if whole and not self.sweeping.done:
+            self._look_whether_to_sweep(synced, self.speaking_at)
+        dirty = None if everything else delta.fib
+        await self._fib.prune(self.plan.fib, dirty, hold=self._still_told, sweep=self.sweeping.done)
         await self._settle_phase(None if everything else delta.fib)
 
     async def _make_plan(self, dirt: Dirt) -> PlanDelta | None:
@@ -351,14 +349,19 @@ class Loop:
     def _still_told(self, key: FibKey) -> bool:
         return key.metric == DISCARD_METRIC and self._speaker.may_hold(key.prefix)
 
-    def _may_sweep(self, synced: frozenset[Address]) -> bool:
-        """Every peer has sent all it has, and it is planned, or will send nothing; or we have waited long enough."""
-        if self.speaking_at is not None and self._clock() - self.speaking_at >= SWEEP_CAP_SECONDS:
-            return True
-        waited_for = [peer.address for peer in self.plan.peers.values() if peer.held is None]
-        if not waited_for:  # an ExaBGP beside the agent may still announce what the one before had told
-            return self._speaker.in_sync
-        return all(peer in synced or self._speaker.is_over(peer) for peer in waited_for)
+    def _look_whether_to_sweep(self, synced: frozenset[Address], since: float) -> None:
+        self.sweeping.look(
+            self._clock(),
+            self.plan,
+            since=since,
+            synced=synced,
+            over_at=self._speaker.over_at,
+            told=self._speaker.in_sync,
+        )
+        if self.sweeping.narrowing:
+            self._fib.narrow(self.plan.fib)
+        if self.sweeping.done:
+            self._speaker.sweep(self.plan.routes)
 
     async def _settle_phase(self, changed: Iterable[FibKey] | None) -> None:
         """`changed` None: look at every route; else at those that changed, and those that were missing before.
@@ -391,8 +394,8 @@ class Loop:
         rest = self._comparing.rest(now)
         if self._fib.next_retry_at is not None:
             rest = min(rest, self._fib.next_retry_at - now)
-        if self.speaking_at is not None and not self.swept:
-            rest = min(rest, self.speaking_at + SWEEP_CAP_SECONDS - now)
+        if (sweep_at := self.sweeping.next_look_at) is not None and not self.sweeping.done:
+            rest = min(rest, sweep_at - now)
         if (look_at := self._farewells.next_look_at) is not None:
             rest = min(rest, look_at - now)
         if (carries_at := self.carrying.next_look_at) is not None:

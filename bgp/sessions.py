@@ -33,7 +33,6 @@ from bgp.model import (
     BgpEvent,
     Direction,
     EndOfRib,
-    Family,
     Held,
     PathsHeard,
     Peer,
@@ -41,16 +40,15 @@ from bgp.model import (
     SessionDown,
     SessionError,
     SessionState,
-    SessionUp,
 )
+from bgp.negotiated import negotiated, reopened
+from bgp.over import CHANGED, Ended
 from bgp.tally import Tally
 
 REASONS_MAX: Final = 16
 """Reasons of failed attempts remembered as told; then they are told anew. More than RFC 4271 has for an OPEN."""
 OF_A_SESSION: Final = (PathsHeard, EndOfRib, Refreshed)
 """What has no meaning without an established session (RFC 4271 8.2.2)."""
-CHANGED: Final = frozenset({(6, 3), (6, 4), (6, 6)})
-"""Cease because of another configuration (RFC 4486). ExaBGP 5.0.15 says 6/3 also to a peer that stays configured."""
 _CLOSED: Final = (Direction.LOCAL, 0, 0, TRANSPORT_CLOSED)
 _DIAL_FAILED: Final = frozenset(
     (Direction.LOCAL, 0, 0, why) for why in (TRANSPORT_CLOSED, REFUSED, TIMED_OUT, NO_HOST, NO_ROUTE)
@@ -75,7 +73,7 @@ class Sessions:
         self._nodes: frozenset[Address] = frozenset()
         self._told: dict[Address, set[tuple[object, ...]]] = {}
         self._before_silence: dict[Address, PeerState] = {}
-        self._over: set[Address] = set()
+        self._ended = Ended()
         self._wanted_at: dict[Address, float] = {}
         self.tally = Tally()
         self.configured = 0
@@ -134,17 +132,17 @@ class Sessions:
         state = self._states.pop(peer, PeerState())
         self._sessions.pop(peer, None)
         self._told.pop(peer, None)
-        self._over.discard(peer)
+        self._ended.forget(peer)
         if (why := self._held.get(peer)) is not None:
             since = state.since if state.up is None else why.at
             self._states[peer] = PeerState(since=since, flaps=state.flaps, last_error=why)
 
-    def is_over(self, peer: Address) -> bool:
-        """Its session ended, and not for another to begin: either side said so, or heard nothing for the hold time.
+    def over_at(self, peer: Address) -> float | None:
+        """From when on nothing counts that it told on its last session, also if it was another agent that heard it.
 
-        Nothing that the peer told counts any more, also if it was another agent that it was told to.
+        None: there is a session, or nobody knows how the last one ended.
         """
-        return peer in self._over
+        return self._ended.over_at(peer, node=peer in self._nodes)
 
     def can_refresh(self, peer: Address) -> bool:
         """The peer takes ROUTE-REFRESH (RFC 2918)."""
@@ -165,18 +163,21 @@ class Sessions:
             self._forget(event.peer)
         return meant
 
-    def remember(self, peer: Address, flaps: int, past: Iterable[tuple[float, Iterable[Heard]]]) -> None:
+    def remember(
+        self, peer: Address, flaps: int, past: Iterable[tuple[float, Iterable[Heard]]], opened: Iterable[Heard] = ()
+    ) -> None:
         """What came of the peer before our time: how its last session ended, and how an attempt failed since then.
 
-        It shows in the state and means nothing any more. With flaps, the first of `past` is the end of a session.
+        It shows in the state and means nothing any more but for `over_at`. With flaps, the first of `past` is the end
+        of a session, and `opened` are the OPENs of it.
         """
         ends = [(at, list(events)) for at, events in past]
         self._states[peer] = PeerState(flaps=flaps, since=ends[0][0] if flaps and ends else 0.0)
         for number, (at, events) in enumerate(ends):
             for event in events:
                 self._heard(event, at)
-            if flaps and not number:
-                self._ended(peer, self._states[peer].last_error)
+            if flaps and not number and (error := self._states[peer].last_error) is not None:
+                self._ended.put(peer, error, reopened(peer, opened))
         self._told.pop(peer, None)
         if peer in self._held:
             self._forget(peer)
@@ -229,7 +230,7 @@ class Sessions:
         """ExaBGP is gone: every session is down."""
         self.speaks_again()
         self._told.clear()
-        self._over.clear()
+        self._ended.clear()
         for peer, state in self._states.items():
             self._sessions.pop(peer, None)
             if state.up is not None:
@@ -243,8 +244,8 @@ class Sessions:
             return []
         session.up_at, session.notified = event.at, None
         self._told.pop(event.peer, None)
-        self._over.discard(event.peer)
-        up = _negotiated(event.peer, session)
+        self._ended.forget(event.peer)
+        up = negotiated(event.peer, session.sent, session.received)
         self._states[event.peer] = replace(
             state,
             state=SessionState.ESTABLISHED,
@@ -276,12 +277,8 @@ class Sessions:
         if not was_up and not self._is_news(event.peer, what):
             return []
         if was_up:
-            self._ended(event.peer, error)
+            self._ended.put(event.peer, error, state.up)
         return [self._down(event.peer, error, was_up=was_up)]
-
-    def _ended(self, peer: Address, error: SessionError | None) -> None:
-        if error is not None and error.code and (error.code, error.subcode) not in CHANGED:
-            self._over.add(peer)
 
     def _ended_here(self, peer: Address, state: PeerState, error: SessionError) -> list[BgpEvent]:
         if state.up is None:
@@ -325,29 +322,4 @@ def _down(state: PeerState, error: SessionError, now: float) -> PeerState:
         since=now if was_up else state.since,
         flaps=state.flaps + was_up,
         last_error=error,
-    )
-
-
-def _negotiated(peer: Address, session: _Session) -> SessionUp:
-    """RFC 4271 4.2: the smaller hold time holds, none if either says 0. RFC 4760 8: families that both have."""
-    sent, received = session.sent, session.received
-    if received is None:
-        # The bridge has forgotten the OPENs: it was started again while the session was up.
-        families: frozenset[Family] = frozenset() if sent is None else sent.families
-        return SessionUp(peer=peer, router_id=None, peer_asn=0, hold_seconds=0, families=families)
-    ours = received.hold_seconds if sent is None else sent.hold_seconds
-    return SessionUp(
-        peer=peer,
-        router_id=received.router_id,
-        peer_asn=received.asn,
-        hold_seconds=min(ours, received.hold_seconds),
-        families=received.families if sent is None else sent.families & received.families,
-        restart_seconds=received.restart_seconds,
-        restart_families=received.restart_families,
-        restarting=received.restarting,
-        forwarding_kept=received.forwarding_kept,
-        extended_next_hop=received.extended_next_hop and (sent is None or sent.extended_next_hop),
-        offered=frozenset(Family) if sent is None else sent.families,
-        extended_next_hop_offered=sent is None or sent.extended_next_hop,
-        route_refresh=received.route_refresh,
     )

@@ -346,9 +346,9 @@ class Speaker:
         """To be read only."""
         return self._upkeep.telling.outbox
 
-    def is_over(self, peer: Address) -> bool:
-        """Its session ended so that nothing it told counts any more, and there is no other."""
-        return self._upkeep.sessions.is_over(peer)
+    def over_at(self, peer: Address) -> float | None:
+        """From when on nothing counts that it told on its last session; None: there is one, or nobody knows."""
+        return self._upkeep.sessions.over_at(peer)
 
     def may_hold(self, prefix: Prefix) -> bool:
         """Some peer is, or may be, told of it: its kernel route must stay."""

@@ -179,7 +179,7 @@ class Fib:
 
         A key stays while `hold(key)` (it is still announced to somebody), and each prune looks at it again. What was
         adopted at start and never claimed by a plan stays until `sweep`; so do next hops of an adopted route that are
-        not wanted yet, and the next `install` after the sweep removes those.
+        not wanted yet (`narrow`).
         """
         async with self._busy:
             if not await self._readable():
@@ -193,7 +193,7 @@ class Fib:
             self._missed_prune = False
             self._to_prune.clear()
             if sweep:
-                self._to_install.update(self._adopted & wanted.keys())
+                self.narrow(wanted)
                 self._adopted.clear()
             for part in parts(keys):
                 unwanted = [(key, self._actual[key]) for key in part if key in self._actual and key not in wanted]
@@ -202,6 +202,12 @@ class Fib:
                 ]
                 await self._write(changes)
                 await asyncio.sleep(0)
+
+    def narrow(self, wanted: Mapping[FibKey, FibRoute]) -> None:
+        """The next `install` takes next hops that are not wanted from adopted routes that are, too."""
+        claimed = self._adopted & wanted.keys()
+        self._to_install |= claimed
+        self._adopted -= claimed
 
     def _to_add(self, key: FibKey, route: FibRoute | None, now: float, *, all_due: bool) -> RouteChange | None:
         actual = self._actual.get(key)

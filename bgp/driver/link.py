@@ -51,6 +51,8 @@ class Remembered(msgspec.Struct, frozen=True):
     """Families whose End-of-RIB an agent has sent on it."""
     up_at: float | None = None
     flaps: int = 0
+    opened: list[str] = []
+    """The OPENs of the last session that ended; empty: not known."""
     ended: list[str] = []
     """How the last session ended."""
     ended_at: float | None = None

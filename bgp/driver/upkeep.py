@@ -208,7 +208,7 @@ class Upkeep:
         if with_past:
             past = ((one.ended_at, one.ended), (one.failed_at, one.failed))
             ends = [(at, self.link.remembered(lines)) for at, lines in past if at is not None]
-            self.sessions.remember(peer, one.flaps, ends)
+            self.sessions.remember(peer, one.flaps, ends, self.link.remembered(one.opened))
         told = frozenset(Family(family) for family in one.told)
         for event in self.link.remembered(one.lines):
             self.heard(event, told=told, at=one.up_at)

@@ -16,8 +16,9 @@ First line to an agent, a JSON object:
   dropped   lines lost since the last agent was connected
   pending   answers still to come to commands of the agent before: they are not the new one's
   peers     address → {"lines": [OPEN sent, OPEN received, up], "told": [families with End-of-RIB sent], "up_at",
-            "flaps": sessions that ended, "ended": [NOTIFICATION, down], "ended_at", the same "failed", "failed_at" for
-            the last attempt since then}; instants in seconds of the monotonic clock, which all processes share
+            "flaps": sessions that ended, of the last one "opened": [OPEN sent, OPEN received], "ended": [NOTIFICATION,
+            down], "ended_at", the same "failed", "failed_at" for the last attempt since then}; instants in seconds of
+            the monotonic clock, which all processes share
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Kept:
         self.told: list[str] = []
         self.up_at: float | None = None
         self.flaps = 0
+        self.opened: list[str] = []
         self.ended: list[str] = []
         self.ended_at: float | None = None
         self.failed: list[str] = []
@@ -75,7 +77,7 @@ class Kept:
         why = [*self.notified, line]
         if self.lines:
             self.flaps += 1
-            self.ended, self.ended_at = why, now
+            self.opened, self.ended, self.ended_at = self.lines[:-1], why, now
             self.failed, self.failed_at = [], None
         elif self.notified or not self.flaps:  # a dial that fails says less than how a session ended
             self.failed, self.failed_at = why, now
@@ -86,7 +88,7 @@ class Kept:
         return {name: getattr(self, name) for name in _TOLD}
 
 
-_TOLD: Final = ("lines", "told", "up_at", "flaps", "ended", "ended_at", "failed", "failed_at")
+_TOLD: Final = ("lines", "told", "up_at", "flaps", "opened", "ended", "ended_at", "failed", "failed_at")
 
 
 class Memory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
@@ -35,7 +35,7 @@ from agent.model import (
     WatchState,
 )
 from agent.plan.planner import Planner
-from bgp.model import Attributes, Family, Path, PathsHeard, RouteKey, SessionDown, SessionUp, SpeakerLost
+from bgp.model import Address, Attributes, Family, Path, PathsHeard, RouteKey, SessionUp, SpeakerLost
 from bgp.rib import OWN_STALE_SECONDS, Rib
 from tests.lab.fakekernel import FakeKernel
 from tests.lab.wait import eventually
@@ -57,7 +57,7 @@ class Told:
 
     in_sync = True
     problems = ()
-    over = frozenset()
+    ended: Mapping[Address, float] = {}
 
     def forwarding(self, *, lost):
         self.forwarding_lost = lost
@@ -73,8 +73,8 @@ class Told:
     def sweep(self, _routes):
         pass
 
-    def is_over(self, peer):
-        return peer in self.over
+    def over_at(self, peer):
+        return self.ended.get(peer)
 
     def may_hold(self, _prefix):
         return False
@@ -331,16 +331,3 @@ async def test_without_a_picture_the_kernels_table_is_read_and_nothing_is_writte
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-async def test_who_is_given_up_is_not_waited_for_at_a_start() -> None:
-    scene = Scene()
-    await scene.kernel.start(lambda: None)
-    scene.kernel.route("add 10.244.9.0/24 via 192.0.2.3 proto 179")
-    async with running(scene):
-        assert "10.244.9.0/24" in scene.kernel_prefixes()
-
-        scene.speaker.over = {ADDRESS}
-        await scene.put(SessionDown(ADDRESS, "sent 4/0 Hold Timer Expired"))
-
-        assert scene.kernel_prefixes() == {"10.244.2.0/24"}

@@ -158,9 +158,9 @@ async def test_routes_of_an_earlier_life_stay_until_all_that_peers_have_told_is_
         fresh.loop.after_pass(lambda: removed.append(len(old.keys() - fresh.fib.actual.keys())))
 
         await fresh.put(router(EVERYTHING), up(ADDRESS), EndOfRib(ADDRESS, Family.IPV4))
-        assert not fresh.loop.swept
+        assert not fresh.loop.sweeping.done
         await fresh.put(up(ROUTER), FULL_TABLE, EndOfRib(ROUTER, Family.IPV4))
-        await eventually(lambda: fresh.loop.swept, within=30)
+        await eventually(lambda: fresh.loop.sweeping.done, within=30)
 
     assert set(removed) == {0}
 
@@ -182,7 +182,7 @@ async def test_routes_of_an_earlier_life_stay_when_they_are_confirmed_while_a_pa
         fresh.loop.after_pass(lambda: there.append(key in fresh.fib.actual))
 
         await fresh.put(up(ADDRESS))
-        await eventually(lambda: fresh.loop.swept)
+        await eventually(lambda: fresh.loop.sweeping.done)
 
     assert all(there)
 

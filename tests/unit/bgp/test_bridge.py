@@ -141,7 +141,7 @@ def test_it_tells_when_the_session_came_up_and_how_and_when_the_one_before_ended
     (kept,) = agent.hello["peers"].values()
 
     assert (kept["lines"], kept["up_at"], kept["flaps"]) == ([], None, 1)
-    assert kept["ended"] == [NOTIFIED, DOWN]
+    assert (kept["opened"], kept["ended"]) == ([SENT, RECEIVED], [NOTIFIED, DOWN])
     ended_at = kept["ended_at"]
     assert began_at < ended_at < time.monotonic()
     agent.leave()

@@ -518,33 +518,61 @@ SILENT = Notified(PEER, Direction.SENT, 4, 0, "")
 DOWN = WentDown(PEER, "closing connection")
 
 
-@pytest.mark.parametrize(
-    ("ended", "over"),
-    [
-        ([SILENT, DOWN], True),
-        ([Notified(PEER, Direction.RECEIVED, 6, 2, "maintenance"), DOWN], True),
-        ([Notified(PEER, Direction.RECEIVED, 6, 3, ""), DOWN], False),
-        ([DOWN], False),
-    ],
-    ids=["silent", "shut down", "reconfigured", "may be restarting"],
-)
-def test_a_peer_whose_session_is_over_is_waited_for_no_more_by_the_next_agent_either(
-    ended: list[Heard], over: bool
-) -> None:
-    rejected = [Notified(PEER, Direction.RECEIVED, 6, 5, ""), DOWN]
-    sessions = after(SENT, RECEIVED, UP, *ended, *rejected)
-    told = Sessions()
-    told.remember(PEER, 1, [(1.0, ended), (2.0, rejected)])
+CAN_RESTART = {"restart_seconds": 30, "restart_families": frozenset({Family.IPV4})}
 
-    assert (sessions.is_over(PEER), told.is_over(PEER)) == (over, over)
-    for one in (sessions, told):
+
+@pytest.mark.parametrize(
+    ("ended", "node", "peers_open", "over_at"),
+    [
+        ([SILENT, DOWN], False, CAN_RESTART, 4.0),
+        ([Notified(PEER, Direction.RECEIVED, 6, 2, "maintenance"), DOWN], True, CAN_RESTART, 4.0),
+        ([Notified(PEER, Direction.RECEIVED, 6, 3, ""), DOWN], False, CAN_RESTART, 4.0),
+        ([Notified(PEER, Direction.RECEIVED, 6, 3, ""), DOWN], True, CAN_RESTART, 34.0),
+        ([DOWN], False, CAN_RESTART, 34.0),
+        ([DOWN], False, {"restart_seconds": None}, 4.0),
+        ([DOWN], False, {"restart_seconds": 30, "restart_families": frozenset()}, 4.0),
+    ],
+    ids=["silent", "shut down", "router", "node", "may be restarting", "cannot restart", "only helps others"],
+)
+def test_what_a_peer_has_told_counts_until_the_same_second_for_the_next_agent_as_for_the_one_that_heard_it(
+    ended: list[Heard], node: bool, peers_open: dict[str, Any], over_at: float
+) -> None:
+    opens = [SENT, opened(Direction.RECEIVED, **peers_open)]
+    refused = [Notified(PEER, Direction.RECEIVED, 6, 5, ""), DOWN]
+    lived, told = Sessions(), Sessions()
+    for event in (*opens, UP):
+        lived.heard(event, 1.0)
+    for at, events in ((4.0, ended), (5.0, refused)):
+        for event in events:
+            lived.heard(event, at)
+    told.remember(PEER, 1, [(4.0, ended), (5.0, refused)], opens)
+    for sessions in (lived, told):
+        sessions.want({PEER: wanted(mesh=node)}, 6.0)
+
+    assert (lived.over_at(PEER), told.over_at(PEER)) == (over_at, over_at)
+    for sessions in (lived, told):
         for event in (SENT, RECEIVED, CameUp(PEER, "2.0")):
-            one.heard(event, 3.0)
-        assert not one.is_over(PEER)
+            sessions.heard(event, 7.0)
+        assert sessions.over_at(PEER) is None
+
+
+def test_of_a_session_of_which_nobody_knows_the_opens_it_is_not_said_for_how_long_it_counts() -> None:
+    sessions = Sessions()
+    sessions.remember(PEER, 1, [(4.0, [DOWN])])
+
+    assert sessions.over_at(PEER) is None
+
+
+@pytest.mark.parametrize("reason", ["its configuration has changed", "stop, message [restart]"])
+def test_a_session_that_we_have_ended_to_begin_anew_is_not_over(reason: str) -> None:
+    lived, told = after(SENT, RECEIVED, UP, WentDown(PEER, reason)), Sessions()
+    told.remember(PEER, 1, [(4.0, [WentDown(PEER, reason)])], [SENT, RECEIVED])
+
+    assert (lived.over_at(PEER), told.over_at(PEER)) == (None, None)
 
 
 def test_of_another_exabgp_no_session_is_over() -> None:
     sessions = after(SENT, RECEIVED, UP, SILENT, DOWN)
     sessions.lost("ExaBGP is gone", 2.0)
 
-    assert not sessions.is_over(PEER)
+    assert sessions.over_at(PEER) is None
