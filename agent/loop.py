@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Protocol
 
@@ -30,7 +30,7 @@ from agent.inbox import Dirt, Inbox
 from agent.kernel.fib import Fib, parts
 from agent.kernel.forwarding import forwarding_problems
 from agent.latencies import MEASURED_MAX, Latencies
-from agent.meeting import ended, has_met_all, mesh_in_place
+from agent.meeting import ended, has_met_all, left_behind, mesh_in_place
 from agent.model import DISCARD_METRIC, FibKey, Key, Kind, Node, Problem, object_of
 from agent.plan.leaving import Departure, Progress
 from agent.plan.model import NodePlan, PlanDelta
@@ -38,7 +38,7 @@ from agent.plan.planner import Dirty, Picture, Planner
 from agent.plan.steps import Steps
 from agent.plan.way import with_own_way
 from agent.sweeping import Sweeping
-from bgp.model import Address, Family, Prefix, Route, RouteKey, SpeakerPlan
+from bgp.model import Address, Family, Peer, Prefix, Route, RouteKey, SpeakerPlan
 from bgp.problems import SpeakerProblem
 
 UNJUDGED_PER_TURN: Final = 10_000
@@ -81,6 +81,7 @@ class SpeakerDriver(Protocol):
     def forwarding(self, *, lost: bool) -> None: ...
     def sweep(self, routes: Mapping[RouteKey, Route]) -> None: ...
     def over_at(self, peer: Address) -> float | None: ...
+    def nodes_before(self, peers: Container[Address]) -> Iterable[Peer]: ...
     def may_hold(self, prefix: Prefix) -> bool: ...
     def has_told(self, key: RouteKey) -> bool: ...
 
@@ -227,8 +228,12 @@ class Loop:
         gone = ended(self.plan, world, self.inbox.rib, self.plan.parting.union(nodes))
         over = gone | self._over(began_at)
         told, met = self._speaker.in_sync, has_met_all(self.plan, self.inbox.rib)
+        picture = self.picture(over=over, progress=self.departing.go_on(began_at, told=told, met=met))
+        if self.phase is Phase.LISTING:
+            parted = left_behind(world, self.inbox.rib, self._speaker.nodes_before)
+            picture = replace(picture, mesh={**parted, **picture.mesh})
         steps = self._planner.steps(
-            self.picture(over=over, progress=self.departing.go_on(began_at, told=told, met=met)),
+            picture,
             Dirty(
                 keys=dirt.keys,
                 prefixes=dirt.prefixes,

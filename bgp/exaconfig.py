@@ -136,7 +136,7 @@ def sections(peers: Iterable[Peer], *, bridge: Sequence[str]) -> Iterator[str]:
     `bridge` is the command line of the API process. Raises ValueError for one that the file cannot express.
     """
     yield _process(bridge)
-    yield from map(_neighbor, sorted(peers, key=lambda peer: by_number(peer.address)))
+    yield from map(neighbor, sorted(peers, key=lambda peer: by_number(peer.address)))
 
 
 def _process(bridge: Sequence[str]) -> str:
@@ -146,7 +146,8 @@ def _process(bridge: Sequence[str]) -> str:
     return f"process {PROCESS} {{\n  run {command};\n  encoder json;\n}}\n"
 
 
-def _neighbor(peer: Peer) -> str:
+def neighbor(peer: Peer) -> str:
+    """What of the file is about this peer."""
     if peer.held is not None:
         return f"{farewell_line(str(peer.address), _farewell(peer.held))}\n"
     lines = [
@@ -204,7 +205,8 @@ def _password(peer: Peer) -> Iterator[str]:
 
 
 def _extras(peer: Peer) -> Iterator[str]:
-    extras = Extras(peer.keepalive_seconds, peer.connect_retry_seconds, peer.mesh, peer.forwarding_lost)
+    name = peer.name.partition("/")[2] if peer.mesh else ""
+    extras = Extras(peer.keepalive_seconds, peer.connect_retry_seconds, peer.mesh, peer.forwarding_lost, name)
     if told := description(extras):
         yield f'description "{told}";'
 

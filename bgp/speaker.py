@@ -350,6 +350,10 @@ class Speaker:
         """From when on nothing counts that it told on its last session; None: there is one, or nobody knows."""
         return self._upkeep.sessions.over_at(peer)
 
+    def nodes_before(self, peers: Container[Address]) -> Collection[Peer]:
+        """Of these, the other nodes that an agent before this one had sessions with; to be asked before `apply`."""
+        return self._upkeep.nodes_before(peers)
+
     def may_hold(self, prefix: Prefix) -> bool:
         """Some peer is, or may be, told of it: its kernel route must stay."""
         return self._upkeep.telling.may_hold(prefix)

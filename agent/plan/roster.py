@@ -208,7 +208,9 @@ class Sessions:
         """
         anew, own, members = now.before.peering != now.own.peering, now.own, self._nodes.members
         touched, over = set[Address](), now.picture.over
-        for name in {*members, *self.mesh, *changed} if anew or now.retied is None else {*now.retied, *changed, *over}:
+        for name in (
+            {*members, *now.picture.mesh, *changed} if anew or now.retied is None else {*now.retied, *changed, *over}
+        ):
             touched |= self._mesh(now, name, members.get(name))
             yield
         exits_changed = self._look_for_exits(now)
@@ -234,7 +236,7 @@ class Sessions:
         peering, claim = now.own.peering, None
         self.left.pop(name, None)
         if peering is not None:
-            before = self.mesh.get(name) if name not in now.picture.over else None
+            before = now.picture.mesh.get(name) if name not in now.picture.over else None
             claim, left = node_claim(peering, now.stood, member, before)
             if left is not None:
                 self.left[name] = left

@@ -45,7 +45,7 @@ _STATEMENTS: Final = frozenset(
         "nexthop",
     }
 )
-_QUOTED: Final = re.compile(r'run( "[^"]*")+;|description "([a-z-]+=\d{1,9} ?)*";')
+_QUOTED: Final = re.compile(r'run( "[^"]*")+;|description "([a-z-]+=\d{1,9} ?)*(name=[A-Za-z0-9.-]{1,253})?";')
 """The only ones with quotes in them; a description is of words that we make ourselves."""
 _FAREWELL: Final = re.compile(r"# farewell \S+ \d{1,2}( [0-9a-f]+)?")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")

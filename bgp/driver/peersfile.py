@@ -1,4 +1,5 @@
-"""The peers that ExaBGP is to have, as its configuration file: what is in it, and why it is not what was wanted.
+"""The peers that ExaBGP is to have, as its configuration file: what is in it, what the agent before us has left there,
+and why it is not what was wanted.
 
 It refuses to know ExaBGP's language (`bgp.exaconfig`), and to tell ExaBGP that there is something to read.
 
@@ -7,10 +8,10 @@ Invariant: nothing is put in place that ExaBGP's own `validate` has not passed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
-from bgp import exaconfig
+from bgp import exaconfig, exafound
 from bgp.background import in_turns
 from bgp.driver import process
 from bgp.driver.notes import write_private
@@ -44,6 +45,14 @@ class PeersFile:
     def forget(self) -> None:
         """Have the next `put` write it."""
         self._text = ""
+
+    def nodes_before(self, wanted: Container[Address]) -> tuple[Peer, ...]:
+        """Of these, the other nodes that are in the file before the first `put`."""
+        try:
+            text = (self._run_dir / process.CONFIGURATION).read_text()
+        except (OSError, UnicodeDecodeError):  # no ExaBGP was ever started here, or nobody can know with what
+            return ()
+        return tuple(exafound.nodes(text, wanted))
 
     async def put(self, peers: Mapping[Address, Peer]) -> tuple[PeerRemoved, ...] | None:
         """Answers with the peers that are in it no more, or have become others; None: it is as it was.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from pathlib import Path
@@ -137,6 +137,10 @@ class Upkeep:
         self._chores.peers = peers
         self.sessions.want(peers, self._clock())
         self._chores.do(Chore.CONFIGURE)
+
+    def nodes_before(self, wanted: Container[Address]) -> Collection[Peer]:
+        """Of these, the other nodes that ExaBGP was given before the first `take_peers`."""
+        return self._file.nodes_before(wanted)
 
     def repeat(self, wanted: Collection[tuple[Address, Family]]) -> None:
         """Have these peers send again all that they have."""

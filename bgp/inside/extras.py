@@ -1,8 +1,8 @@
 """What ExaBGP's configuration has no words for, as text that travels in its file: written by us, read by our launcher.
 
-Settings of a session stand in the neighbor's `description`, which ExaBGP keeps and never uses; what a peer that is left
-out is told, if it has a session, stands in a comment. Both sides of the language are here, so that they cannot differ.
-It refuses to know peers, ExaBGP and files.
+And by the next agent (`bgp.exafound`). Settings of a session stand in the neighbor's `description`, which ExaBGP keeps
+and never uses; what a peer that is left out is told, if it has a session, stands in a comment. Both sides of the
+language are here, so that they cannot differ. It refuses to know peers, ExaBGP and files.
 
 What it relies on (ExaBGP 5.0.15): a reload that changes a description alone leaves the session as it is, and the
 neighbor has the new one at once. A comment is a line that begins with `#`; backslashes mean something even there, so
@@ -22,6 +22,10 @@ COMMUNICATION_MAX_BYTES: Final = 255
 """Of a Shutdown Communication (RFC 9003); RFC 8203 had 128, and ExaBGP reads no more from others."""
 
 
+_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,253}")
+"""Of a Node (RFC 1123): nothing in it means anything to ExaBGP's file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extras:
     keepalive_seconds: int | None = None
@@ -30,6 +34,8 @@ class Extras:
     """The peer is another node, which has this same program in it."""
     forwarding_lost: bool = False
     """The F bits of our OPEN are clear (RFC 4724 3)."""
+    name: str = ""
+    """Of that node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ def description(extras: Extras) -> str:
         ("connect-retry", extras.connect_retry_seconds),
         ("node", 1 if extras.node else None),
         ("forwarding-lost", 1 if extras.forwarding_lost else None),
+        ("name", extras.name if _NAME.fullmatch(extras.name) else None),
     )
     return " ".join(f"{word}={value}" for word, value in told if value is not None)
 
@@ -63,11 +70,13 @@ def read_description(text: str) -> Extras:
     """Whatever else may stand there says nothing."""
     found = dict(re.findall(r"(?<!\S)([a-z-]+)=(\d{1,9})(?!\S)", text))
     keepalive, retry = found.get("keepalive"), found.get("connect-retry")
+    name = re.search(r"(?<!\S)name=(\S+)", text)
     return Extras(
         keepalive_seconds=None if keepalive is None else int(keepalive),
         connect_retry_seconds=None if retry is None else int(retry),
         node=found.get("node") == "1",
         forwarding_lost=found.get("forwarding-lost") == "1",
+        name="" if name is None else name[1],
     )
 
 

@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 
 from tests.lab.frr import Frr
-from tests.lab.minicluster import MiniCluster, custom, node_object, service_object, slice_object, tor, tor_peer
+from tests.lab.minicluster import (
+    BGPILOT,
+    MiniCluster,
+    custom,
+    node_object,
+    service_object,
+    slice_object,
+    tor,
+    tor_peer,
+)
 from tests.lab.pods import serve_echo
 from tests.lab.probe import Probe
 from tests.lab.topology import Lab, Node
@@ -76,8 +85,10 @@ class Scene:
                 for f in ("IPv4", "IPv6")
             ),
         )
-        self.cluster.start()
-        self.agent = self.cluster.agent(self.node)
+        self.api.apply(*map(node_object, lab.nodes.values()))
+        self.agent = self.cluster.start_agent(self.node)
+        run_dir = self.cluster.start_agent(self.other, "--speaker=external").run_dir
+        self.other.start([BGPILOT, "speaker", f"--run-dir={run_dir}"], log="speaker")
         wait_until(lambda: self.tells(self.node) and self.tells(self.other), within=60)
         self.cluster.wait_meshed()
 
@@ -301,6 +312,24 @@ def test_a_node_that_is_deleted_takes_leave_and_comes_back_when_it_is_made_again
     wait_until(lambda: scene.heard(since, WHOLE))
     assert [probe.stop().lost for probe in probes] == [0, 0]
     wait_until(lambda: scene.cluster.agent(scene.other).view("peers")["peers"].keys() == {str(scene.router.address())})
+    scene.api.apply(node_object(scene.node))
+    scene.wait_back()
+
+
+def test_a_node_that_is_deleted_while_the_agent_of_another_is_away_forwards_to_that_until_it_has_taken_leave(
+    scene: Scene,
+) -> None:
+    since, agent = scene.mark(), scene.cluster.agent(scene.other)
+    agent.kill()
+    scene.api.delete("Node", scene.node.name)
+    through = Probe(scene.router, scene.behind)
+    agent.restart()
+
+    wait_until(lambda: WHOLE[2] in scene.story(since) or agent.view("status")["phase"] == "IN_SYNC")
+
+    assert through.stop().lost == 0
+    wait_until(lambda: scene.heard(since, WHOLE))
+    wait_until(lambda: agent.view("peers")["peers"].keys() == {str(scene.router.address())}, within=60)
     scene.api.apply(node_object(scene.node))
     scene.wait_back()
 

@@ -35,7 +35,7 @@ from agent.model import (
     WatchState,
 )
 from agent.plan.planner import Planner
-from bgp.model import Address, Attributes, Family, Path, PathsHeard, RouteKey, SessionUp, SpeakerLost
+from bgp.model import Address, Attributes, Family, Path, PathsHeard, Peer, RouteKey, SessionUp, SpeakerLost
 from bgp.rib import OWN_STALE_SECONDS, Rib
 from tests.lab.fakekernel import FakeKernel
 from tests.lab.wait import eventually
@@ -58,6 +58,7 @@ class Told:
     in_sync = True
     problems = ()
     ended: Mapping[Address, float] = {}
+    before: tuple[Peer, ...] = ()
 
     def forwarding(self, *, lost):
         self.forwarding_lost = lost
@@ -75,6 +76,9 @@ class Told:
 
     def over_at(self, peer):
         return self.ended.get(peer)
+
+    def nodes_before(self, peers):
+        return [peer for peer in self.before if peer.address in peers]
 
     def may_hold(self, _prefix):
         return False

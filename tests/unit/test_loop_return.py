@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from ipaddress import IPv4Network, ip_address, ip_interface
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_interface
+
+import pytest
 
 from agent.intent import AllowedPrefix, ExternalPeer
 from agent.kernel.table import RouteChange
@@ -17,12 +20,24 @@ from bgp.model import (
     Family,
     Path,
     PathsHeard,
+    Peer,
+    SessionDown,
     SessionUp,
 )
 from tests.unit.test_loop import ADDRESS, CIDR, OTHER, OWN, Scene, key_of
 
 ROUTERS = (ip_address("192.0.2.253"), ip_address("192.0.2.254"))
-ECMP, ALONE = map(IPv4Network, ("198.51.100.0/24", "203.0.113.0/24"))
+ECMP, ALONE, OF_DELETED = map(IPv4Network, ("198.51.100.0/24", "203.0.113.0/24", "10.244.4.0/24"))
+DELETED = Peer(
+    address=ip_address("192.0.2.4"),
+    name="node/deleted",
+    local_address=OWN.addresses[0],
+    local_asn=64512,
+    peer_asn=64512,
+    router_id=IPv4Address("192.0.2.2"),
+    families=frozenset({Family.IPV4}),
+    mesh=True,
+)
 
 
 def up(address: Address) -> SessionUp:
@@ -116,3 +131,38 @@ async def test_while_a_session_is_there_that_has_not_told_all_next_hops_stay() -
         await scene.put()
 
         assert hops(scene, ECMP) == set(map(str, ROUTERS))
+
+
+async def test_a_session_with_a_node_that_was_deleted_meanwhile_stays_until_that_has_ended_it() -> None:
+    scene = Scene()
+    scene.speaker.before = (DELETED,)
+    async with back(scene, (OF_DELETED, [DELETED.address]), sessions=[DELETED.address]):
+        assert scene.loop.plan.peers[DELETED.address] == DELETED
+        assert scene.loop.plan.parting == {"deleted"}
+
+        for peer in (ADDRESS, *ROUTERS):
+            await tell(scene, peer)
+        assert hops(scene, OF_DELETED) == set(), "nobody waits for what it would tell of itself"
+
+        await scene.put(SessionDown(DELETED.address, "received 6/2 Administrative Shutdown"))
+        assert DELETED.address not in scene.loop.plan.peers
+
+
+@pytest.mark.parametrize(
+    ("before", "sessions"),
+    [
+        (DELETED, []),
+        (replace(DELETED, name="node/other"), [DELETED.address]),
+        (replace(DELETED, local_address=ip_address("192.0.2.9")), [DELETED.address]),
+        (replace(DELETED, address=ROUTERS[0]), [ROUTERS[0]]),
+    ],
+    ids=["no session", "its Node has another address", "we have another address", "its address is a router's now"],
+)
+async def test_of_what_exabgp_had_before_only_sessions_with_deleted_nodes_are_kept(
+    before: Peer, sessions: list[Address]
+) -> None:
+    scene = Scene()
+    scene.speaker.before = (before,)
+    async with back(scene, sessions=sessions):
+        assert scene.loop.plan.peers.get(before.address) != before
+        assert scene.loop.plan.peers.keys() == {ADDRESS, *ROUTERS}

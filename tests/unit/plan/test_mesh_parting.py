@@ -12,7 +12,7 @@ from agent.intent import Instance, Mesh, MeshMode, NodeValue, SecretRef, Selecto
 from agent.model import Interface, Key, Kind, Node, Secret, Service
 from agent.plan.definition import make_plan
 from agent.plan.model import NodePlan
-from agent.plan.planner import Planner
+from agent.plan.planner import Dirty, Planner
 from bgp.model import Address, Attributes, Held, Password, Path, PathsHeard, RouteKey
 from tests.unit.plan.histories import Cluster
 
@@ -179,6 +179,17 @@ def test_a_node_that_is_deleted_is_told_all_until_its_time_is_over() -> None:
     running.then()
     assert running.planner.plan.peers.keys() == _OTHERS - {_LEFT}
     assert running.planner.plan.parting == frozenset()
+
+
+def test_the_session_with_a_node_that_was_deleted_before_a_start_is_as_one_that_was_there() -> None:
+    running = _Running(_MESHED)
+    wanted = _delete(running)
+    picture, fresh = running.cluster.picture, Planner()
+
+    fresh.update(picture, Dirty(everything=True))
+
+    assert fresh.plan == make_plan(picture) == wanted
+    assert fresh.plan.parting == {"n2"}
 
 
 def test_nothing_leads_to_a_node_that_is_deleted_but_what_it_passes_on_stays() -> None:

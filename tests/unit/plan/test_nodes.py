@@ -39,6 +39,7 @@ def _planned(*records: object) -> tuple[Cluster, Planner]:
     for record in records:
         cluster.set(record)
     planner.update(cluster.picture, cluster.take())
+    cluster.planned(planner.plan)
     return cluster, planner
 
 
@@ -48,6 +49,7 @@ def _changed(cluster: Cluster, planner: Planner, *records: object) -> set[Addres
     for record in records:
         cluster.set(record)
     planner.update(cluster.picture, cluster.take())
+    cluster.planned(planner.plan)
     after = planner.plan.peers
     return {address for address in before.keys() | after.keys() if before.get(address) != after.get(address)}
 

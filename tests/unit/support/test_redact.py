@@ -24,7 +24,13 @@ def peer(**fields):
 
 PEERS = [
     peer(password=Password(SECRET), multihop=3, keepalive_seconds=3, connect_retry_seconds=9),
-    peer(address=ip_address("fe80::1%eth0"), source_interface="eth0", extended_next_hop=True, mesh=True),
+    peer(
+        address=ip_address("fe80::1%eth0"),
+        source_interface="eth0",
+        extended_next_hop=True,
+        mesh=True,
+        name="node/a.b-4",
+    ),
     peer(address=ip_address("192.0.2.253"), held=Held("shutdown", "tea"), ttl_security_hops=2),
 ]
 TEXT = configuration(PEERS, bridge=["/usr/bin/python3", "-m", "bridge"])
