@@ -5,6 +5,9 @@ again: they wait for every peer to have sent all it has, but for those that noth
 has no session now and may be restarting keeps them for what is left of its restart time (RFC 4724 4.2); where others
 have told of the same prefix, it is these that count meanwhile, as in an agent that was there when the session ended.
 
+A node that is nothing in BGP now has nobody to speak as: for their restart time routers may send what the agent before
+drew. One without a peer goes on until ExaBGP, which that agent may have told of its routes, is told.
+
 It removes nothing, and plans nothing.
 """
 
@@ -49,7 +52,7 @@ class Sweeping:
         cap = since + SWEEP_CAP_SECONDS
         awaited = {peer: over_at(peer) for peer in _awaited(plan) if peer not in synced}
         instants = [cap if at is None else min(at, cap) for at in awaited.values()]
-        if not plan.peers and not told:  # an ExaBGP beside the agent may still announce what the one before had told
+        if plan.identity is None or not (plan.peers or told):
             instants.append(cap)
         self.narrowing = None not in awaited.values()
         self.next_look_at = max(instants, default=now)

@@ -29,6 +29,7 @@ from agent.model import (
     RouteType,
 )
 from agent.plan.leaving import DRAIN_ANNOTATION, Progress
+from agent.sweeping import SWEEP_CAP_SECONDS
 from bgp.model import Peer, SessionDown
 from tests.unit.test_loop import ADDRESS, OTHER, OWN, Scene, key_of, running, scene
 
@@ -107,9 +108,8 @@ async def test_a_node_that_is_deleted_and_at_once_made_again_has_kept_its_sessio
         assert scene.kernel_prefixes() == routes
 
 
-async def test_a_node_that_was_deleted_while_its_agent_was_away_forwards_until_exabgp_has_been_told() -> None:
+async def test_a_node_that_was_deleted_while_its_agent_was_away_forwards_as_long_as_routers_may_send_to_it() -> None:
     scene = Scene()
-    scene.speaker.in_sync = False
     await scene.kernel.table.start(lambda: None)
     await scene.kernel.write([RouteChange(None, route) for route in (POD, VIP, LEARNED)])
     task = asyncio.create_task(scene.loop.run())
@@ -118,9 +118,29 @@ async def test_a_node_that_was_deleted_while_its_agent_was_away_forwards_until_e
         await scene.put(*(Listed(kind, {}) for kind in sorted(ALWAYS_WATCHED)), InterfacesChanged((link,)))
         assert str(LEARNED.prefix) in scene.kernel_prefixes()
 
-        scene.speaker.in_sync = True
+        scene.now += SWEEP_CAP_SECONDS
         await scene.put()
         assert scene.kernel_prefixes() == set()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_node_that_has_lost_its_last_peer_forwards_until_exabgp_has_been_told() -> None:
+    scene = Scene()
+    scene.speaker.in_sync = False
+    await scene.kernel.table.start(lambda: None)
+    await scene.kernel.write([RouteChange(None, LEARNED)])
+    task = asyncio.create_task(scene.loop.run())
+    try:
+        lists = [Listed(kind, {key_of(OWN): OWN} if kind is Kind.NODE else {}) for kind in sorted(ALWAYS_WATCHED)]
+        await scene.put(*lists, InterfacesChanged((Interface(2, "eth0", True, (ip_interface("192.0.2.2/24"),)),)))
+        assert str(LEARNED.prefix) in scene.kernel_prefixes()
+
+        scene.speaker.in_sync = True
+        await scene.put()
+        assert str(LEARNED.prefix) not in scene.kernel_prefixes()
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
