@@ -11,6 +11,7 @@ import logging
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from bgp.background import in_background
 from bgp.driver import process
 from bgp.driver.notes import Trouble, read_hung, tell_trouble
 from bgp.driver.process import CONFIGURATION, SOCKET, ExaProcess
+from bgp.driver.rundir import SharedError
 
 ASK_SECONDS: Final = 1.0
 """An agent that lives has taken a connection by then."""
@@ -59,7 +61,7 @@ async def run_external(run_dir: Path, ended: asyncio.Event) -> None:
     exabgp = ExaProcess(
         run_dir,
         die_with_parent=True,
-        on_end=lambda reason: print(f"exabgp: {reason}", file=sys.stderr),  # noqa: T201 - its log
+        on_end=partial(_prepare_for_another, run_dir),
         on_trouble=lambda trouble: _tell_agent(run_dir, trouble),
     )
     exabgp.start()
@@ -67,6 +69,15 @@ async def run_external(run_dir: Path, ended: asyncio.Event) -> None:
     await ended.wait()
     obeying.cancel()
     await exabgp.stop()
+
+
+def _prepare_for_another(run_dir: Path, reason: str) -> None:
+    """ExaBGP has ended, and its agent may be no more either. On a full disk the next one starts with what is there."""
+    print(f"exabgp: {reason}", file=sys.stderr)  # noqa: T201 - its log
+    try:
+        prepare(run_dir)
+    except (OSError, SharedError) as error:
+        _log.warning("cannot prepare the run directory: %s", error)
 
 
 def _tell_agent(run_dir: Path, trouble: Trouble | None) -> None:

@@ -99,3 +99,18 @@ async def test_a_file_that_another_has_put_in_its_place_is_written_again_for_the
     await eventually(lambda: exabgp.routes_of(str(TOR.address)) is not None)
     await eventually(lambda: agent.in_sync)
     await exabgp.disconnect()
+
+
+async def test_an_exabgp_that_is_started_again_without_an_agent_has_no_peers(tmp_path, monkeypatch):
+    found, left = tmp_path / "speaker.starts", "what an agent before has left\n"
+    (tmp_path / process.CONFIGURATION).write_text(left)
+    begin = f"cat {tmp_path / process.CONFIGURATION} >> {found}; echo ended >> {found}; exit 1"
+    monkeypatch.setattr(process, "launcher", lambda _: ["sh", "-c", begin])
+    ended = asyncio.Event()
+    running = asyncio.create_task(beside.run_external(tmp_path, ended))
+
+    await eventually(lambda: found.exists() and found.read_text().count("ended\n") == 2)
+
+    assert found.read_text().count(left) == 1
+    ended.set()
+    await running
