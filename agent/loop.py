@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Protocol
@@ -26,6 +26,7 @@ from agent.carrying import Carrying, waits
 from agent.comparing import Comparing
 from agent.departing import Departing, told_before
 from agent.farewell import Farewells
+from agent.gathering import Gathering
 from agent.inbox import Dirt, Inbox
 from agent.kernel.fib import Fib, parts
 from agent.kernel.forwarding import forwarding_problems
@@ -77,6 +78,7 @@ class SpeakerDriver(Protocol):
         dirty: Iterable[RouteKey] | None,
         hold_back: Callable[[RouteKey], bool],
         end_of_rib_waits: bool,
+        not_all_told: Collection[Address],
     ) -> None: ...
     def forwarding(self, *, lost: bool) -> None: ...
     def sweep(self, routes: Mapping[RouteKey, Route]) -> None: ...
@@ -136,6 +138,7 @@ class Loop:
         self.departing = Departing()
         self.carrying = Carrying()
         self.sweeping = Sweeping()
+        self._gathering = Gathering()
         self._after_pass: list[Callable[[], None]] = []
 
     @property
@@ -168,7 +171,7 @@ class Loop:
 
     async def _one_pass(self, dirt: Dirt) -> None:
         # Before anything else: what is heard while this pass goes on, the next one plans.
-        idle = self.sweeping.done and self.carrying.is_over
+        idle = self.sweeping.done and self.carrying.is_over and self._gathering.is_over
         synced = frozenset[Address]() if idle else self.inbox.rib.synced_peers()
         delta = await self._make_plan(dirt)
         await asyncio.sleep(0)  # drivers may have nothing to wait for
@@ -190,7 +193,8 @@ class Loop:
         if everything:
             await self._fib.install(self.plan.fib, None)
         self._reach(Phase.FIB_IN_PLACE)
-        self._look_whether_it_carries(synced if whole else frozenset())
+        heard = synced if whole else frozenset[Address]()
+        self._look_whether_it_carries(heard)
         self._speaker.forwarding(lost=bool(self.carrying.awaited))
         await self._speaker.apply(
             SpeakerPlan(peers=self.plan.peers, routes=self.plan.routes),
@@ -198,6 +202,7 @@ class Loop:
             dirty=None if first else delta.routes,
             hold_back=lambda key: waits(self.plan, self.carrying.awaited, key) or self._not_in_kernel(key),
             end_of_rib_waits=bool(self.carrying.awaited) and self.plan.leave is None,
+            not_all_told=self._gathering.look(self._clock(), self.plan, rib=self.inbox.rib, synced=heard),
         )
         if self.speaking_at is None:
             self.speaking_at = self._clock()
@@ -405,6 +410,8 @@ class Loop:
             rest = min(rest, look_at - now)
         if (carries_at := self.carrying.next_look_at) is not None:
             rest = min(rest, carries_at - now)
+        if (gathered_at := self._gathering.next_look_at) is not None:
+            rest = min(rest, gathered_at - now)
         if (stage_at := self.departing.next_look_at) is not None:
             rest = min(rest, max(stage_at - now, STAGE_SECONDS_MIN))
         if (expiry_at := self.inbox.next_due_at) is not None:

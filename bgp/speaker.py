@@ -141,11 +141,13 @@ class Speaker:
         dirty: Iterable[RouteKey] | None,
         hold_back: Callable[[RouteKey], bool],
         end_of_rib_waits: bool = False,
+        not_all_told: Collection[Address] = (),
     ) -> None:
         """Take over the plan; nothing here waits for ExaBGP. `dirty` None: compare everything.
 
         A route held back is not announced (nor changed) yet, and asked for again at the next call. With
         `end_of_rib_waits` End-of-RIB to its peer comes after it, or the peer would drop what it has of it from before.
+        To those in `not_all_told` it is not sent yet: there are routes to come.
         """
         turned: frozenset[Address] = frozenset()
         self._limits.expire(self._clock())
@@ -161,7 +163,8 @@ class Speaker:
         await self._take_routes(keys, plan.routes, hold_back, pumping=dirty is not None)
         if turned and dirty is not None:
             await self._take_routes(plan.routes, plan.routes, hold_back, only=turned)
-        self.outbox.put_off_end_of_rib({key.peer for key in self._held_back} if end_of_rib_waits else ())
+        waiting = {key.peer for key in self._held_back} if end_of_rib_waits else set[Address]()
+        self.outbox.put_off_end_of_rib(waiting.union(not_all_told))
         if judged:
             self._hand_over_peers()
         self._upkeep.telling.pump()

@@ -199,6 +199,29 @@ async def test_end_of_rib_waits_for_what_is_held_back_where_it_must_not_come_bef
     assert rig.told() == rig.wanted()
 
 
+async def test_end_of_rib_waits_for_routes_that_are_yet_to_come(rig: Rig) -> None:
+    await rig.exabgp.connect()
+    await rig.tell(a_route(1))
+    await rig.in_sync()
+    plan = SpeakerPlan(rig.peers, rig.routes)
+    await rig.speaker.apply(
+        plan, peers_changed=False, dirty=(), hold_back=lambda _key: False, not_all_told={TOR.address}
+    )
+    rig.exabgp.comes_up(str(TOR.address))
+    await eventually(lambda: rig.speaker.states[TOR.address].up is not None)
+    late = RouteKey(TOR.address, a_route(2).prefix)
+    rig.routes[late] = a_route(2)
+    await rig.speaker.apply(
+        plan, peers_changed=False, dirty=[late], hold_back=lambda _key: False, not_all_told={TOR.address}
+    )
+    await eventually(lambda: rig.told() == rig.wanted())
+    assert rig.exabgp.markers == []
+
+    await rig.speaker.apply(plan, peers_changed=False, dirty=(), hold_back=lambda _key: False)
+
+    await eventually(lambda: len(rig.exabgp.markers) == 2)
+
+
 async def test_what_was_reflected_before_the_agents_start_stays_told_until_it_is_swept(rig: Rig) -> None:
     own, passed_on = a_route(1), Route(ip_network("10.2.0.0/24"), ip_address("192.0.2.8"), REFLECTED)
     await rig.exabgp.connect()
