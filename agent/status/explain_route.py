@@ -105,6 +105,7 @@ def prefix_hops(status: Status, prefix: Prefix, parts: Parts = NO_PARTS) -> Iter
         about_ours = bool(owners or withheld)
         yield _heard(status, RouteKey(address, prefix), heard[address], in_use=in_use, about_ours=about_ours)
     if FibKey(prefix, LEARNED_METRIC) in status.plan.fib or FibKey(prefix, LEARNED_METRIC) in status.fib.actual:
+        yield from none
         yield _in_kernel(status, FibKey(prefix, LEARNED_METRIC))
     elif not heard and not silent and none:
         yield from none
@@ -202,6 +203,9 @@ def _in_kernel(status: Status, key: FibKey) -> Hop:
     match fib_state(status, status.fib.failing, key):
         case "installed", _:
             return Hop("kernel", f"{what} installed")
+        case "leaving", _ if status.plan.identity is None:  # `agent.sweeping`
+            text = f"{what} is there, and stays for 2 minutes at most: routers may still send here"
+            return Hop("kernel", text, reason="leaving", neutral=True)
         case "leaving", _:
             return Hop("kernel", f"{what} is there and no longer wanted", ok=False, reason="leaving")
         case "conflict", details:

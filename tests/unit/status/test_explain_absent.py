@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
 from agent.intent import ExternalPeer, NodeValue, Selector
-from agent.model import Key, Kind, Problem
+from agent.model import FibRoute, Key, Kind, NextHop, Problem
 from agent.status.explain import explain
 from tests.lab.scenario import Stage, load
 from tests.unit.status.scene import TOR, TOR6, Scene
@@ -122,6 +122,17 @@ def test_on_a_node_that_is_nothing_in_bgp_nothing_is_looked_for_elsewhere(scene,
 
     assert (hop["place"], hop["ok"], hop["reason"], hop["fix"]) == ("node worker-1", False, "asnMissing", "Set it.")
     assert hop["text"] == f"speaks no BGP, so it neither announces nor hears anything: {NO_AS.message}"
+
+
+def test_a_route_that_is_left_of_what_a_node_was_in_bgp_says_first_that_it_is_nothing_any_more(scene):
+    scene.identity, scene.problems = None, {NO_AS}
+    left_over = FibRoute(ip_network("100.64.0.0/10"), (NextHop(TOR),))
+    scene.kernel.actual[left_over.key] = left_over
+    no, left = explain(scene.status(), "100.64.0.0/10")["hops"]
+
+    assert (no["place"], no["ok"], no["reason"]) == ("node worker-1", False, "asnMissing")
+    assert (left["place"], left["neutral"], left["reason"]) == ("kernel", True, "leaving")
+    assert left["text"].endswith("is there, and stays for 2 minutes at most: routers may still send here")
 
 
 def test_before_the_cluster_is_listed_a_prefix_says_that_nothing_is_planned(scene):
