@@ -78,6 +78,10 @@ class Scene:
             assert self.cluster.learned(self.node, family) == self.wanted(family, second=second), family
         return True
 
+    def speaks_with_the_second(self) -> bool:
+        peer = self.cluster.agent(self.node).ask("peers")["peers"].get(self.hop(1, "ipv4"))
+        return peer is not None and bool(peer["is_up"])
+
     def free_of_the_second(self) -> bool:
         """No route of the kernel has the second router as a next hop, dead or alive."""
         flags: dict[Family, str] = {"ipv4": "-4", "ipv6": "-6"}
@@ -122,6 +126,7 @@ def _link_up(scene: Scene) -> None:
 def _address_gone(scene: Scene) -> None:
     for family in scene.lab.families:
         scene.node.ip("addr", "del", str(scene.lab.rack2.interface(scene.node.number, family)), "dev", "eth1")
+    wait_until(lambda: not scene.speaks_with_the_second())  # else its session ends after the address is back
 
 
 def _address_back(scene: Scene) -> None:

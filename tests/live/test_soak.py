@@ -75,6 +75,7 @@ class Soak:
         self.happen(self.course.calm())
         self.happen(self.course.home())
         self.judge()
+        wait_until(Judgement(self.site).has_met, within=QUIET_SECONDS, every=0.5)
 
     def used(self) -> Usage:
         looks = []

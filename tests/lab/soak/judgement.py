@@ -46,6 +46,14 @@ class Judgement:
             self._judge_plan(node)
         return True
 
+    def has_met(self) -> bool:
+        """Every session that is wanted is there, and no other: routes may be where they must be before that."""
+        for node in self._nodes:
+            peers = self._site.cluster.agent(node).view("peers")["peers"].values()
+            away = [peer["description"] for peer in peers if not peer["is_up"] or peer["parting"]]
+            assert not away, f"{node.name}: {away}"
+        return True
+
     # What must be.
 
     def told_to(self, router: str) -> Table:
