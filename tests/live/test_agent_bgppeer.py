@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from agent.settings import DEFAULT_NAMESPACE
+from bgp.driver.process import CONFIGURATION
 from tests.lab.frr import Frr
-from tests.lab.minicluster import CLUSTER_ASN, LAB_HOLD_SECONDS, MiniCluster, custom
+from tests.lab.minicluster import CLUSTER_ASN, LAB_HOLD_SECONDS, Agent, MiniCluster, custom
 from tests.lab.neighbor import Neighbor
 from tests.lab.topology import Lab, Node
 from tests.lab.wait import wait_until
@@ -51,6 +52,17 @@ class Scene:
         """The router has sessions from these addresses and no other, from now on or soon."""
         wait_until(lambda: frr.established() == sorted(addresses), within=30)
 
+    def let_go(self) -> None:
+        """No node has a session with a router, or is about to have one."""
+        routers = [f"neighbor {self.router(number, family)} " for number in (0, 1) for family in ("ipv4", "ipv6")]
+
+        def has_let_go(agent: Agent) -> bool:
+            configured = (agent.run_dir / CONFIGURATION).read_text()
+            return agent.view("status")["phase"] == "IN_SYNC" and not any(router in configured for router in routers)
+
+        for node in self.lab.nodes.values():
+            wait_until(lambda node=node: has_let_go(self.cluster.agent(node)))
+
     def router(self, number: int, family: str = "ipv4") -> str:
         return str(self.lab.routers[number].address(family))  # type: ignore[arg-type]  # one of the two
 
@@ -87,6 +99,7 @@ def clean(scene: Scene) -> Iterator[None]:
     yield
     for peer in scene.api.list("BGPPeer"):
         scene.api.delete("BGPPeer", peer["metadata"]["name"])
+    scene.let_go()
     for frr in (scene.first, scene.second):
         scene.has(frr)
         frr.withdraw(*frr.originated)

@@ -6,6 +6,7 @@ wrong. What is refused says why in `bgpilot explain`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -78,10 +79,22 @@ def scene() -> Iterator[Scene]:
         built.cluster.close()
 
 
+@contextlib.asynccontextmanager
+async def speaking(scene: Scene, host: Host, asn: int) -> AsyncIterator[HostilePeer]:
+    """With a session that is not the one of the test before, whose end the agent may not have noticed yet."""
+
+    def is_up() -> bool:
+        return bool(scene.agent.view("peers")["peers"][str(host.address())]["is_up"])
+
+    await eventually(lambda: not is_up(), within=60)
+    async with HostilePeer(host, asn=asn, restart_seconds=None) as wire:
+        await eventually(is_up, within=60)
+        yield wire
+
+
 @pytest.fixture
 async def outside(scene: Scene) -> AsyncIterator[HostilePeer]:
-    async with HostilePeer(scene.outside, asn=ASN, restart_seconds=None) as wire:
-        await eventually(lambda: scene.agent.view("peers")["peers"][str(scene.outside.address())]["is_up"], within=60)
+    async with speaking(scene, scene.outside, ASN) as wire:
         yield wire
     scene.allow(ANYTHING)
     await eventually(lambda: scene.has_learned(set()))
@@ -89,8 +102,7 @@ async def outside(scene: Scene) -> AsyncIterator[HostilePeer]:
 
 @pytest.fixture
 async def inside(scene: Scene) -> AsyncIterator[HostilePeer]:
-    async with HostilePeer(scene.inside, asn=US, restart_seconds=None) as wire:
-        await eventually(lambda: scene.agent.view("peers")["peers"][str(scene.inside.address())]["is_up"], within=60)
+    async with speaking(scene, scene.inside, US) as wire:
         yield wire
 
 
