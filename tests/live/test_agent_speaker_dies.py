@@ -113,13 +113,13 @@ async def test_a_machine_that_has_lost_its_routes_says_so_until_it_has_them_agai
     async with WirePeer(scene.lab.routers[2], asn=WIRE_ASN, hold_seconds=HOLD_SECONDS) as wire:
         await eventually(lambda: told_all(wire.session), within=BACK_SECONDS)
         await asyncio.to_thread(scene.reboot)
-        await eventually(lambda: len(wire.sessions) == 2 and told_all(wire.session), within=BACK_SECONDS)
-        begun = wire.session.graceful_restart()
+        await eventually(lambda: len(wire.sessions) > 1 and told_all(wire.session), within=BACK_SECONDS)
+        begun, sessions = wire.session.graceful_restart(), len(wire.sessions)
         wire.end_of_rib()
         await eventually(lambda: not scene.says_that_forwarding_is_lost(), within=BACK_SECONDS)
         await asyncio.to_thread(scene.wait_well)
         wire.session.writer.close()
-        await eventually(lambda: len(wire.sessions) == 3 and told_all(wire.session), within=BACK_SECONDS)
+        await eventually(lambda: len(wire.sessions) > sessions and told_all(wire.session), within=BACK_SECONDS)
 
     assert begun == (True, {"ipv4": False, "ipv6": False})
     assert wire.session.graceful_restart() == (False, {"ipv4": True, "ipv6": True})
