@@ -401,22 +401,12 @@ class Loop:
     def _rest(self) -> float:
         """Seconds until there is something to do even when nothing happens."""
         now = self._clock()
-        rest = self._comparing.rest(now)
-        if self._fib.next_retry_at is not None:
-            rest = min(rest, self._fib.next_retry_at - now)
-        if (sweep_at := self.sweeping.next_look_at) is not None and not self.sweeping.done:
-            rest = min(rest, sweep_at - now)
-        if (look_at := self._farewells.next_look_at) is not None:
-            rest = min(rest, look_at - now)
-        if (carries_at := self.carrying.next_look_at) is not None:
-            rest = min(rest, carries_at - now)
-        if (gathered_at := self._gathering.next_look_at) is not None:
-            rest = min(rest, gathered_at - now)
+        clocks = (self.sweeping, self._farewells, self.carrying, self._gathering)
+        instants = (self._fib.next_retry_at, self.inbox.next_due_at, *(clock.next_look_at for clock in clocks))
+        rests = [self._comparing.rest(now), *(at - now for at in instants if at is not None)]
         if (stage_at := self.departing.next_look_at) is not None:
-            rest = min(rest, max(stage_at - now, STAGE_SECONDS_MIN))
-        if (expiry_at := self.inbox.next_due_at) is not None:
-            rest = min(rest, expiry_at - now)
-        return max(rest, 0.0)
+            rests.append(max(stage_at - now, STAGE_SECONDS_MIN))
+        return max(min(rests), 0.0)
 
     def _say_problems(self) -> None:
         """One line when a problem appears and one when it is gone."""

@@ -55,8 +55,9 @@ class Sweeping:
         if plan.identity is None or not (plan.peers or told):
             instants.append(cap)
         self.narrowing = None not in awaited.values()
-        self.next_look_at = max(instants, default=now)
-        self.done = self.next_look_at <= now
+        over_at_last = max(instants, default=now)
+        self.done = over_at_last <= now
+        self.next_look_at = None if self.done else over_at_last
 
 
 def _awaited(plan: NodePlan) -> Iterator[Address]:

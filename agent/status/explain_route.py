@@ -35,6 +35,7 @@ from agent.status.status import (
     is_kept,
     told_state,
 )
+from agent.sweeping import SWEEP_CAP_SECONDS
 from bgp.model import Path, Peer, Prefix, RouteKey
 
 
@@ -204,7 +205,7 @@ def _in_kernel(status: Status, key: FibKey) -> Hop:
         case "installed", _:
             return Hop("kernel", f"{what} installed")
         case "leaving", _ if status.plan.identity is None:  # `agent.sweeping`
-            text = f"{what} is there, and stays for 2 minutes at most: routers may still send here"
+            text = f"{what} is there, and stays for {SWEEP_CAP_SECONDS:.0f} s at most: routers may still send here"
             return Hop("kernel", text, reason="leaving", neutral=True)
         case "leaving", _:
             return Hop("kernel", f"{what} is there and no longer wanted", ok=False, reason="leaving")

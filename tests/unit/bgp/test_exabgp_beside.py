@@ -7,25 +7,15 @@ import errno
 import os
 import socket
 import time
-from ipaddress import IPv4Address, ip_address
 
 import pytest
 
 from bgp.driver import beside, notes, process
-from bgp.model import Family, Peer, SpeakerPlan
+from bgp.model import SpeakerPlan
 from bgp.speaker import Speaker, SpeakerMode
 from tests.lab.fakeexabgp import FakeExaBgp
 from tests.lab.wait import eventually
-
-TOR = Peer(
-    address=ip_address("192.0.2.1"),
-    name="BGPPeer/tor",
-    local_address=ip_address("192.0.2.9"),
-    local_asn=64512,
-    peer_asn=65001,
-    router_id=IPv4Address("192.0.2.9"),
-    families=frozenset(Family),
-)
+from tests.unit.bgp.tor import TOR
 
 
 async def test_on_a_full_disk_exabgp_is_started_again(tmp_path, monkeypatch):

@@ -7,19 +7,10 @@ from itertools import permutations
 import pytest
 
 from bgp.exaconfig import configuration, identity, refusal
-from bgp.model import Family, Held, Password, Peer
+from bgp.model import Family, Held, Password
+from tests.unit.bgp.tor import TOR as PLAIN
 
-TOR = Peer(
-    address=ip_address("192.0.2.1"),
-    name="BGPPeer/tor",
-    local_address=ip_address("192.0.2.9"),
-    local_asn=64512,
-    peer_asn=65001,
-    router_id=IPv4Address("192.0.2.9"),
-    families=frozenset(Family),
-    port=1790,
-    password=Password("s3cret"),
-)
+TOR = replace(PLAIN, port=1790, password=Password("s3cret"))
 NODE = replace(
     TOR,
     address=ip_address("fd00::2"),

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import time
-from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
-from bgp.model import Family, Peer, SpeakerPlan
+from bgp.model import SpeakerPlan
 from bgp.speaker import Speaker, SpeakerMode
 from tests.lab.fakeexabgp import FakeExaBgp
 from tests.lab.wait import eventually
-
-TOR = Peer(
-    address=ip_address("192.0.2.1"),
-    name="BGPPeer/tor",
-    local_address=ip_address("192.0.2.9"),
-    local_asn=64512,
-    peer_asn=65001,
-    router_id=IPv4Address("192.0.2.9"),
-    families=frozenset(Family),
-)
+from tests.unit.bgp.tor import TOR
 
 
 async def test_a_peer_that_goes_and_comes_back_is_gone_in_between_however_late_exabgp_reads(tmp_path: Path) -> None:

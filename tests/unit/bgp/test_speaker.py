@@ -22,7 +22,6 @@ from bgp.model import (
     Family,
     Held,
     PathsHeard,
-    Peer,
     PeerRemoved,
     Route,
     RouteKey,
@@ -34,16 +33,8 @@ from bgp.model import (
 from bgp.speaker import KEYS_PER_TURN, Speaker, SpeakerMode
 from tests.lab.fakeexabgp import FakeExaBgp
 from tests.lab.wait import eventually
+from tests.unit.bgp.tor import TOR
 
-TOR = Peer(
-    address=ip_address("192.0.2.1"),
-    name="BGPPeer/tor",
-    local_address=ip_address("192.0.2.9"),
-    local_asn=64512,
-    peer_asn=65001,
-    router_id=IPv4Address("192.0.2.9"),
-    families=frozenset(Family),
-)
 UPDATE = (
     '{ "exabgp": "5.0.0", "time": 1.5, "type": "update", "neighbor": { "address": { "local": "192.0.2.9", '
     '"peer": "192.0.2.1" }, "direction": "receive", "message": { "update": { "attribute": { "origin": "igp" }, '

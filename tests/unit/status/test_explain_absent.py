@@ -132,7 +132,7 @@ def test_a_route_that_is_left_of_what_a_node_was_in_bgp_says_first_that_it_is_no
 
     assert (no["place"], no["ok"], no["reason"]) == ("node worker-1", False, "asnMissing")
     assert (left["place"], left["neutral"], left["reason"]) == ("kernel", True, "leaving")
-    assert left["text"].endswith("is there, and stays for 2 minutes at most: routers may still send here")
+    assert left["text"].endswith("is there, and stays for 120 s at most: routers may still send here")
 
 
 def test_before_the_cluster_is_listed_a_prefix_says_that_nothing_is_planned(scene):
