@@ -33,6 +33,11 @@ from agent.settings import SOCKET_NAME
 NAGIOS: Final = {"yes": (0, "OK"), "degraded": (1, "WARNING"), "no": (2, "CRITICAL")}
 NAGIOS_UNKNOWN: Final = 3
 SETTLED: Final = "IN_SYNC"
+SERVICES: Final = "services"
+NOWHERE: Final = "noEndpoint"
+"""Reason word of an address that no node announces."""
+LATELY_SECONDS: Final = 30.0
+"""For so long it is told that the kernel's routes had been changed."""
 NOTES_MAX: Final = 10
 """Lines of a check."""
 
@@ -90,7 +95,7 @@ def checks(answers: Answers) -> list[Check]:
     if (why := why_unknown(answers["diff"])) is not None:
         return list(_unknown(answers["status"], why))
     status = answers["status"]
-    found = [make(answers) for make in (_picture, _node, _exabgp, _sessions, _kernel, _objects)]
+    found = [make(answers) for make in (_picture, _node, _exabgp, _sessions, _kernel, _services, _objects)]
     said = {fault.reason for one in found for fault in one.faults}
     left = tuple(
         Fault(it["text"], _SAY_MORE, it["reason"])
@@ -103,7 +108,7 @@ def checks(answers: Answers) -> list[Check]:
 def _unknown(status: Answer, why: Mapping[str, Any]) -> Iterator[Check]:
     """Without a picture of the cluster: that, and what is wrong whatever is in it."""
     yield Check("picture", "", (Fault(why["message"], why["fix"], why["reason"]),))
-    for name in ("node", "plan told", "sessions", "kernel", "objects"):
+    for name in ("node", "plan told", "sessions", "kernel", SERVICES, "objects"):
         yield Check(name, _NOT_LOOKED_AT, (), looked_at=False)
     left = tuple(
         Fault(it["text"], _SAY_MORE, it["reason"])
@@ -186,10 +191,44 @@ def _kernel(answers: Answers) -> Check:
     differing = sum(it["routes"] for it in diff["counts"] if it["where"] == "kernel" and not it["waiting"])
     if (more := differing - min(len(faults), FAULTS_MAX)) > 0:
         faults = (*faults[:FAULTS_MAX], Fault(f"{more} routes more", "see `bgpilot diff`"))
-    return Check("kernel", f"{answers['status']['fib']['installed']} routes, as planned", faults)
+    fib = answers["status"]["fib"]
+    return Check("kernel", f"{fib['installed']} routes, as planned", (*_drifted(fib["last_drift"]), *faults))
+
+
+def _drifted(drift: Mapping[str, Any] | None) -> Iterator[Fault]:
+    """It is put right before anybody can ask, and packets were lost meanwhile."""
+    if drift is None or drift["seconds"] > LATELY_SECONDS:
+        return
+    kinds = ", ".join(f"{count} {kind}" for kind, count in drift.items() if kind != "seconds" and count)
+    text = f"routes of this node were found other than it had left them {drift['seconds']:.0f} s ago, and put right"
+    yield Fault(f"{text}: {kinds}", _WHO_CHANGES)
+
+
+_WHO_CHANGES: Final = (
+    "if no link went down, find out who changes them: `ip monitor route` shows when; a network manager may remove what "
+    "it does not know (systemd-networkd: ManageForeignRoutes=no)"
+)
 
 
 _WAIT: Final = "it is tried again by itself"
+
+
+def _services(answers: Answers) -> Check:
+    """That a node leaves an address to other nodes is as it should be, and counted; that no node has it is not."""
+    silent = answers["status"]["not_advertised"]
+    nowhere = [it for it in silent if it["reason"] == NOWHERE]
+    faults = [
+        Fault(f"{it['service']}: {it['what']} is not announced: {one['text']}", one["fix"], NOWHERE)
+        for one in nowhere
+        for it in one["first"]
+    ]
+    if (more := sum(it["services"] for it in nowhere) - len(faults)) > 0:
+        faults.append(
+            Fault(f"{more} Services more", "see `kubectl get events --field-selector reason=RouteNotAdvertised`")
+        )
+    counts = ", ".join(f"{it['reason']} {it['services']}" for it in silent)
+    good = "none without any endpoint" + (f"; not announced from here: {counts}" if counts else "")
+    return Check(SERVICES, good, tuple(faults))
 
 
 def _objects(answers: Answers) -> Check:
@@ -206,8 +245,10 @@ def _objects(answers: Answers) -> Check:
     return Check("objects", "no fault in them", tuple(faults), tuple(notes))
 
 
-_IDLE: Final = frozenset({"advertisementSelectsNothing", "nodeSelectorSelectsNothing", "peerSelectorSelectsNothing"})
-"""No node is unwell for an object that does nothing; but who asks what is wrong hears of it."""
+_IDLE: Final = frozenset(
+    {"advertisementSelectsNothing", "nodeExcluded", "nodeSelectorSelectsNothing", "peerSelectorSelectsNothing"}
+)
+"""No node is unwell for an object that does nothing, or by a label; but who asks what is wrong hears of it."""
 
 
 def _answer(answers: Answers) -> dict[str, Any]:
@@ -264,7 +305,7 @@ def _nagios(answers: Callable[[], Answers]) -> None:
         typer.echo(f"BGPILOT UNKNOWN - {error}")
         raise typer.Exit(NAGIOS_UNKNOWN) from None
     status = said["status"]
-    faults = [fault for one in checks(said) for fault in one.faults]
+    faults = [fault for one in checks(said) if one.name != SERVICES for fault in one.faults]  # a tenant's are no node's
     code, word = NAGIOS["degraded" if faults and status["health"] == "yes" else status["health"]]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     peers = status["peers"]

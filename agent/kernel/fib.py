@@ -52,6 +52,8 @@ class Fib:
     def __init__(self, kernel: RouteTable, *, clock: Callable[[], float]) -> None:
         self.drift: Counter[str] = Counter()
         """By DriftKind."""
+        self.last_drift: tuple[float, Mapping[str, int]] | None = None
+        """When some was last found (monotonic seconds), and how much of each DriftKind."""
         self.operations: Counter[tuple[str, str]] = Counter()
         """By Operation and Result."""
         self.read_error: str | None = None
@@ -349,6 +351,7 @@ class Fib:
             return
         self.read_error, self._read_attempts = None, 0
         self._foreign, self._odd = dump.foreign, dict(dump.odd)
+        drift = Counter(self.drift)
         actual: dict[FibKey, FibRoute] = {}
         counts = Counter[tuple[int, int]]()
         for part in parts(list(dump.routes)):
@@ -369,6 +372,8 @@ class Fib:
                     self._adopted.discard(key)
                     self._drifted(key, "changed" if key in self._odd else "missing")
             await asyncio.sleep(0)
+        if found_now := self.drift - drift:
+            self.last_drift = self._clock(), found_now
         if not self._begun:
             self._adopted = set(actual)
         self._read = self._all_due = True

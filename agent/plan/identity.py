@@ -43,7 +43,7 @@ from agent.plan.leaving import (
 )
 from agent.plan.links import Links, Reach, in_subnet
 from agent.plan.model import Identity
-from agent.plan.nodes import Member, in_its_old_as, rank
+from agent.plan.nodes import CONTROL_PLANE_LABEL, Member, in_its_old_as, rank
 from agent.plan.passwords import Lookup, look_up
 from agent.plan.picture import World, every, one
 from agent.plan.prefixes import by_family
@@ -241,10 +241,12 @@ def identify(member: Member, reach: Reach) -> tuple[Identity | None, tuple[Probl
 
 
 EXCLUDED_LABEL: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
+EXCLUDED: Final = frozenset({"nodeExcluded", "controlPlaneExcluded"})
+"""Reason words of the Problem: the second is as kubeadm leaves each control plane, the first somebody's doing."""
 
 
 def _is_excluded(node: Node) -> bool:
-    return any(key == EXCLUDED_LABEL for key, _ in node.labels)
+    return EXCLUDED_LABEL in dict(node.labels)
 
 
 def _silenced(node: Node, leave: Leave | None, going: Leaving) -> str | None:
@@ -256,12 +258,12 @@ def _silenced(node: Node, leave: Leave | None, going: Leaving) -> str | None:
 
 def _exclusions(node: Node, leave: Leave | None) -> Iterator[Problem]:
     if _is_excluded(node):
-        yield Problem(
-            "nodeExcluded",
-            f"Node {node.name}",
-            f"Node {node.name} has the label {EXCLUDED_LABEL}: it announces no service address",
-            f"kubectl label node {node.name} {EXCLUDED_LABEL}- if it should.",
-        )
+        subject, fix = f"Node {node.name}", f"kubectl label node {node.name} {EXCLUDED_LABEL}- if it should."
+        message = f"{subject} has the label {EXCLUDED_LABEL}: it announces no service address"
+        if CONTROL_PLANE_LABEL in dict(node.labels):
+            yield Problem("controlPlaneExcluded", subject, f"{message}, as kubeadm wants of control planes", fix)
+        else:
+            yield Problem("nodeExcluded", subject, message, fix)
     if leave is not None:
         yield problem_of(node.name, leave)
 

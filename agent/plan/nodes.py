@@ -21,6 +21,7 @@ from agent.plan.prefixes import host, inside_any
 from bgp.asn import read_asn
 from bgp.model import Address, Family, Prefix
 
+CONTROL_PLANE_LABEL: Final = "node-role.kubernetes.io/control-plane"
 DEFAULTS: Final = Instance(name="")
 """In force where no BGPInstance selects the node."""
 _FIRST_ROUTER_ID: Final = int(IPv4Address("1.0.0.0"))

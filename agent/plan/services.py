@@ -55,10 +55,13 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
     shares, considered, ends = set[Share](), set[Prefix](), dict[Prefix, RouteType | None]()
     abroad = set[Prefix]()
     silent, in_vain = defaultdict[Address, _Said](dict), dict[Address, str]()
+    unserved = set[Address]()
     to_mesh = announcing.to_mesh
     for class_, address in _addresses(subject.service):
         asked = [wish for wish in wishes if class_ in wish.classes or class_ in wish.declined]
         why = case.silence(class_, address) if asked else None
+        if why in _UNSERVED:
+            unserved.add(address)
         judged = [(wish.by, why or case.not_by(wish, class_, address)) for wish in asked]
         considered.update(found for wish in asked if (found := _aggregate(wish.by, address)) is not None)
         for advertisement, no in judged:
@@ -87,7 +90,7 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
         )
         for prefix in (sources if to_mesh else to_peers)
     }
-    starved = [address for address, said in silent.items() if set(said.values()) == {"noLocalEndpoint"}]
+    starved = [address for address, said in silent.items() if address in unserved and set(said.values()) <= _UNSERVED]
     parts.update((host(address), Part((), starved=str(subject.key))) for address in starved)
     silent.update((address, {"": no}) for address, no in in_vain.items() if address not in silent)
     return Offer(
@@ -195,6 +198,16 @@ class _Endpoints(NamedTuple):
     here: frozenset[Family]
     anywhere: frozenset[Family]
 
+    def lacking_here(self, family: Family) -> str | None:
+        """The reason word why an address with traffic policy Local is not announced from here."""
+        if family not in self.anywhere:
+            return "noEndpoint"
+        return None if family in self.here else "noLocalEndpoint"
+
+
+_UNSERVED: Final = frozenset({"noEndpoint", "noLocalEndpoint"})
+"""Under policy Local what comes for the address here is dropped."""
+
 
 def _endpoints(node: str, slices: Iterable[EndpointSlice]) -> _Endpoints:
     """Each family for itself, as kube-proxy does (KEP-1669).
@@ -241,8 +254,8 @@ class _Case:
                 return "nodeSubnet"
             if not inside_any(prefix, announcing.allowed_external_ips):
                 return "externalIPNotAllowed"
-        if self.policy(class_) is TrafficPolicy.LOCAL and Family.of(address) not in self.endpoints.here:
-            return "noLocalEndpoint"
+        if self.policy(class_) is TrafficPolicy.LOCAL:
+            return self.endpoints.lacking_here(Family.of(address))
         return None
 
     def not_by(self, wish: _Wish, class_: ServiceAddress, address: Address) -> str | None:

@@ -35,10 +35,9 @@ from typing import Final, NamedTuple, TypeAlias, assert_never
 from agent.intent import ControlPlane, Mesh, MeshMode
 from agent.model import Problem
 from agent.plan.mesh_problems import nobody_selected, passwords_differ, shared_cluster_id, too_few, too_large
-from agent.plan.nodes import Member
+from agent.plan.nodes import CONTROL_PLANE_LABEL, Member
 
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
-CONTROL_PLANE_LABEL: Final = "node-role.kubernetes.io/control-plane"
 _ENOUGH: Final = 2
 """Reflectors that must be there for one to be lost."""
 _REFLECTORS: Final = ((200, 2), (500, 3), (1000, 4))

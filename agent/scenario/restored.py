@@ -47,6 +47,7 @@ class Kernel:
     failing: Mapping[FibKey, Refusal]
     conflicts: Mapping[FibKey, str]
     drift: Mapping[str, int] = field(default_factory=dict)
+    last_drift: None = None
     operations: Mapping[tuple[str, str], int] = field(default_factory=dict)
     is_read: bool = True
     read_error: str | None = None

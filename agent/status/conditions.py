@@ -20,6 +20,7 @@ from agent.advertising import Advertisement, AdvertisementType
 from agent.intent import ExternalPeer, Instance
 from agent.model import Key, Kind, Node, Problem
 from agent.plan import leaving
+from agent.plan.identity import EXCLUDED
 from agent.plan.picture import World, every, one
 from agent.plan.steps import Steps
 from agent.status.causes import cause
@@ -231,7 +232,7 @@ class _Look:
     def _of_advertisement(self, record: Advertisement) -> Iterator[No]:
         status = self._status
         for problem in self._problems.get(f"Node {status.node}", ()):
-            excluded = problem.reason == "nodeExcluded" and record.type is AdvertisementType.SERVICE
+            excluded = problem.reason in EXCLUDED and record.type is AdvertisementType.SERVICE
             if excluded or problem.reason in LEAVING:
                 yield No(Type.PROGRAMMED, problem.reason, problem.message)
         meant = [peer for it in self._routers(record) for peer in self._peers.get(f"{Kind.PEER}/{it.name}", ())]

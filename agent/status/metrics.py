@@ -29,7 +29,7 @@ from prometheus_client.registry import Collector
 from agent.plan.refused import reasons
 from agent.status.health import ailments
 from agent.status.peer_metrics import counter, gauge, of_messages, of_prefixes, of_sessions
-from agent.status.status import VERSIONS, Status
+from agent.status.status import DRIFT_KINDS, VERSIONS, Status
 from bgp.model import Family, SessionState
 
 REFUSED: Final = "configurationRefused"
@@ -37,7 +37,6 @@ TABLES: Final = {254: "main"}
 """The kernel's name of its table; others have their number only."""
 NO_ROUTES: Final[Mapping[tuple[int, int], int]] = dict.fromkeys(product(VERSIONS, TABLES), 0)
 NO_OPERATIONS: Final = dict.fromkeys(product(("add", "replace", "delete"), ("ok", "failed", "conflict")), 0)
-NO_DRIFT: Final = dict.fromkeys(("missing", "changed", "unexpected"), 0)
 
 
 def make_registry(
@@ -201,8 +200,8 @@ def _kernel(status: Status) -> Iterator[Metric]:
         operations.add_metric([operation, result], count)
     yield operations
     drift = counter("fib_drift_routes", "Routes of ours found other than we left them.", "kind")
-    for kind, count in sorted({**NO_DRIFT, **status.fib.drift}.items()):
-        drift.add_metric([kind], count)
+    for kind in DRIFT_KINDS:
+        drift.add_metric([kind], status.fib.drift.get(kind, 0))
     yield drift
 
 

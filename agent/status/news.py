@@ -18,6 +18,7 @@ from typing import Final
 from agent.advertising import Advertisement
 from agent.intent import ExternalPeer, Instance
 from agent.model import Key, Kind, Node, Problem, Service, object_of
+from agent.plan.identity import EXCLUDED
 from agent.plan.picture import World
 from agent.plan.prefixes import host
 from agent.plan.services import split_what
@@ -48,7 +49,7 @@ REFUSED_SECONDS: Final = 30.0
 REFUSED_LOOKED_AT: Final = 10_000
 """Refused routes of each direction that are looked at: whoever tells the whole Internet is refused for few words."""
 
-OF_THE_NODE: Final = frozenset({"nodeExcluded", "nodeDraining", "nodeDrained", "nodeDeleted", "agentUninstalled"})
+OF_THE_NODE: Final = EXCLUDED | frozenset({"nodeDraining", "nodeDrained", "nodeDeleted", "agentUninstalled"})
 """Reason words of addresses that are not announced from here, whatever they are: the Node's Problem says it once."""
 USUAL: Final = frozenset({"noLocalEndpoint", "headlessService", "externalName", "ipModeProxy", "hostnameOnly"})
 """What is said of a Service's addresses where all is as it should be."""

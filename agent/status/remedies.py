@@ -66,7 +66,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "optedOut": "Remove the annotation bgpilot.io/advertise from the Service, or name the class of the address in it.",
     "otherLoadBalancerClass": "Name the class in `service.loadBalancerClasses` of the BGPAdvertisement, if nobody else "
     "answers for the address.",
-    "noEndpoint": "No endpoint anywhere can be used: run a ready pod, or set `service.whenNoEndpoints: Keep`.",
+    "noEndpoint": "Run a ready pod of the Service; under traffic policy Cluster `service.whenNoEndpoints: Keep` "
+    "announces it all the same.",
     "aggregateOfLocal": "Announce it by a BGPAdvertisement without `aggregation`: a prefix says nothing of nodes.",
     "aggregateTooWide": "Give `service.aggregation` more bits: the prefix overlaps networks of nodes or pods, or holds "
     "a router.",

@@ -48,6 +48,7 @@ from bgp.tally import Tally
 
 SETTLE_SECONDS: Final = 30.0
 """How long a session may take to come up, or to come back: a start waits for peers so long, and nobody misses it."""
+DRIFT_KINDS: Final = ("missing", "changed", "unexpected")
 VERSIONS: Final = {4: Family.IPV4, 6: Family.IPV6}
 LISTING: Final = "LISTING"
 """Phase of an agent that has not carried out any plan: `agent.loop.Phase`."""
@@ -75,6 +76,8 @@ class FibFacts(Protocol):
     def conflicts(self) -> Mapping[FibKey, str]: ...
     @property
     def drift(self) -> Mapping[str, int]: ...
+    @property
+    def last_drift(self) -> tuple[float, Mapping[str, int]] | None: ...
     @property
     def operations(self) -> Mapping[tuple[str, str], int]: ...
     @property

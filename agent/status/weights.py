@@ -89,6 +89,7 @@ _WORDS: Final[Mapping[Weight, tuple[str, ...]]] = {
         # As asked for, or as the rules say.
         "advertisementSelectsNothing",
         "agentUninstalled",
+        "controlPlaneExcluded",
         "instanceConflicted",
         "nodeDeleted",
         "nodeDrained",

@@ -25,7 +25,7 @@ BEGINS: Final = 40
 """Minutes, as the next: some rule looks back half an hour."""
 ENDS: Final = 60
 """The slowest wants it to last a quarter of an hour."""
-OVER: Final = 75
+OVER: Final = 80
 KEPT: Final = 2
 """For so long, and no longer, the routes of a router that may be restarting: our restart time."""
 
@@ -88,19 +88,21 @@ class Scrapes:
 def lasting(scrapes: Scrapes, alerts: Sequence[str], *, goes_on: str, lasts: bool) -> dict[str, Any]:
     """A test that a fault fires these alerts and no other while it is there, and that none is left when it is mended.
 
-    Series that match `goes_on` rise as long as it lasts. With `lasts` false it is put right within a minute.
+    Series that match `goes_on` rise as long as it lasts. With `lasts` false it is put right within a minute, and comes
+    again in the next but one.
     """
-    count = ENDS - BEGINS if lasts else 1
-    parts = ((scrapes.before, BEGINS), (scrapes.during, count), (scrapes.after, OVER - BEGINS - count))
-    series = {'up{job="bgpilot",instance="node"}': values(*(("1" if it else "0", many) for it, many in parts))}
-    for name in sorted({name for scrape, _ in parts for name in scrape if _family(name) in ASKED_FOR}):
-        before, during, after = ((scrape.get(name, "_"), many) for scrape, many in parts)
-        meanwhile = [during]
+    meanwhile = [scrapes.during if lasts or minute % 2 == 0 else scrapes.before for minute in range(BEGINS, ENDS)]
+    every = [*[scrapes.before] * BEGINS, *meanwhile, *[scrapes.after] * (OVER - ENDS)]
+    series = {'up{job="bgpilot",instance="node"}': values(*(("1" if scrape else "0", 1) for scrape in every))}
+    for name in sorted({name for scrape in every for name in scrape if _family(name) in ASKED_FOR}):
+        told = [scrape.get(name, "_") for scrape in every]
         if re.fullmatch(goes_on, name):
-            meanwhile = [(value, 1) for value in _rise(name, *during)]
-        elif lasts and _family(name) == "bgpilot_bgp_graceful_restart_active" and during[0] != "_":
-            meanwhile = [(during[0], KEPT), ("0", count - KEPT)]
-        series[_of_node(name)] = values(before, *meanwhile, after)
+            told[BEGINS:ENDS] = _rise(name, told[BEGINS], ENDS - BEGINS)
+            if _family(name).endswith("_total"):
+                told[ENDS:] = [told[ENDS - 1]] * (OVER - ENDS)
+        elif lasts and _family(name) == "bgpilot_bgp_graceful_restart_active" and told[BEGINS] != "_":
+            told[BEGINS + KEPT : ENDS] = ["0"] * (ENDS - BEGINS - KEPT)
+        series[_of_node(name)] = values(*((value, 1) for value in told))
     fired = f"group by (alertname, scope) (last_over_time({FIRING}[{ENDS - BEGINS}m]))"
     wanted = [_sample(alert) for alert in alerts]
     return group(

@@ -16,7 +16,7 @@ Harm: TypeAlias = Callable[[Ward], AbstractContextManager[None]]
 class Fault(NamedTuple):
     harm: Harm
     check: str
-    """In a line of `bgpilot check` that fails, or that is a note; empty: it is put right before anybody asks."""
+    """In a line of `bgpilot check` that fails; or one that begins with PASS, where all is as it should be."""
     asked: tuple[str, ...]
     """The command that names the cause,"""
     cause: str
@@ -28,9 +28,9 @@ class Fault(NamedTuple):
     alerts: tuple[str, ...]
     """Those that fire, with their scope, if it lasts 20 minutes; no other does."""
     goes_on: str = ""
-    """Samples that rise for as long as it lasts."""
+    """Samples that rise for as long as it lasts, or comes again."""
     lasts: bool = True
-    """False: it is put right by itself."""
+    """False: it is put right within seconds, and comes again."""
 
 
 PEERS = ("peers",)

@@ -8,7 +8,7 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -131,8 +131,33 @@ def foreign_route(ward: Ward) -> Iterator[None]:
 
 @contextmanager
 def flushed(ward: Ward) -> Iterator[None]:
-    ward.node.ip("route", "flush", "proto", OUR_PROTOCOL)
-    yield
+    """And again when they are back, until somebody has looked."""
+
+    def flush() -> None:
+        if LEARNED in ward.node.ip("route", "show", "proto", OUR_PROTOCOL).stdout:
+            ward.node.ip("route", "flush", "proto", OUR_PROTOCOL)
+
+    with _again_and_again(flush):
+        yield
+
+
+@contextmanager
+def _again_and_again(harm: Callable[[], None]) -> Iterator[None]:
+    over = threading.Event()
+
+    def go_on() -> None:
+        while True:
+            harm()
+            if over.wait(1.0):
+                return
+
+    doer = threading.Thread(target=go_on)
+    doer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        doer.join()
 
 
 @contextmanager
@@ -157,23 +182,14 @@ def not_forwarding(ward: Ward) -> Iterator[None]:
 @contextmanager
 def exabgp_killed(ward: Ward) -> Iterator[None]:
     """And again when its sessions are there, until somebody has looked: it is back within seconds."""
-    over = threading.Event()
 
     def kill() -> None:
-        while True:
-            if ward.us in ward.frr.established():
-                with suppress(LookupError, ProcessLookupError):
-                    os.kill(ward.agent.exabgp(), signal.SIGKILL)
-            if over.wait(1.0):
-                return
+        if ward.us in ward.frr.established():
+            with suppress(LookupError, ProcessLookupError):
+                os.kill(ward.agent.exabgp(), signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+    with _again_and_again(kill):
         yield
-    finally:
-        over.set()
-        killer.join()
 
 
 # In the cluster.

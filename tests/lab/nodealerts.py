@@ -44,7 +44,7 @@ NODE_CASES = (
         alert("ConfigStale", OF_ALL, reason="malformedObject", scope="objects"),
         before="9m30s",
     ),
-    Case("other problems are none of the configuration", {node("problems", reason="nodeExcluded"): "1x60"}),
+    Case("other problems are none of the configuration", {node("problems", reason="noPeer"): "1x60"}),
     # BgpilotNodeDegraded
     Case(
         "two nodes have the pod CIDRs of others",
@@ -78,6 +78,36 @@ NODE_CASES = (
             node("reconcile_errors_total", driver="kernel", reason="kernelRefused"): "1+0.5x60",
         },
         alert("ReconcileErrors", OF_NODE, driver="kernel", reason="kernelRefused"),
+    ),
+    # BgpilotNotAnnounced
+    Case(
+        "two Services have no endpoint anywhere, and all nodes see it",
+        {
+            f'bgpilot_services_not_advertised{{job="bgpilot",instance="{name}",reason="noEndpoint"}}': "_x10 2x60"
+            for name in ("n1", "n2")
+        },
+        alert("NotAnnounced", OF_ALL, severity="info", scope="services"),
+        before="19m30s",
+    ),
+    Case(
+        "a Service is announced by other nodes only",
+        {node("services_not_advertised", reason="noLocalEndpoint"): "1x60"},
+    ),
+    Case(
+        "a node is excluded by label",
+        {node("problems", reason="nodeExcluded"): "_x10 1x60"},
+        alert("NotAnnounced", OF_NODE, severity="info", reason="nodeExcluded", scope="node"),
+        before="19m30s",
+    ),
+    Case("kubeadm has excluded a control plane", {node("problems", reason="controlPlaneExcluded"): "1x60"}),
+    Case(
+        "a selector selects nothing, and all nodes see it",
+        {
+            f'bgpilot_problems{{job="bgpilot",instance="{name}",reason="nodeSelectorSelectsNothing"}}': "_x10 1x60"
+            for name in ("n1", "n2")
+        },
+        alert("NotAnnounced", OF_ALL, severity="info", reason="nodeSelectorSelectsNothing", scope="objects"),
+        before="19m30s",
     ),
     # BgpilotPictureStale
     Case(

@@ -8,7 +8,7 @@ from tests.lab import harms
 from tests.lab.fault import PEERS, Fault
 from tests.lab.harms import node_with
 from tests.lab.minicluster import custom, node_object, slice_object
-from tests.lab.ward import LEARNED
+from tests.lab.ward import LEARNED, VIP
 
 SELECTS_NOTHING = custom(
     "BGPAdvertisement",
@@ -88,12 +88,13 @@ NODE_FAULTS: Mapping[str, Fault] = {
     ),
     "our routes flushed": Fault(
         harms.flushed,
-        "",
-        _ROUTE,
-        "installed",
+        r"routes of this node were found other than it had left them \d s ago, and put right: .*\d missing",
+        ("events",),
+        "drift_repaired .* are put right: .*missing",
         "",
         r'bgpilot_fib_drift_routes_total\{kind="missing"\}',
-        (),  # they are back at once, and BgpilotFibDrift wants it again and again
+        ("BgpilotFibDrift",),
+        goes_on=r'bgpilot_fib_drift_routes_total\{kind="missing"\}',
         lasts=False,
     ),
     "kernel refusing a next hop": Fault(
@@ -151,25 +152,34 @@ NODE_FAULTS: Mapping[str, Fault] = {
         "BGPAdvertisement idle selects no Service",
         "Compare spec.service.selector",
         _PROBLEM.format("advertisementSelectsNothing"),
-        (),  # nobody is hurt: `check` says it to who asks
+        ("BgpilotNotAnnounced objects",),
     ),
     "service without local endpoint": Fault(
+        lambda ward: ward.written(slice_object("web", {})),
+        f"Service default/web: {VIP} is not announced: no endpoint anywhere can be used",
+        _SERVICE,
+        f"{VIP} is not announced here: no endpoint anywhere can be used",
+        "Run a ready pod of the Service",
+        r'bgpilot_services_not_advertised\{reason="noEndpoint"\}',
+        ("BgpilotNotAnnounced services",),
+    ),
+    "service with endpoints on other nodes only": Fault(
         lambda ward: ward.written(slice_object("web", {ward.other.name: ["10.244.1.9"]})),
-        "",
+        "PASS .*not announced from here: noLocalEndpoint 1",
         _SERVICE,
         "its spec.internalTrafficPolicy is Local",
         "run a ready pod of the Service here",
-        r'bgpilot_.*\{.*reason="noLocalEndpoint".*\}',
+        r'bgpilot_services_not_advertised\{reason="noLocalEndpoint"\}',
         (),  # as the rules say: other nodes announce it
     ),
     "excluded node": Fault(
         lambda ward: ward.written(node_object(ward.node, labels={EXCLUDED: ""})),
-        "NOTE .*exclude-from-external-load-balancers",
+        "FAIL .*exclude-from-external-load-balancers",
         _SERVICE,
         "nodeExcluded",
         "Remove the label",
         _PROBLEM.format("nodeExcluded"),
-        (),  # as somebody has asked for
+        ("BgpilotNotAnnounced node",),
     ),
     "ExaBGP dead and restarting": Fault(
         harms.exabgp_killed,
@@ -178,7 +188,8 @@ NODE_FAULTS: Mapping[str, Fault] = {
         "ExaBGP ended with signal SIGKILL",
         "",
         "bgpilot_exabgp_restarts_total",
-        (),  # it is back within seconds, and BgpilotPeerFlapping wants three times
+        ("BgpilotPeerFlapping",),
+        goes_on=r"bgpilot_(exabgp_restarts|bgp_peer_flaps)_total.*",
         lasts=False,
     ),
     "watch silent": Fault(

@@ -21,9 +21,9 @@ import pytest
 import yaml
 
 from agent.cli.app import main
-from agent.cli.check import FAULTS_MAX
+from agent.cli.check import FAULTS_MAX, LATELY_SECONDS
 from agent.diary import Diary
-from agent.model import FibRoute, Kind, NextHop, Problem, WatchState
+from agent.model import FibRoute, Key, Kind, NextHop, Problem, WatchState
 from agent.plan.leaving import Cause, Leave, Progress
 from agent.status.metrics import make_registry
 from agent.status.ordering import Commands
@@ -243,6 +243,7 @@ def test_check_passes_line_by_line_when_all_is_well(agent):
         "PASS  plan told  3 routes told",
         "PASS  sessions   2 of 2 established, the others as asked for",
         "PASS  kernel     2 routes, as planned",
+        "PASS  services   none without any endpoint",
         "PASS  objects    no fault in them",
         "PASS  other      nothing else is wrong",
         "",
@@ -311,7 +312,7 @@ def test_what_begins_with_its_subject_is_not_said_to_be_about_it(agent):
     agent.scene.problems.add(label)
 
     assert "! Node worker-1 has the label. Fix: Remove it." in agent("status", code=3).splitlines()
-    assert "NOTE  objects    Node worker-1 has the label. Fix: Remove it." in agent("check", code=3)
+    assert "FAIL  objects    Node worker-1 has the label. Fix: Remove it." in agent("check", code=3)
 
 
 def test_status_counts_the_drift_that_there_was(agent):
@@ -323,7 +324,7 @@ def test_status_counts_the_drift_that_there_was(agent):
 
 def test_check_notes_what_keeps_nothing_from_working_and_passes(agent):
     del agent.scene.peers[TOR6]
-    agent.scene.problems.add(Problem("nodeExcluded", "BGPAdvertisement a", "it has the label", "Remove it."))
+    agent.scene.problems.add(Problem("controlPlaneExcluded", "BGPAdvertisement a", "it has the label", "Remove it."))
     hints = (Problem("noPeer", f"BGPAdvertisement {n}", "is told to nobody") for n in range(12))
     agent.scene.problems.update(hints)
     lines = agent("check").splitlines()
@@ -331,6 +332,39 @@ def test_check_notes_what_keeps_nothing_from_working_and_passes(agent):
     assert sum(line.startswith("NOTE  objects    BGPAdvertisement ") for line in lines) == 10
     assert "NOTE  objects    3 more, see `bgpilot status`" in lines
     assert json.loads(agent("check", "-o", "json"))["passed"]
+
+
+def test_check_tells_for_a_while_of_drift_that_was_put_right(agent):
+    del agent.scene.peers[TOR6]
+    agent.scene.kernel.last_drift = NOW - LATELY_SECONDS, {"missing": 2}
+    assert (
+        "FAIL  kernel     routes of this node were found other than it had left them 30 s ago, and put right: "
+        "2 missing. Fix: if no link went down,"
+    ) in agent("check", code=3)
+    assert json.loads(agent("status", "-o", "json"))["healthy"]
+
+    agent.scene.kernel.last_drift = NOW - LATELY_SECONDS - 1, {"missing": 2}
+    agent("check")
+
+
+def test_check_fails_for_a_service_that_no_node_announces_and_counts_those_that_others_do(agent):
+    del agent.scene.peers[TOR6]
+    silent = agent.scene.not_advertised
+    silent.update(
+        {(Key(Kind.SERVICE, "default", f"there-{n}"), f"198.51.100.{n}"): "noLocalEndpoint" for n in range(3)}
+    )
+    assert "PASS  services   none without any endpoint; not announced from here: noLocalEndpoint 3" in agent("check")
+
+    silent.update({(Key(Kind.SERVICE, "default", f"web-{n:02}"), f"203.0.113.{n}"): "noEndpoint" for n in range(22)})
+    lines = [line for line in agent("check", code=3).splitlines() if line.startswith("FAIL")]
+    assert lines[0] == (
+        "FAIL  services   Service default/web-00: 203.0.113.0 is not announced: no endpoint anywhere can be used, so "
+        "no node announces it. Fix: Run a ready pod of the Service; under traffic policy Cluster "
+        "`service.whenNoEndpoints: Keep` announces it all the same."
+    )
+    assert lines[-1].startswith("FAIL  services   2 Services more. Fix: see `kubectl get events")
+    assert json.loads(agent("status", "-o", "json"))["healthy"]
+    assert agent("check", "--nagios").startswith("BGPILOT OK"), "of no node, and a tenant's own"
 
 
 def test_check_fails_for_an_object_that_does_nothing_though_the_node_is_well(agent):

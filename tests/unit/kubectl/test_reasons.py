@@ -117,11 +117,11 @@ def test_an_agent_without_a_picture_knows_of_no_session_and_its_checks_neither_p
     assert re.findall(r"^(\w+)  (\w+)", checked.stdout, re.MULTILINE) == [
         ("PASS", "agents"),
         ("FAIL", "picture"),
-        *(("PASS", name) for name in ("node", "plan", "sessions", "kernel", "objects", "other")),
+        *(("PASS", name) for name in ("node", "plan", "sessions", "kernel", "services", "objects", "other")),
     ]
     assert "n2: the cluster is not known yet" in checked.stdout
     alone = cluster("check", "--node", "n2").stdout
-    assert len(re.findall(r"^SKIP ", alone, re.MULTILINE)) == 6, alone
+    assert len(re.findall(r"^SKIP ", alone, re.MULTILINE)) == 7, alone
 
 
 def test_who_may_not_list_nodes_is_not_told_that_one_is_gone(cluster):

@@ -129,7 +129,7 @@ def test_each_alert_says_in_words_what_is_wrong_and_where_the_runbook_goes_on() 
     for rule in RULES:
         assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
         assert rule["annotations"]["runbook_url"] == f"deploy/RUNBOOK.md#{rule['alert'].lower()}"
-        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert rule["labels"]["severity"] in {"info", "warning", "critical"}
 
 
 def test_the_runbook_has_a_section_for_each_alert_and_for_nothing_else() -> None:

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.intent import ControlPlane, Instance, Mesh, MeshMode, SecretRef, Selector
-from agent.plan.nodes import Member
-from agent.plan.topology import CONTROL_PLANE_LABEL, ZONE_LABEL, Area, Standpoint, Tie, Topology, retied, tie
+from agent.plan.nodes import CONTROL_PLANE_LABEL, Member
+from agent.plan.topology import ZONE_LABEL, Area, Standpoint, Tie, Topology, retied, tie
 
 AUTO = Instance(name="auto", mesh=Mesh(threshold=10))
 MESHED = Instance(name="meshed", mesh=Mesh(mode=MeshMode.FULL_MESH, threshold=10))

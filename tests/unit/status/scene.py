@@ -64,6 +64,7 @@ class KernelTable:
     failing: dict = field(default_factory=dict)
     conflicts: dict = field(default_factory=dict)
     drift: Counter = field(default_factory=Counter)
+    last_drift: tuple | None = None
     operations: Counter = field(default_factory=Counter)
     is_read: bool = True
     read_error: str | None = None
