@@ -132,12 +132,7 @@ def foreign_route(ward: Ward) -> Iterator[None]:
 @contextmanager
 def flushed(ward: Ward) -> Iterator[None]:
     """And again when they are back, until somebody has looked."""
-
-    def flush() -> None:
-        if LEARNED in ward.node.ip("route", "show", "proto", OUR_PROTOCOL).stdout:
-            ward.node.ip("route", "flush", "proto", OUR_PROTOCOL)
-
-    with _again_and_again(flush):
+    with _again_and_again(lambda: ward.node.ip("route", "flush", "proto", OUR_PROTOCOL)):
         yield
 
 
