@@ -35,7 +35,7 @@ NAGIOS_UNKNOWN: Final = 3
 SETTLED: Final = "IN_SYNC"
 SERVICES: Final = "services"
 NOWHERE: Final = "noEndpoint"
-"""Reason word of an address that no node announces."""
+"""Reason word of an address that no node can announce."""
 LATELY_SECONDS: Final = 30.0
 """For so long it is told that the kernel's routes had been changed."""
 NOTES_MAX: Final = 10

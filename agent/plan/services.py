@@ -62,7 +62,9 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
         why = case.silence(class_, address) if asked else None
         if why in _UNSERVED:
             unserved.add(address)
-        judged = [(wish.by, why or case.not_by(wish, class_, address)) for wish in asked]
+        judged = [
+            (wish.by, case.not_meant(wish, class_) or why or case.not_by(wish, class_, address)) for wish in asked
+        ]
         considered.update(found for wish in asked if (found := _aggregate(wish.by, address)) is not None)
         for advertisement, no in judged:
             if no is not None:
@@ -90,7 +92,7 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
         )
         for prefix in (sources if to_mesh else to_peers)
     }
-    starved = [address for address, said in silent.items() if address in unserved and set(said.values()) <= _UNSERVED]
+    starved = [address for address in unserved if None not in silent[address].values()]
     parts.update((host(address), Part((), starved=str(subject.key))) for address in starved)
     silent.update((address, {"": no}) for address, no in in_vain.items() if address not in silent)
     return Offer(
@@ -258,13 +260,15 @@ class _Case:
             return self.endpoints.lacking_here(Family.of(address))
         return None
 
-    def not_by(self, wish: _Wish, class_: ServiceAddress, address: Address) -> str | None:
-        """The reason word why this advertisement does not announce the address."""
-        choice, family = wish.by.service, Family.of(address)
+    def not_meant(self, wish: _Wish, class_: ServiceAddress) -> str | None:
+        """The reason word why this advertisement leaves the Service's addresses of the class alone."""
         if class_ in wish.declined:
             return "optedOut"
-        if not _may_have(wish.by, self.subject.service, class_):
-            return "otherLoadBalancerClass"
+        return None if _may_have(wish.by, self.subject.service, class_) else "otherLoadBalancerClass"
+
+    def not_by(self, wish: _Wish, class_: ServiceAddress, address: Address) -> str | None:
+        """The reason word why this advertisement does not announce an address that it means."""
+        choice, family = wish.by.service, Family.of(address)
         if choice.when_no_endpoints is WhenNoEndpoints.WITHDRAW and family not in self.endpoints.anywhere:
             return "noEndpoint"
         if (aggregate := _aggregate(wish.by, address)) is None:

@@ -26,7 +26,7 @@ _BGP: Final = {str(reason): reason.meaning for reason in Reason}
 _OUT: Final[Mapping[str, str]] = {
     **_BGP,
     "noLocalEndpoint": "its traffic policy is Local, and no endpoint on this node can be used",
-    "noEndpoint": "no endpoint anywhere can be used, so no node announces it",
+    "noEndpoint": "no endpoint anywhere can be used",
     "externalIPNotAllowed": "it is an external IP outside all of allowedExternalIPs",
     "optedOut": "the annotation bgpilot.io/advertise of the Service leaves it out",
     "requestNotAllowed": "the Service asks for it by annotation, and no BGPAdvertisement that selects it has its class",

@@ -358,8 +358,8 @@ def test_check_fails_for_a_service_that_no_node_announces_and_counts_those_that_
     silent.update({(Key(Kind.SERVICE, "default", f"web-{n:02}"), f"203.0.113.{n}"): "noEndpoint" for n in range(22)})
     lines = [line for line in agent("check", code=3).splitlines() if line.startswith("FAIL")]
     assert lines[0] == (
-        "FAIL  services   Service default/web-00: 203.0.113.0 is not announced: no endpoint anywhere can be used, so "
-        "no node announces it. Fix: Run a ready pod of the Service; under traffic policy Cluster "
+        "FAIL  services   Service default/web-00: 203.0.113.0 is not announced: no endpoint anywhere can be used. "
+        "Fix: Run a ready pod of the Service; under traffic policy Cluster "
         "`service.whenNoEndpoints: Keep` announces it all the same."
     )
     assert lines[-1].startswith("FAIL  services   2 Services more. Fix: see `kubectl get events")
