@@ -125,7 +125,8 @@ class Bulletin:
     def next(self, now: float) -> Notice | None:
         """The next to write, if any is due now; it counts as written unless `failed` is called.
 
-        First comes the object of which least has been told lately: whoever may create a Service with many addresses
+        What only we see comes first, then the cluster's own objects, then of those in namespaces what is to be mended,
+        then the object of which least has been told lately: whoever may create Services, or one with many addresses,
         must not silence all the others.
         """
         self._tokens = min(BURST, self._tokens + (now - self._filled_at) / SECONDS_EACH)
@@ -136,13 +137,13 @@ class Bulletin:
             if line.told_at and now - max(line.told_at.values()) < REPEAT_SECONDS
         )
         due = [
-            (not line.news.ours, lately[topic.about] if not line.news.ours else 0, line.since, topic)
+            (_rank(topic, line.news, lately[topic.about]), line.since, topic)
             for topic, line in self._lines.items()
             if line.stands and line.pending and line.due_at <= now
         ]
         if self._tokens < 1 or not due:
             return None
-        topic = min(due)[3]
+        topic = min(due)[-1]
         line = self._lines[topic]
         self._tokens -= 1
         line.pending = False
@@ -184,3 +185,10 @@ class Bulletin:
 
     def _came_now(self, news: News) -> bool:
         return not self._first if news.since is None else news.since > self._began_at
+
+
+def _rank(topic: Topic, news: News, lately: int) -> tuple[bool, bool, bool, int]:
+    if news.ours:
+        return (False, False, False, 0)
+    of_a_tenant = bool(topic.about.namespace)
+    return (True, of_a_tenant, of_a_tenant and not news.warning, lately)

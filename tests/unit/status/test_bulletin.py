@@ -135,6 +135,17 @@ def test_what_only_we_see_goes_first():
     assert drained(bulletin, 1.0)[0].topic == TOR
 
 
+def test_a_thousand_services_keep_no_object_of_the_cluster_and_no_warning_from_being_told():
+    bulletin = Bulletin(0.0)
+    services = {Topic(Key(Kind.SERVICE, "a", str(i)), ""): refused("noEndpoint", warning=False) for i in range(1000)}
+    bulletin.see(services, 0.0)
+    drained(bulletin, 0.0)
+    router, other = Topic(Key(Kind.PEER, "", "tor"), "malformedObject"), Topic(Key(Kind.SERVICE, "b", "web"), "")
+    bulletin.see({**services, other: refused(), router: refused("malformedObject")}, 1.0)
+
+    assert [drained(bulletin, at)[0].topic for at in (SECONDS_EACH, 2 * SECONDS_EACH)] == [router, other]
+
+
 def test_what_was_told_and_is_over_is_forgotten_in_the_end():
     bulletin = Bulletin(0.0)
     bulletin.see({WEB: refused()}, 0.0)
