@@ -36,6 +36,10 @@ SETTLED: Final = "IN_SYNC"
 SERVICES: Final = "services"
 NOWHERE: Final = "noEndpoint"
 """Reason word of an address that no node can announce."""
+OF_THE_NODE: Final = frozenset(
+    {"agentUninstalled", "controlPlaneExcluded", "nodeDeleted", "nodeDrained", "nodeDraining", "nodeExcluded"}
+)
+"""Reason words of a node that announces no address of any Service, and so does not look for endpoints."""
 LATELY_SECONDS: Final = 30.0
 """For so long it is told that the kernel's routes had been changed."""
 NOTES_MAX: Final = 10
@@ -216,19 +220,25 @@ _WAIT: Final = "it is tried again by itself"
 def _services(answers: Answers) -> Check:
     """That a node leaves an address to other nodes is as it should be, and counted; that no node has it is not."""
     silent = answers["status"]["not_advertised"]
+    counts = ", ".join(f"{it['reason']} {it['services']}" for it in silent)
+    if any(it["reason"] in OF_THE_NODE for it in silent):
+        return Check(SERVICES, f"not looked at: this node announces none ({counts})", (), looked_at=False)
     nowhere = [it for it in silent if it["reason"] == NOWHERE]
     faults = [
-        Fault(f"{it['service']}: {it['what']} is not announced: {one['text']}", one["fix"], NOWHERE)
+        Fault(f"{it['service']}: {it['what']} is not announced for it: {one['text']}", one["fix"], NOWHERE)
         for one in nowhere
         for it in one["first"]
     ]
     if (more := sum(it["services"] for it in nowhere) - len(faults)) > 0:
-        faults.append(
-            Fault(f"{more} Services more", "see `kubectl get events --field-selector reason=RouteNotAdvertised`")
-        )
-    counts = ", ".join(f"{it['reason']} {it['services']}" for it in silent)
+        faults.append(Fault(f"{more} Services more", _ALL_OF_THEM))
     good = "none without any endpoint" + (f"; not announced from here: {counts}" if counts else "")
     return Check(SERVICES, good, tuple(faults))
+
+
+_ALL_OF_THEM: Final = (
+    "see `kubectl get events -A --field-selector reason=RouteNotAdvertised`, where they come one by one, and of any "
+    "`bgpilot explain NAMESPACE/SERVICE`"
+)
 
 
 def _objects(answers: Answers) -> Check:

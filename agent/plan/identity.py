@@ -242,28 +242,29 @@ def identify(member: Member, reach: Reach) -> tuple[Identity | None, tuple[Probl
 
 EXCLUDED_LABEL: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 EXCLUDED: Final = frozenset({"nodeExcluded", "controlPlaneExcluded"})
-"""Reason words of the Problem: the second is as kubeadm leaves each control plane, the first somebody's doing."""
+"""Reason words: the second is as kubeadm leaves each control plane, the first somebody's doing."""
 
 
-def _is_excluded(node: Node) -> bool:
-    return EXCLUDED_LABEL in dict(node.labels)
+def _excluded(node: Node) -> str | None:
+    labels = dict(node.labels)
+    if EXCLUDED_LABEL not in labels:
+        return None
+    return "controlPlaneExcluded" if CONTROL_PLANE_LABEL in labels else "nodeExcluded"
 
 
 def _silenced(node: Node, leave: Leave | None, going: Leaving) -> str | None:
     """The reason word why no service address is announced from this node."""
-    if _is_excluded(node):
-        return "nodeExcluded"
+    if (excluded := _excluded(node)) is not None:
+        return excluded
     return leave.cause if leave is not None and going.services is Telling.NOTHING else None
 
 
 def _exclusions(node: Node, leave: Leave | None) -> Iterator[Problem]:
-    if _is_excluded(node):
+    if (excluded := _excluded(node)) is not None:
         subject, fix = f"Node {node.name}", f"kubectl label node {node.name} {EXCLUDED_LABEL}- if it should."
         message = f"{subject} has the label {EXCLUDED_LABEL}: it announces no service address"
-        if CONTROL_PLANE_LABEL in dict(node.labels):
-            yield Problem("controlPlaneExcluded", subject, f"{message}, as kubeadm wants of control planes", fix)
-        else:
-            yield Problem("nodeExcluded", subject, message, fix)
+        wanted = ", as kubeadm wants of control planes" if excluded == "controlPlaneExcluded" else ""
+        yield Problem(excluded, subject, message + wanted, fix)
     if leave is not None:
         yield problem_of(node.name, leave)
 

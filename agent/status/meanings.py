@@ -26,13 +26,15 @@ _BGP: Final = {str(reason): reason.meaning for reason in Reason}
 _OUT: Final[Mapping[str, str]] = {
     **_BGP,
     "noLocalEndpoint": "its traffic policy is Local, and no endpoint on this node can be used",
-    "noEndpoint": "no endpoint anywhere can be used",
+    "noEndpoint": "no endpoint of its IP family, on any node, can be used",
     "externalIPNotAllowed": "it is an external IP outside all of allowedExternalIPs",
     "optedOut": "the annotation bgpilot.io/advertise of the Service leaves it out",
     "requestNotAllowed": "the Service asks for it by annotation, and no BGPAdvertisement that selects it has its class",
     "otherLoadBalancerClass": "the loadBalancerClass of the Service says that somebody else answers for it",
     "aggregateOfLocal": "its traffic policy is Local, and an aggregate cannot say which nodes have an endpoint",
     "aggregateTooWide": "its aggregate would hold networks of nodes or pods, or a router",
+    "controlPlaneExcluded": "this control plane has the label node.kubernetes.io/exclude-from-external-load-balancers, "
+    "as kubeadm gives it",
     "nodeExcluded": "this node has the label node.kubernetes.io/exclude-from-external-load-balancers",
     "nodeDraining": "this node has a taint of nodes that are about to go",
     "nodeDrained": "this node is drained: somebody has asked for it",

@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 from agent.plan.refused import reasons
 from agent.status.health import ailments
 from agent.status.peer_metrics import counter, gauge, of_messages, of_prefixes, of_sessions
+from agent.status.silent import silent
 from agent.status.status import DRIFT_KINDS, VERSIONS, Status
 from bgp.model import Family, SessionState
 
@@ -139,9 +140,8 @@ def _exabgp(status: Status, wall_offset: float) -> Iterator[Metric]:
 
 def _refused(status: Status) -> Iterator[Metric]:
     services = gauge("services_not_advertised", "Services with an address that is not announced from here.", "reason")
-    silent = Counter(why for _, why in {(key, why) for (key, _), why in status.plan.not_advertised.items()})
-    for why, count in sorted(silent.items()):
-        services.add_metric([why], count)
+    for why, found in sorted(silent(status).items()):
+        services.add_metric([why], len(found))
     yield services
     routes = gauge("routes_refused", "Routes heard and not used, or not told to a peer.", "direction", "reason")
     for direction, refused in (("in", status.plan.refused_in), ("out", status.plan.refused_out)):

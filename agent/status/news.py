@@ -20,13 +20,13 @@ from agent.intent import ExternalPeer, Instance
 from agent.model import Key, Kind, Node, Problem, Service, object_of
 from agent.plan.identity import EXCLUDED
 from agent.plan.picture import World
-from agent.plan.prefixes import host
 from agent.plan.services import split_what
 from agent.plan.steps import Steps
 from agent.status.bulletin import News, Topic
 from agent.status.causes import cause, said
 from agent.status.peers import MEANT, held_words
 from agent.status.remedies import outward_remedy, remedy
+from agent.status.silent import is_announced
 from agent.status.status import Status
 from agent.status.writers import Writers
 from bgp.check import Reason
@@ -252,12 +252,7 @@ def is_advertised(status: Status, topic: Topic) -> bool:
         return False
     has = (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips)
     address = next((address for address in has if str(address) == split_what(topic.detail)[0]), None)
-    if address is None:
-        return False
-    aggregates = status.plan.aggregates.get(topic.about, frozenset())
-    return host(address) in status.plan.originated or any(
-        one.version == address.version and address in one for one in aggregates
-    )
+    return address is not None and is_announced(status, topic.about, address)
 
 
 def key_of(subject: str) -> Key | None:

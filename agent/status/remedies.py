@@ -66,11 +66,13 @@ REMEDIES: Final[Mapping[str, str]] = {
     "optedOut": "Remove the annotation bgpilot.io/advertise from the Service, or name the class of the address in it.",
     "otherLoadBalancerClass": "Name the class in `service.loadBalancerClasses` of the BGPAdvertisement, if nobody else "
     "answers for the address.",
-    "noEndpoint": "Run a ready pod of the Service; under traffic policy Cluster `service.whenNoEndpoints: Keep` "
-    "announces it all the same.",
+    "noEndpoint": "Run a ready pod of the Service that has an address of this family; under traffic policy Cluster "
+    "`service.whenNoEndpoints: Keep` announces it all the same.",
     "aggregateOfLocal": "Announce it by a BGPAdvertisement without `aggregation`: a prefix says nothing of nodes.",
     "aggregateTooWide": "Give `service.aggregation` more bits: the prefix overlaps networks of nodes or pods, or holds "
     "a router.",
+    "controlPlaneExcluded": "Nothing to do if other nodes announce it; else remove the label "
+    "node.kubernetes.io/exclude-from-external-load-balancers from the Node.",
     "nodeExcluded": "Remove the label node.kubernetes.io/exclude-from-external-load-balancers from the Node.",
     "nodeDraining": "Nothing to do if the node is about to go; else see the Problem for the taint.",
     "nodeDrained": "When it shall come back: `bgpilot undrain` there, and no annotation bgpilot.io/drain on the Node.",

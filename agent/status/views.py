@@ -12,20 +12,18 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
 
-from agent.model import Key, Problem
+from agent.model import Problem
 from agent.plan.steps import Steps, finish
 from agent.status.health import ailments, health_of
-from agent.status.meanings import meaning_out
 from agent.status.peers import View, is_parting, peer_entry
 from agent.status.picture import no_picture
-from agent.status.remedies import outward_remedy, remedy
+from agent.status.remedies import remedy
+from agent.status.silent import silent_view
 from agent.status.status import DRIFT_KINDS, Status, prefix_order
 from bgp.model import Address, Family, Peer, without_zone
 
 CONFLICTS_MAX: Final = 20
 """Conflicts in the kernel that the short answer names; `fib` shows all."""
-NOT_ADVERTISED_MAX: Final = 20
-"""Services that it names for each reason; `explain` knows all."""
 
 
 def peers_view(status: Status, now: float) -> View:
@@ -148,7 +146,7 @@ def status_view(status: Status, now: float) -> View:
                 "drift": sum(status.fib.drift.values()),
                 "last_drift": _last_drift(status, now),
             },
-            "not_advertised": _not_advertised(status),
+            "not_advertised": silent_view(status),
             "loop": {
                 "passes": status.figures.passes,
                 "longest_plan_ms": round(status.figures.longest_plan_seconds * 1000, 1),
@@ -167,26 +165,6 @@ def _last_drift(status: Status, now: float) -> View | None:
         return None
     found_at, drift = status.fib.last_drift
     return {"seconds": _seconds(now - found_at), **{kind: drift.get(kind, 0) for kind in DRIFT_KINDS}}
-
-
-def _not_advertised(status: Status) -> list[View]:
-    """By reason word, with the first of the Services."""
-    found: dict[str, dict[Key, str]] = {}
-    for (service, what), reason in status.plan.not_advertised.items():
-        found.setdefault(reason, {}).setdefault(service, what)
-    return [
-        {
-            "reason": reason,
-            "text": meaning_out(reason),
-            "fix": outward_remedy(reason),
-            "services": len(services),
-            "first": [
-                {"service": str(service), "what": services[service]}
-                for service in heapq.nsmallest(NOT_ADVERTISED_MAX, services)
-            ],
-        }
-        for reason, services in sorted(found.items())
-    ]
 
 
 def _picture(status: Status, now: float) -> View:

@@ -156,9 +156,9 @@ NODE_FAULTS: Mapping[str, Fault] = {
     ),
     "service without local endpoint": Fault(
         lambda ward: ward.written(slice_object("web", {})),
-        f"Service default/web: {VIP} is not announced: no endpoint anywhere can be used",
+        f"Service default/web: {VIP} is not announced for it: no endpoint of its IP family",
         _SERVICE,
-        f"{VIP} is not announced here: no endpoint anywhere can be used",
+        f"{VIP} is not announced here: no endpoint of its IP family",
         "Run a ready pod of the Service",
         r'bgpilot_services_not_advertised\{reason="noEndpoint"\}',
         ("BgpilotNotAnnounced services",),

@@ -19,7 +19,7 @@ _CAMEL_CASE: Final = re.compile(r"[a-z]+(?:[A-Z]\w*)+")
 OF_ADDRESSES: Final[Mapping[str, tuple[str, ...]]] = {
     "agent/plan/services.py": (),
     "agent/plan/claims.py": ("taken",),
-    "agent/plan/identity.py": ("_silenced",),
+    "agent/plan/identity.py": ("_excluded",),
     "agent/plan/leaving.py": (),
     "agent/cluster/parse.py": ("_service", "_left_out", "_left_over"),
 }
@@ -54,7 +54,10 @@ def said_by_the_code() -> set[str]:
 
 
 _MAKERS: Final = {"Problem", "SpeakerProblem", "Trouble"}
-_WORDS_OF_WATCHES: Final[Mapping[str, tuple[str, ...]]] = {"agent/cluster/refusal.py": ("_advice",)}
+_CHOOSERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "agent/cluster/refusal.py": ("_advice",),
+    "agent/plan/identity.py": ("_excluded",),
+}
 """Functions that choose the word of a Problem which others make."""
 _CHOSEN_IN: Final = (
     "agent/cluster/listwatch.py",
@@ -73,7 +76,7 @@ _CHOSEN_IN: Final = (
 
 def said_of_problems() -> set[str]:
     """The reason words of Problems: what is written where one is made, and what goes there by another name."""
-    words = said_by(_WORDS_OF_WATCHES) | {str(Reason.NEXT_HOP_NOT_NEGOTIATED), *map(str, Cause)}
+    words = said_by(_CHOOSERS) | {str(Reason.NEXT_HOP_NOT_NEGOTIATED), *map(str, Cause)}
     for path in _sources():
         words |= {word for call in _calls(path, _MAKERS) if (word := _first(call)) is not None}
     return words.union(*(_constants(ROOT / name) for name in _CHOSEN_IN))

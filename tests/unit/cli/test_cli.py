@@ -22,16 +22,31 @@ import yaml
 
 from agent.cli.app import main
 from agent.cli.check import FAULTS_MAX, LATELY_SECONDS
+from agent.cli.check import OF_THE_NODE as SAID_OF_THE_NODE
 from agent.diary import Diary
 from agent.model import FibRoute, Key, Kind, NextHop, Problem, WatchState
 from agent.plan.leaving import Cause, Leave, Progress
 from agent.status.metrics import make_registry
+from agent.status.news import OF_THE_NODE
 from agent.status.ordering import Commands
 from agent.status.server import Answers
 from agent.status.serving import serving
 from agent.status.tables import ROWS_MAX
 from bgp.model import Held, RouteKey
-from tests.unit.status.scene import MATE_PODS, NOW, OWN_PODS, STRAY, TOR, TOR6, Failure, Scene, learned, missing_secret
+from tests.unit.status.scene import (
+    MATE_PODS,
+    NOW,
+    OWN_PODS,
+    STRAY,
+    TOR,
+    TOR6,
+    VIP,
+    WEB,
+    Failure,
+    Scene,
+    learned,
+    missing_secret,
+)
 
 
 class Agent:
@@ -358,13 +373,36 @@ def test_check_fails_for_a_service_that_no_node_announces_and_counts_those_that_
     silent.update({(Key(Kind.SERVICE, "default", f"web-{n:02}"), f"203.0.113.{n}"): "noEndpoint" for n in range(22)})
     lines = [line for line in agent("check", code=3).splitlines() if line.startswith("FAIL")]
     assert lines[0] == (
-        "FAIL  services   Service default/web-00: 203.0.113.0 is not announced: no endpoint anywhere can be used. "
-        "Fix: Run a ready pod of the Service; under traffic policy Cluster "
-        "`service.whenNoEndpoints: Keep` announces it all the same."
+        "FAIL  services   Service default/web-00: 203.0.113.0 is not announced for it: no endpoint of its IP family, "
+        "on any node, can be used. Fix: Run a ready pod of the Service that has an address of this family; under "
+        "traffic policy Cluster `service.whenNoEndpoints: Keep` announces it all the same."
     )
-    assert lines[-1].startswith("FAIL  services   2 Services more. Fix: see `kubectl get events")
+    assert lines[-1].startswith("FAIL  services   2 Services more. Fix: see `kubectl get events -A ")
     assert json.loads(agent("status", "-o", "json"))["healthy"]
     assert agent("check", "--nagios").startswith("BGPILOT OK"), "of no node, and a tenant's own"
+
+
+def test_check_looks_at_no_service_where_the_node_announces_none(agent):
+    del agent.scene.peers[TOR6]
+    agent.scene.not_advertised[Key(Kind.SERVICE, "default", "web"), "203.0.113.1"] = "controlPlaneExcluded"
+
+    line = "SKIP  services   not looked at: this node announces none (controlPlaneExcluded 1)"
+    assert line in agent("check").splitlines()
+
+
+def test_the_words_of_nodes_that_announce_no_service_are_those_of_the_agent():
+    assert SAID_OF_THE_NODE == OF_THE_NODE
+
+
+def test_an_address_that_another_advertisement_announces_is_not_silent(agent):
+    del agent.scene.peers[TOR6]
+    what = (WEB, f"{VIP.network_address} (BGPAdvertisement strict)")
+    agent.scene.not_advertised[what] = "noEndpoint"
+
+    assert "PASS  services   none without any endpoint\n" in agent("check")
+    assert json.loads(agent("status", "-o", "json"))["not_advertised"] == []
+    del agent.scene.originated[VIP]
+    assert f"Service default/web: {what[1]} is not announced for it" in agent("check", code=3)
 
 
 def test_check_fails_for_an_object_that_does_nothing_though_the_node_is_well(agent):

@@ -26,6 +26,7 @@ from tests.unit.status.scene import (
     STRAY,
     TOR,
     TOR6,
+    VIP,
     WEB,
     KernelTable,
     Scene,
@@ -153,6 +154,7 @@ def test_what_is_not_advertised_and_what_is_refused_is_counted_by_reason(scene):
     scene.refused_in.clear()
     for address in ("198.51.100.8", "198.51.100.9"):
         scene.not_advertised[WEB, address] = "externalIPNotAllowed"
+    scene.not_advertised[WEB, f"{VIP.network_address} (BGPAdvertisement strict)"] = "noEndpoint"  # another does
     scene.hear(TOR, STRAY, MATE_PODS, reason="importNotAllowed")
     scene.refused_out[RouteKey(TOR6, STRAY)] = Reason.FAMILY_NOT_SPOKEN
 
