@@ -108,6 +108,7 @@ WORDS: Final[Mapping[str, Callable[[Line], str]]] = MappingProxyType(
         "routes_refused_no_more": lambda line: str(line.get("text")),
         "address_not_announced": lambda line: f"{line.get('address')} is not announced",
         "address_announced": lambda line: f"{line.get('address')} is announced",
+        "announced_elsewhere": lambda line: f"{line.get('address')} is announced from nodes with an endpoint",
         "addresses_changed": lambda line: f"{line.get('count')} more addresses are announced or not, unlike before",
     }
 )

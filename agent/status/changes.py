@@ -79,8 +79,12 @@ class Changes:
                     changes.append(Change("address_not_announced", {**_address(topic), **keys}))
         for topic in before or ():
             yield
-            if topic not in found and is_advertised(status, topic):
+            if topic in found:
+                continue
+            if is_advertised(status, topic):
                 changes.append(Change("address_announced", _address(topic)))
+            elif status.plan.not_advertised.get(topic) == "noLocalEndpoint":
+                changes.append(Change("announced_elsewhere", _address(topic)))
         self._silent = found
         if more := len(changes) - ADDRESSES_MAX:
             del changes[ADDRESSES_MAX:]

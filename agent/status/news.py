@@ -105,7 +105,11 @@ def find_news(status: Status, world: World, complained: Collection[Topic]) -> St
         if why not in OF_THE_NODE | USUAL and writers.is_ours(service):
             found[Topic(service, what)] = _not_advertised(world, service, what, why)
         yield
-    found.update({topic: _advertised(world, topic) for topic in complained if is_advertised(status, topic)})
+    for topic in complained:
+        if is_advertised(status, topic):
+            found[topic] = _advertised(world, topic, f"{topic.detail} is announced")
+        elif status.plan.not_advertised.get((topic.about, topic.detail)) == "noLocalEndpoint":
+            found[topic] = _advertised(world, topic, f"{topic.detail} is announced from nodes with an endpoint")
     return found
 
 
@@ -234,10 +238,10 @@ def _not_advertised(world: World, service: Key, what: str, why: str) -> News:
     )
 
 
-def _advertised(world: World, topic: Topic) -> News:
+def _advertised(world: World, topic: Topic, text: str) -> News:
     return News(
         reason=ROUTE_ADVERTISED,
-        text=f"{topic.detail} is announced",
+        text=text,
         warning=False,
         version="",
         uid=uid_of(world, topic.about),

@@ -72,6 +72,11 @@ def test_an_address_that_is_not_announced_any_more_is_told_and_that_it_is_again(
     del looking.scene.not_advertised[what]
     assert looking.events() == ["address_announced"]
 
+    looking.scene.not_advertised[what] = "noEndpoint"
+    assert looking.events() == ["address_not_announced"]
+    looking.scene.not_advertised[what] = "noLocalEndpoint"
+    assert looking.events() == ["announced_elsewhere"]
+
 
 def test_what_was_so_at_the_first_look_and_what_is_usual_is_not_told():
     looking = Looking()

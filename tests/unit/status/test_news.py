@@ -226,7 +226,9 @@ def test_that_a_service_is_announced_is_news_only_after_it_was_said_that_it_is_n
     assert topic not in found(scene, world)
     assert found(scene, world, (topic,))[topic].reason == "RouteAdvertised"
     scene.not_advertised[WEB, str(address)] = "noLocalEndpoint"
-    assert topic not in found(scene, world, (topic,))
+    assert topic not in found(scene, world)
+    again = found(scene, world, (topic,))[topic]
+    assert (again.reason, again.text) == ("RouteAdvertised", f"{address} is announced from nodes with an endpoint")
 
 
 def test_an_address_that_the_service_no_longer_has_is_not_said_to_be_announced(scene, world):
