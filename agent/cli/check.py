@@ -231,7 +231,7 @@ def _services(answers: Answers) -> Check:
     ]
     if (more := sum(it["services"] for it in nowhere) - len(faults)) > 0:
         faults.append(Fault(f"{more} Services more", _ALL_OF_THEM))
-    good = "none without any endpoint" + (f"; not announced from here: {counts}" if counts else "")
+    good = "none unannounced for want of an endpoint" + (f"; not announced from here: {counts}" if counts else "")
     return Check(SERVICES, good, tuple(faults))
 
 

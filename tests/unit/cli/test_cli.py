@@ -258,7 +258,7 @@ def test_check_passes_line_by_line_when_all_is_well(agent):
         "PASS  plan told  3 routes told",
         "PASS  sessions   2 of 2 established, the others as asked for",
         "PASS  kernel     2 routes, as planned",
-        "PASS  services   none without any endpoint",
+        "PASS  services   none unannounced for want of an endpoint",
         "PASS  objects    no fault in them",
         "PASS  other      nothing else is wrong",
         "",
@@ -368,7 +368,10 @@ def test_check_fails_for_a_service_that_no_node_announces_and_counts_those_that_
     silent.update(
         {(Key(Kind.SERVICE, "default", f"there-{n}"), f"198.51.100.{n}"): "noLocalEndpoint" for n in range(3)}
     )
-    assert "PASS  services   none without any endpoint; not announced from here: noLocalEndpoint 3" in agent("check")
+    assert (
+        "PASS  services   none unannounced for want of an endpoint; not announced from here: noLocalEndpoint 3"
+        in agent("check")
+    )
 
     silent.update({(Key(Kind.SERVICE, "default", f"web-{n:02}"), f"203.0.113.{n}"): "noEndpoint" for n in range(22)})
     lines = [line for line in agent("check", code=3).splitlines() if line.startswith("FAIL")]
@@ -399,7 +402,7 @@ def test_an_address_that_another_advertisement_announces_is_not_silent(agent):
     what = (WEB, f"{VIP.network_address} (BGPAdvertisement strict)")
     agent.scene.not_advertised[what] = "noEndpoint"
 
-    assert "PASS  services   none without any endpoint\n" in agent("check")
+    assert "PASS  services   none unannounced for want of an endpoint\n" in agent("check")
     assert json.loads(agent("status", "-o", "json"))["not_advertised"] == []
     del agent.scene.originated[VIP]
     assert f"Service default/web: {what[1]} is not announced for it" in agent("check", code=3)
