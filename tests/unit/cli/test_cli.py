@@ -21,8 +21,8 @@ import pytest
 import yaml
 
 from agent.cli.app import main
-from agent.cli.check import FAULTS_MAX, LATELY_SECONDS
-from agent.cli.check import OF_THE_NODE as SAID_OF_THE_NODE
+from agent.cli.invariants import FAULTS_MAX, LATELY_SECONDS
+from agent.cli.invariants import OF_THE_NODE as SAID_OF_THE_NODE
 from agent.diary import Diary
 from agent.model import FibRoute, Key, Kind, NextHop, Problem, WatchState
 from agent.plan.leaving import Cause, Leave, Progress
@@ -328,6 +328,14 @@ def test_what_begins_with_its_subject_is_not_said_to_be_about_it(agent):
 
     assert "! Node worker-1 has the label. Fix: Remove it." in agent("status", code=3).splitlines()
     assert "FAIL  objects    Node worker-1 has the label. Fix: Remove it." in agent("check", code=3)
+
+
+def test_monitoring_calls_nobody_for_a_node_that_somebody_has_excluded(agent):
+    del agent.scene.peers[TOR6]
+    agent.scene.problems.add(Problem("nodeExcluded", "Node worker-1", "Node worker-1 has the label", "Remove it."))
+
+    agent("check", code=3)
+    assert agent("check", "--nagios").startswith("BGPILOT OK")
 
 
 def test_status_counts_the_drift_that_there_was(agent):
