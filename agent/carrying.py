@@ -92,7 +92,7 @@ class Carrying:
         if self._over:
             return
         lacking = dict[str, bool]()
-        for node, there in _others(plan, world, kernel):
+        for node, there in pod_routes(plan, world, kernel):
             lacking[node] = lacking.get(node, False) or not there
         in_service = self._fresh and (self._told or not all(lacking.values()))
         self._fresh = False
@@ -106,7 +106,7 @@ class Carrying:
             self.next_look_at = self._since + wait
 
 
-def _others(plan: NodePlan, world: World, kernel: Container[FibKey]) -> Iterator[tuple[str, bool]]:
+def pod_routes(plan: NodePlan, world: World, kernel: Container[FibKey]) -> Iterator[tuple[str, bool]]:
     """For each pod CIDR that there should be a route to: whose it is, and whether the kernel has one."""
     own = plan.identity
     if own is None or own.pod_routes is not PodRoutes.BGP:

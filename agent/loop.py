@@ -202,7 +202,14 @@ class Loop:
             dirty=None if first else delta.routes,
             hold_back=lambda key: waits(self.plan, self.carrying.awaited, key) or self._not_in_kernel(key),
             end_of_rib_waits=bool(self.carrying.awaited) and self.plan.leave is None,
-            not_all_told=self._gathering.look(self._clock(), self.plan, rib=self.inbox.rib, synced=heard),
+            not_all_told=self._gathering.look(
+                self._clock(),
+                self.plan,
+                self.inbox.world,
+                kernel=self._fib.actual,
+                rib=self.inbox.rib,
+                synced=heard,
+            ),
         )
         if self.speaking_at is None:
             self.speaking_at = self._clock()

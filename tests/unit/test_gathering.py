@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 
 from agent.carrying import UNHEARD_SECONDS, UNMET_SECONDS
+from agent.cluster.world import World
 from agent.gathering import Gathering
 from agent.intent import PodRoutes
+from agent.model import LEARNED_METRIC, FibKey, Key, Kind, Listed, Node
 from agent.plan.model import Identity, NodePlan
+from agent.plan.sessions import SessionClaim
+from agent.sweeping import SWEEP_CAP_SECONDS
 from bgp.model import Family, Peer, SessionUp
 
 CLIENT, SECOND, REFLECTOR, ROUTER = map(ip_address, ("192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.254"))
@@ -41,39 +45,73 @@ OWN = Identity(
     pod_cidrs=(),
     pod_routes=PodRoutes.BGP,
 )
-PLAN = NodePlan(identity=OWN, peers={peer.address: peer for peer in PEERS})
+MESH = {
+    name: SessionClaim(created=0.0, source=Key(Kind.NODE, "", name), address=peer.address, peer=peer)
+    for name, peer in zip(("other", "second", "reflector"), PEERS, strict=False)
+}
+PLAN = NodePlan(identity=OWN, peers={peer.address: peer for peer in PEERS}, mesh=MESH)
 UP = SessionUp(peer=SECOND, router_id=None, peer_asn=64512, hold_seconds=90, families=frozenset({Family.IPV4}))
 NODES = frozenset({CLIENT, SECOND, REFLECTOR})
 
 
-class Sessions:
-    def __init__(self, *up: SessionUp) -> None:
+THERE = Node(name="second", addresses=(SECOND,), pod_cidrs=(ip_network("10.244.4.0/24"),))
+IN_KERNEL = FibKey(THERE.pod_cidrs[0], LEARNED_METRIC)
+
+
+class Reflector:
+    """One that has just started."""
+
+    def __init__(self, *up: SessionUp, node: Node = THERE, kernel=(), plan: NodePlan = PLAN) -> None:
         self._up = {one.peer: one for one in up}
+        self._kernel = kernel
+        self._plan = plan
+        self._gathering = Gathering()
+        self._world = World()
+        self._world.apply(Listed(Kind.NODE, {Key(Kind.NODE, "", node.name): node}))
 
     def session(self, peer):
         return self._up.get(peer)
 
+    def waits(self, now: float, *synced):
+        return self._gathering.look(
+            now, self._plan, self._world, kernel=self._kernel, rib=self, synced=frozenset(synced)
+        )
+
+    @property
+    def next_look_at(self):
+        return self._gathering.next_look_at
+
 
 def test_no_node_is_told_that_this_is_all_before_every_client_has_been_heard() -> None:
-    gathering = Gathering()
+    reflector = Reflector()
 
-    assert gathering.look(0, PLAN, rib=Sessions(), synced=frozenset()) == NODES
-    assert gathering.look(1, PLAN, rib=Sessions(), synced=frozenset({CLIENT, REFLECTOR})) == NODES
-    assert gathering.look(2, PLAN, rib=Sessions(), synced=frozenset({CLIENT, SECOND})) == frozenset()
-    assert gathering.look(3, PLAN, rib=Sessions(), synced=frozenset()) == frozenset(), "it is over"
+    assert reflector.waits(0) == NODES
+    assert reflector.waits(1, CLIENT, REFLECTOR) == NODES
+    assert reflector.waits(2, CLIENT, SECOND) == frozenset()
+    assert reflector.waits(3) == frozenset(), "it is over"
 
 
-@pytest.mark.parametrize(("up", "wait"), [((), UNMET_SECONDS), ((UP,), UNHEARD_SECONDS)], ids=["no session", "silent"])
-def test_a_client_that_is_not_there_or_says_nothing_is_given_a_while(up, wait: float) -> None:
-    gathering = Gathering()
-    gathering.look(0, PLAN, rib=Sessions(*up), synced=frozenset({CLIENT}))
+@pytest.mark.parametrize(
+    ("up", "node", "kernel", "wait"),
+    [
+        ((), THERE, (), UNMET_SECONDS),
+        ((UP,), THERE, (), UNHEARD_SECONDS),
+        ((), THERE, (IN_KERNEL,), SWEEP_CAP_SECONDS),
+        ((UP,), THERE, (IN_KERNEL,), SWEEP_CAP_SECONDS),
+        ((), replace(THERE, ready=False), (IN_KERNEL,), UNMET_SECONDS),
+    ],
+    ids=["no session", "silent", "restarting as well", "restarting, silent", "not Ready"],
+)
+def test_a_client_that_is_not_there_or_says_nothing_is_given_a_while(up, node, kernel, wait: float) -> None:
+    reflector = Reflector(*up, node=node, kernel=kernel)
+    reflector.waits(0, CLIENT)
 
-    assert gathering.next_look_at == wait
-    assert gathering.look(wait - 0.1, PLAN, rib=Sessions(*up), synced=frozenset({CLIENT})) == NODES
-    assert gathering.look(wait, PLAN, rib=Sessions(*up), synced=frozenset({CLIENT})) == frozenset()
+    assert reflector.next_look_at == wait
+    assert reflector.waits(wait - 0.1, CLIENT) == NODES
+    assert reflector.waits(wait, CLIENT) == frozenset()
 
 
 def test_who_reflects_for_nobody_waits_for_nobody() -> None:
     plan = replace(PLAN, peers={peer.address: peer for peer in PEERS if not peer.client})
 
-    assert Gathering().look(0, plan, rib=Sessions(), synced=frozenset()) == frozenset()
+    assert Reflector(plan=plan).waits(0) == frozenset()
