@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 
 import pytest
 
 from agent.carrying import UNHEARD_SECONDS, UNMET_SECONDS
 from agent.cluster.world import World
 from agent.gathering import Gathering
-from agent.intent import PodRoutes
-from agent.model import LEARNED_METRIC, FibKey, Key, Kind, Listed, Node
+from agent.intent import Instance, Mesh, MeshMode, PodRoutes, Selector
+from agent.model import ALWAYS_WATCHED, LEARNED_METRIC, FibKey, Interface, InterfacesChanged, Key, Kind, Listed, Node
 from agent.plan.model import Identity, NodePlan
 from agent.plan.sessions import SessionClaim
 from agent.sweeping import SWEEP_CAP_SECONDS
 from bgp.model import Family, Peer, SessionUp
+from tests.unit.test_loop import ADDRESS, CIDR, OTHER, Scene, key_of
+from tests.unit.test_loop import OWN as OWN_NODE
 
 CLIENT, SECOND, REFLECTOR, ROUTER = map(ip_address, ("192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.254"))
 PLAIN = Peer(
@@ -115,3 +119,31 @@ def test_who_reflects_for_nobody_waits_for_nobody() -> None:
     plan = replace(PLAN, peers={peer.address: peer for peer in PEERS if not peer.client})
 
     assert Reflector(plan=plan).waits(0) == frozenset()
+
+
+async def test_a_client_that_restarts_with_its_reflector_is_waited_for() -> None:
+    scene = Scene()
+    selected = (("reflector", "yes"),)
+    mesh = Mesh(mode=MeshMode.ROUTE_REFLECTOR, reflector_selector=Selector(labels=selected))
+    nodes = {key_of(node): node for node in (replace(OWN_NODE, labels=selected), OTHER)}
+    found = {kind: {} for kind in ALWAYS_WATCHED} | {
+        Kind.NODE: nodes,
+        Kind.INSTANCE: {Key(Kind.INSTANCE, "", "default"): Instance(name="default", mesh=mesh)},
+    }
+    await scene.kernel.start(lambda: None)
+    scene.kernel.route(f"add {CIDR} via {ADDRESS} proto 179")
+    task = asyncio.create_task(scene.loop.run())
+    link = Interface(2, "eth0", True, (ip_interface("192.0.2.2/24"),))
+
+    await scene.put(*(Listed(kind, records) for kind, records in found.items()), InterfacesChanged((link,)))
+    scene.now += UNHEARD_SECONDS
+    await scene.put(InterfacesChanged((link, replace(link, index=3, name="eth1", addresses=()))))
+    assert scene.speaker.not_all_told == {ADDRESS}
+
+    scene.now += SWEEP_CAP_SECONDS
+    await scene.put(InterfacesChanged((link,)))
+    assert not scene.speaker.not_all_told
+
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -66,6 +66,7 @@ class Told:
     async def apply(self, _plan, **how):
         self.hold_back = how["hold_back"]
         self.end_of_rib_waits = how["end_of_rib_waits"]
+        self.not_all_told = how["not_all_told"]
         self.meanwhile()
 
     def meanwhile(self):
