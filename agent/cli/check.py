@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from agent.cli.client import UnreachableError, ask
-from agent.cli.invariants import NOWHERE, Answers, checks
+from agent.cli.invariants import UNSERVED, Answers, checks
 from agent.cli.present import (
     RUN_DIR,
     Answer,
@@ -28,7 +28,7 @@ from agent.settings import SOCKET_NAME
 
 NAGIOS: Final = {"yes": (0, "OK"), "degraded": (1, "WARNING"), "no": (2, "CRITICAL")}
 NAGIOS_UNKNOWN: Final = 3
-NO_TROUBLE: Final = frozenset({NOWHERE, "nodeExcluded"})
+NO_TROUBLE: Final = UNSERVED | {"nodeExcluded"}
 """Reason words of what somebody may want so, who owns a Service or labels Nodes: monitoring calls nobody for it."""
 NOTES_MAX: Final = 10
 """Lines of a check."""

@@ -22,8 +22,8 @@ FAULTS_MAX: Final = 20
 """Lines of one check; the rest of them is counted."""
 SETTLED: Final = "IN_SYNC"
 SERVICES: Final = "services"
-NOWHERE: Final = "noEndpoint"
-"""Reason word of an address that no node can announce."""
+UNSERVED: Final = frozenset({"endpointsExcluded", "noEndpoint"})
+"""Reason words of an address that no node can announce."""
 OF_THE_NODE: Final = frozenset(
     {"agentUninstalled", "controlPlaneExcluded", "nodeDeleted", "nodeDrained", "nodeDraining", "nodeExcluded"}
 )
@@ -180,14 +180,14 @@ def _services(answers: Answers) -> Check:
     counts = ", ".join(f"{it['reason']} {it['services']}" for it in silent)
     if any(it["reason"] in OF_THE_NODE for it in silent):
         return Check(SERVICES, f"not looked at: this node announces none ({counts})", (), looked_at=False)
-    nowhere = [it for it in silent if it["reason"] == NOWHERE]
+    nowhere = [it for it in silent if it["reason"] in UNSERVED]
     faults = [
-        Fault(f"{it['service']}: {it['what']} is not announced for it: {one['text']}", one["fix"], NOWHERE)
+        Fault(f"{it['service']}: {it['what']} is not announced for it: {one['text']}", one["fix"], one["reason"])
         for one in nowhere
         for it in one["first"]
     ]
     if (more := sum(it["services"] for it in nowhere) - len(faults)) > 0:
-        faults.append(Fault(f"{more} Services more", _ALL_OF_THEM, NOWHERE))
+        faults.append(Fault(f"{more} Services more", _ALL_OF_THEM, nowhere[0]["reason"]))
     good = "none unannounced for want of an endpoint" + (f"; not announced from here: {counts}" if counts else "")
     return Check(SERVICES, good, tuple(faults))
 

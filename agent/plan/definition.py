@@ -71,6 +71,7 @@ def make_plan(picture: Picture) -> NodePlan:
         gateways=picture.gateways,
         before=before,
         written_before=picture.written,
+        excluded_nodes=frozenset(name for name, member in members.items() if member.excluded),
     )
     problems = {problem for member in members.values() for problem in member.problems}.union(own.problems)
     problems.update(_twins(me, members.values()), idle(world))

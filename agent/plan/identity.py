@@ -43,7 +43,7 @@ from agent.plan.leaving import (
 )
 from agent.plan.links import Links, Reach, in_subnet
 from agent.plan.model import Identity
-from agent.plan.nodes import CONTROL_PLANE_LABEL, Member, in_its_old_as, rank
+from agent.plan.nodes import CONTROL_PLANE_LABEL, EXCLUDED_LABEL, Member, in_its_old_as, rank
 from agent.plan.passwords import Lookup, look_up
 from agent.plan.picture import World, every, one
 from agent.plan.prefixes import by_family
@@ -75,6 +75,8 @@ class Announcing:
     node: str
     excluded: str | None
     """The reason word why no service address is announced from here at all."""
+    excluded_nodes: frozenset[str]
+    """Nodes, this one or others, that announce no service address by their label."""
     advertisements: tuple[Advertisement, ...]
     """Of type Service, that select this node."""
     allowed_external_ips: tuple[Prefix, ...]
@@ -136,6 +138,7 @@ def introspect(
     gateways: Iterable[Gateway] = (),
     before: Identity | None = None,
     written_before: Mapping[str, Address],
+    excluded_nodes: frozenset[str],
 ) -> Own:
     """`before`: who it was in the plan before; None when there was none, or when its time is over.
 
@@ -188,6 +191,7 @@ def introspect(
             allowed_external_ips=instance.allowed_external_ips,
             service_ranges=ranges,
             excluded=silenced,
+            excluded_nodes=excluded_nodes,
             subnets=frozenset(subnet.network for subnet in links.subnets),
             router_addresses=routers,
             to_mesh=instance.service_routes is not ServiceRoutes.OFF,
@@ -240,7 +244,6 @@ def identify(member: Member, reach: Reach) -> tuple[Identity | None, tuple[Probl
     return identity, tuple(problems)
 
 
-EXCLUDED_LABEL: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 EXCLUDED: Final = frozenset({"nodeExcluded", "controlPlaneExcluded"})
 """Reason words: the second is as kubeadm leaves each control plane, the first somebody's doing."""
 

@@ -21,6 +21,7 @@ from agent.plan.prefixes import host, inside_any
 from bgp.asn import read_asn
 from bgp.model import Address, Family, Prefix
 
+EXCLUDED_LABEL: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 CONTROL_PLANE_LABEL: Final = "node-role.kubernetes.io/control-plane"
 DEFAULTS: Final = Instance(name="")
 """In force where no BGPInstance selects the node."""
@@ -59,6 +60,11 @@ class Member:
     """What every node says of it: whose claims it contests."""
     own_problems: tuple[Problem, ...]
     """What it says of itself only: its configuration."""
+
+    @property
+    def excluded(self) -> bool:
+        """It announces no service address."""
+        return EXCLUDED_LABEL in dict(self.labels)
 
     def address_of(self, family: Family) -> Address | None:
         return next((address for address in self.addresses if Family.of(address) is family), None)

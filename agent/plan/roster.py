@@ -45,11 +45,13 @@ _WISHES: Final = frozenset({Kind.PEER, Kind.SECRET})
 class Nodes:
     """Stage 1: what each node is, and whose claims stand."""
 
-    __slots__ = ("_by_router_id", "_problems", "_ranked", "claims", "members", "topology")
+    __slots__ = ("_by_router_id", "_problems", "_ranked", "claims", "excluded", "members", "topology")
 
     def __init__(self, problems: Problems) -> None:
         self.claims = Claims()
         self.members: dict[str, Member] = {}
+        self.excluded = frozenset[str]()
+        """Those of `members` that announce no service address."""
         self.topology = Topology()
         self._by_router_id: dict[tuple[int | None, IPv4Address], set[str]] = {}
         self._ranked: Ranked = ()
@@ -86,6 +88,8 @@ class Nodes:
             member = member_of(node, instance_of(node.labels, self._ranked), standing)
         if before == member:
             return False
+        if (before is not None and before.excluded) != (member is not None and member.excluded):
+            self.excluded ^= {name}
         if before is not None:
             del self.members[name]
             self._by_router_id[before.asn, before.router_id].discard(name)
@@ -122,13 +126,14 @@ class Pass:
 class Introspection:
     """Stage 2: who this node is, and the frozen values that decide which later stages start anew."""
 
-    __slots__ = ("_departure", "_links", "_nodes", "_problems", "_small", "own", "stood")
+    __slots__ = ("_departure", "_excluded", "_links", "_nodes", "_problems", "_small", "own", "stood")
 
     def __init__(self, nodes: Nodes, problems: Problems) -> None:
         self.own = Own()
         self.stood = Standpoint()
         self._small: frozenset[Area] = frozenset()
         self._nodes = nodes
+        self._excluded = frozenset[str]()
         self._links = Links()
         self._departure = Departure()
         self._problems = problems
@@ -139,10 +144,10 @@ class Introspection:
         links = reduce_links(picture.interfaces) if dirty.interfaces or dirty.everything else self._links
         me = Key(Kind.NODE, "", picture.node_name)
         rare = dirty.everything or me in dirty.keys or any(key.kind in _RARE for key in dirty.keys)
-        rare = rare or dirty.gateways or picture.departure != self._departure
+        rare = rare or dirty.gateways or picture.departure != self._departure or self._nodes.excluded != self._excluded
         ended = me.name in picture.over
         if rare or links != self._links or ended or me.name in changed:
-            self._links, self._departure = links, picture.departure
+            self._links, self._departure, self._excluded = links, picture.departure, self._nodes.excluded
             member, was = self._nodes.members.get(me.name), before.identity if not ended else None
             self.own = introspect(
                 me.name,
@@ -153,6 +158,7 @@ class Introspection:
                 gateways=picture.gateways,
                 before=was,
                 written_before=picture.written,
+                excluded_nodes=self._nodes.excluded,
             )
             self._problems.put("own", dict.fromkeys(self.own.problems))
         turned = self._stand(picture, dirty, changed)

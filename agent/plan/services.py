@@ -50,7 +50,7 @@ def service_offer(announcing: Announcing, subject: Subject, taken: Taken) -> Off
     wishes = _wishes(announcing, subject)
     if not wishes:
         return NOTHING
-    case = _Case(announcing, subject, taken, _endpoints(announcing.node, subject.slices))
+    case = _Case(announcing, subject, taken, _endpoints(announcing, subject.slices))
     sources, to_peers = defaultdict[Prefix, list[str]](list), defaultdict[Prefix, set[ToPeers]](set)
     shares, considered, ends = set[Share](), set[Prefix](), dict[Prefix, RouteType | None]()
     abroad = set[Prefix]()
@@ -199,19 +199,23 @@ class _Endpoints(NamedTuple):
 
     here: frozenset[Family]
     anywhere: frozenset[Family]
+    announced: frozenset[Family]
+    """On a node that may announce."""
 
     def lacking_here(self, family: Family) -> str | None:
         """The reason word why an address with traffic policy Local is not announced from here."""
         if family not in self.anywhere:
             return "noEndpoint"
+        if family not in self.announced:
+            return "endpointsExcluded"
         return None if family in self.here else "noLocalEndpoint"
 
 
-_UNSERVED: Final = frozenset({"noEndpoint", "noLocalEndpoint"})
+_UNSERVED: Final = frozenset({"endpointsExcluded", "noEndpoint", "noLocalEndpoint"})
 """Under policy Local what comes for the address here is dropped."""
 
 
-def _endpoints(node: str, slices: Iterable[EndpointSlice]) -> _Endpoints:
+def _endpoints(announcing: Announcing, slices: Iterable[EndpointSlice]) -> _Endpoints:
     """Each family for itself, as kube-proxy does (KEP-1669).
 
     Usable is who is ready; or, when none is ready anywhere, who is serving while terminating.
@@ -224,8 +228,9 @@ def _endpoints(node: str, slices: Iterable[EndpointSlice]) -> _Endpoints:
         if part.family is not None
     ]
     return _Endpoints(
-        here=frozenset(family for family, nodes in usable if node in nodes),
+        here=frozenset(family for family, nodes in usable if announcing.node in nodes),
         anywhere=frozenset(family for family, nodes in usable if nodes),
+        announced=frozenset(family for family, nodes in usable if nodes - announcing.excluded_nodes),
     )
 
 

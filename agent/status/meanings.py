@@ -26,6 +26,8 @@ _BGP: Final = {str(reason): reason.meaning for reason in Reason}
 _OUT: Final[Mapping[str, str]] = {
     **_BGP,
     "noLocalEndpoint": "its traffic policy is Local, and no endpoint on this node can be used",
+    "endpointsExcluded": "its endpoints are on nodes with the label "
+    "node.kubernetes.io/exclude-from-external-load-balancers only",
     "noEndpoint": "no endpoint of its IP family, on any node, can be used",
     "externalIPNotAllowed": "it is an external IP outside all of allowedExternalIPs",
     "optedOut": "the annotation bgpilot.io/advertise of the Service leaves it out",

@@ -66,6 +66,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "optedOut": "Remove the annotation bgpilot.io/advertise from the Service, or name the class of the address in it.",
     "otherLoadBalancerClass": "Name the class in `service.loadBalancerClasses` of the BGPAdvertisement, if nobody else "
     "answers for the address.",
+    "endpointsExcluded": "Its traffic policy is Local: run a ready pod on a node that announces, or remove the label "
+    "node.kubernetes.io/exclude-from-external-load-balancers from a Node that has one.",
     "noEndpoint": "Run a ready pod of the Service that has an address of this family; under traffic policy Cluster "
     "`service.whenNoEndpoints: Keep` announces it all the same.",
     "aggregateOfLocal": "Announce it by a BGPAdvertisement without `aggregation`: a prefix says nothing of nodes.",

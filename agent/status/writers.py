@@ -17,8 +17,7 @@ from typing import Final, TypeAlias
 from agent.advertising import Advertisement, AdvertisementType
 from agent.intent import EVERYTHING, ExternalPeer, Instance, Selector
 from agent.model import Key, Kind, Namespace, Node, Service
-from agent.plan.identity import EXCLUDED_LABEL
-from agent.plan.nodes import instance_of, rank
+from agent.plan.nodes import EXCLUDED_LABEL, instance_of, rank
 from agent.plan.picture import World, every, one
 
 WRITERS: Final = 3

@@ -86,7 +86,7 @@ NODE_CASES = (
             f'bgpilot_services_not_advertised{{job="bgpilot",instance="{name}",reason="noEndpoint"}}': "_x10 2x60"
             for name in ("n1", "n2")
         },
-        alert("NotAnnounced", OF_ALL, severity="info", scope="services"),
+        alert("NotAnnounced", OF_ALL, severity="info", reason="noEndpoint", scope="services"),
         before="19m30s",
     ),
     Case(

@@ -14,6 +14,7 @@ from agent.cluster.parse import read_object
 from agent.model import Applied, Kind
 from agent.plan.definition import make_plan
 from agent.plan.model import NodePlan, PlanDelta
+from agent.plan.nodes import EXCLUDED_LABEL
 from agent.plan.picture import Dirty
 from agent.plan.planner import Planner
 from agent.plan.refused import by_peer, reasons
@@ -176,3 +177,19 @@ def test_a_delta_names_what_is_announced_before_what_is_gone():
         there = [key in planner.plan.routes for key in delta.routes]
         assert there == sorted(there, reverse=True)
     assert set(there) == {True, False}
+
+
+def test_services_are_judged_anew_when_another_node_is_excluded_and_when_it_is_not_any_more():
+    scenario = load(SCENARIOS / "policy-local-endpoints-excluded.yaml")
+    stage, planner = Stage(scenario), Planner()
+    planner.update(stage.picture, stage.play(scenario.events))
+    metadata, status = {"name": "worker-2"}, {"addresses": [{"type": "InternalIP", "address": "10.0.0.2"}]}
+    said = set()
+    for labels in ({}, {EXCLUDED_LABEL: ""}, {}):
+        body = {"metadata": {**metadata, "labels": labels}, "spec": {"podCIDRs": ["10.244.2.0/24"]}, "status": status}
+        parsed = read_object(Kind.NODE, json.dumps(body).encode())
+        planner.update(stage.picture, stage.play([Applied(parsed.key, parsed.outcome)]))
+
+        assert planner.plan.not_advertised == make_plan(stage.picture).not_advertised
+        said |= set(planner.plan.not_advertised.values())
+    assert said == {"endpointsExcluded", "noLocalEndpoint"}

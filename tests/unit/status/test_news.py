@@ -12,7 +12,7 @@ from agent.advertising import Advertisement, AdvertisementType, ServiceAddress, 
 from agent.cluster.world import World
 from agent.intent import ExternalPeer, Instance, Selector
 from agent.model import Applied, Key, Kind, Namespace, Node, Problem, Service
-from agent.plan.identity import EXCLUDED_LABEL
+from agent.plan.nodes import EXCLUDED_LABEL
 from agent.plan.steps import finish
 from agent.status.bulletin import Topic
 from agent.status.news import ROUTE_NOT_ADVERTISED, find_news
