@@ -163,6 +163,17 @@ NODE_FAULTS: Mapping[str, Fault] = {
         r'bgpilot_services_not_advertised\{reason="noEndpoint"\}',
         ("BgpilotNotAnnounced services",),
     ),
+    "service with endpoints on an excluded node only": Fault(
+        lambda ward: ward.written(
+            node_object(ward.other, labels={EXCLUDED: ""}), slice_object("web", {ward.other.name: ["10.244.1.9"]})
+        ),
+        f"Service default/web: {VIP} is not announced for it: its endpoints are on nodes with the label",
+        _SERVICE,
+        f"{VIP} is not announced here: its endpoints are on nodes with the label",
+        "run a ready pod on a node that announces",
+        r'bgpilot_services_not_advertised\{reason="endpointsExcluded"\}',
+        ("BgpilotNotAnnounced services",),
+    ),
     "service with endpoints on other nodes only": Fault(
         lambda ward: ward.written(slice_object("web", {ward.other.name: ["10.244.1.9"]})),
         "PASS .*not announced from here: noLocalEndpoint 1",
